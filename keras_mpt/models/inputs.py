@@ -1,0 +1,221 @@
+"""What a prompt-tuned model takes as input: the checks, and text to tokens.
+
+All entrances (a direct call, arrays, each kind of stream) lead through here, so that bad input gets
+the same error everywhere, before anything is trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.prompts.task_ids import check_task_ids, concrete
+from keras_mpt.splicing.splice import Splice
+
+# The names of text in a model's inputs.
+TEXT_NAMES = ("text", "encoder_text", "decoder_text")
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """The inputs of one model.
+
+    Attributes:
+        config: the model's config.
+        splice: the model's splice, which knows the backbone's inputs.
+        preprocessor: keras-hub preprocessor, or `None` where the model takes no text.
+    """
+
+    config: PromptTuningConfig
+    splice: Splice
+    preprocessor: Any = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all inputs."""
+        names = [n for t in self.splice.token_inputs for n in (t.name, t.mask_name, *t.other_names)]
+        names += [n for n in self.splice.graph.plain_names if n not in names]
+        return [n for n in names if n is not None] + ["task_ids"] * self.has_tasks
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether the model takes `task_ids`."""
+        return isinstance(self.config, MultitaskPromptTuningConfig)
+
+    def prepare(self, x: Any) -> dict[str, Any]:
+        """Checked inputs with values: task names become task ids.
+
+        Args:
+            x: dict of inputs.
+
+        Returns:
+            A dict of the backbone's inputs and `task_ids`.
+        """
+        if isinstance(x, dict):
+            x = {k: v if _is_tensor(v) else _as_array(v) for k, v in x.items()}
+        return self.check(x)
+
+    def prepare_tf(self, x: Any, errors: list[str]) -> dict[str, Any]:
+        """As `prepare`, inside `tf.data`; messages of errors are put into `errors`."""
+        import tensorflow as tf
+
+        self._check_names(x)
+        names = [n for n in self.names if n in x and n != "task_ids"]
+        result = "task_ids" if self.has_tasks else names[0]
+
+        def check(*values: Any) -> Any:
+            try:
+                given = [*names, "task_ids"] if self.has_tasks else names
+                return self.check(dict(zip(given, values, strict=True)))[result]
+            except ValueError as error:
+                errors.append(str(error))
+                raise
+
+        values = [x[name] for name in names] + ([x["task_ids"]] if self.has_tasks else [])
+        dtype = tf.int32 if self.has_tasks else x[result].dtype
+        checked = tf.numpy_function(check, values, dtype, stateful=False)
+        shape = [None] if self.has_tasks else x[result].shape
+        return {**x, result: tf.ensure_shape(checked, shape)}
+
+    def tokenize(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
+        """`(x, y, sample_weight)` with text in `x` turned into the backbone's inputs.
+
+        Args:
+            x: inputs, or `{"text": …, "task_ids": …}`, where text is a list of strings or a pair
+                of lists; an encoder-decoder takes "encoder_text" and "decoder_text".
+            y: targets. A language model's preprocessor makes them, where none are given.
+            sample_weight: weights, likewise.
+
+        Returns:
+            The three.
+        """
+        if self.preprocessor is not None and not self.has_tasks and not isinstance(x, dict):
+            x = {"text": x}
+        given = [n for n in TEXT_NAMES if n in x] if isinstance(x, dict) else []
+        if not given:
+            return x, y, sample_weight
+        if self.preprocessor is None:
+            raise ValueError(
+                "`preprocessor` should be given to the model for it to take text. Received: "
+                "preprocessor=None"
+            )
+        text = x["text"] if given == ["text"] else {n: x[n] for n in given}
+        tokens = self.preprocessor(_as_text(text))
+        tokens, made_y, made_weight = keras.utils.unpack_x_y_sample_weight(tokens)
+        if y is None:
+            y, sample_weight = made_y, made_weight
+        return {**{k: v for k, v in x.items() if k not in given}, **tokens}, y, sample_weight
+
+    def check(self, x: Any) -> dict[str, Any]:
+        """Inputs after all checks that can be made of what is known: names, shapes and values.
+
+        Raises:
+            ValueError: missing or unknown names, a mask that does not match, a sequence that with
+                the prompt is too long for the backbone, wrong task ids.
+        """
+        self._check_names(x)
+        x = dict(x)
+        length, at = self.splice.num_virtual_tokens, self.splice.at
+        for i, token_input in enumerate(self.splice.token_inputs):
+            shape = tuple(x[token_input.name].shape)
+            if len(shape) != 2:
+                raise ValueError(
+                    f"`{token_input.name}` should have shape (batch_size, sequence_length). "
+                    f"Received: {token_input.name} of shape {shape}"
+                )
+            for name in (token_input.mask_name, *token_input.other_names):
+                _check_same_shape(x, name, token_input.name, shape)
+            prompted = i < self.splice.num_transformer_submodules
+            limit = self.splice.max_sequence_length
+            total = None if shape[1] is None else shape[1] + length * prompted
+            if limit is not None and total is not None and total > limit:
+                raise ValueError(
+                    f"`{token_input.name}` should have at most {limit - length * prompted} tokens: "
+                    f"the backbone has {limit} positions and the prompt takes "
+                    f"{length * prompted}. Received: {token_input.name} of shape {shape}"
+                )
+            if prompted and at:
+                _check_start_tokens(x, token_input.mask_name)
+        if self.has_tasks:
+            assert isinstance(self.config, MultitaskPromptTuningConfig)
+            batch_size = x[self.splice.token_inputs[0].name].shape[0]
+            x["task_ids"] = check_task_ids(
+                x["task_ids"], self.config.num_tasks, batch_size, self.config.names
+            )
+        return x
+
+    def _check_names(self, x: Any) -> None:
+        if not isinstance(x, dict):
+            raise ValueError(
+                f"`x` should be a dict with {self.names}. Received: x of type {type(x).__name__}"
+            )
+        if self.has_tasks and x.get("task_ids") is None:
+            check_task_ids(None, self.config.num_tasks)  # type: ignore[attr-defined]
+        optional = {name for t in self.splice.token_inputs for name in t.other_names}
+        missing = [n for n in self.names if n not in x and n not in optional]
+        unknown = [n for n in x if n not in self.names]
+        if missing or unknown:
+            text = "" if self.preprocessor is None else ", or 'text' in their place"
+            raise ValueError(
+                f"`x` should have the inputs {self.names}{text}. Received: x without {missing} and "
+                f"with unknown {unknown}"
+            )
+
+
+def _check_same_shape(x: dict[str, Any], name: str | None, other: str, shape: Any) -> None:
+    if name is None or name not in x:
+        return
+    found = tuple(x[name].shape)
+    matches = len(found) == len(shape) and all(
+        a is None or b is None or a == b for a, b in zip(found, shape, strict=True)
+    )
+    if not matches:
+        raise ValueError(
+            f"`{name}` should have the shape of `{other}`, {shape}. Received: {name} of shape "
+            f"{found}"
+        )
+
+
+def _check_start_tokens(x: dict[str, Any], mask_name: str | None) -> None:
+    """A prompt behind the start token needs that token in front: not so under left padding."""
+    mask = None if mask_name is None else concrete(x[mask_name])
+    if mask is not None and not mask[:, 0].all():
+        raise ValueError(
+            f"`{mask_name}` should be 1 at each row's first token: the prompt stands behind it, so "
+            f"rows should be padded on the right. Received: {mask_name} with "
+            f"{int((mask[:, 0] == 0).sum())} rows that start with padding"
+        )
+
+
+def _as_text(text: Any) -> Any:
+    """Text as keras-hub's preprocessors take it: lists of strings, symbolic tensors as they are."""
+    if isinstance(text, tuple):
+        return tuple(_as_text(t) for t in text)
+    if isinstance(text, dict):
+        return {name: _as_text(t) for name, t in text.items()}
+    if isinstance(text, np.ndarray) and text.ndim == 2:  # Pairs, as `TaskMix` batches them.
+        return tuple(_as_text(column) for column in text.T)
+    if isinstance(text, (np.ndarray, list)):
+        return [t.decode() if isinstance(t, bytes) else str(t) for t in text]
+    return text
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _as_array(value: Any) -> Any:
+    """Lists as arrays. What cannot be one is left to the checks to name."""
+    return np.asarray(value) if isinstance(value, (list, tuple)) else value
+
+
+def to_numpy(x: Any) -> Any:
+    """Every tensor of a dict as a NumPy array, for Keras to batch."""
+    return {
+        name: keras.ops.convert_to_numpy(v) if keras.ops.is_tensor(v) else np.asarray(v)
+        for name, v in x.items()
+    }

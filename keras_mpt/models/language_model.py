@@ -1,0 +1,67 @@
+"""What prompt-tuned language models share."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import keras
+
+from keras_mpt.config import PromptTuningConfig
+from keras_mpt.models.prompt_tuned_model import PromptTunedModel
+from keras_mpt.splicing.cut import cut_head
+from keras_mpt.splicing.positions import task_class
+
+
+class PromptTunedLanguageModel(PromptTunedModel):
+    """A frozen keras-hub language model with prompts: logits of the user's positions alone.
+
+    Args:
+        backbone: a `keras_hub.models.Backbone` that keras-hub has such a task for.
+        config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
+        **kwargs: see `keras_mpt.models.PromptTunedModel`.
+    """
+
+    task_name: ClassVar[str]
+
+    def __init__(self, backbone: Any, config: PromptTuningConfig, **kwargs: Any) -> None:
+        found = task_class(self.task_name, backbone)
+        if found is None:
+            raise ValueError(
+                f"`backbone` should be one that keras-hub has a {self.task_name} for. Received: "
+                f"a {type(backbone).__name__}"
+            )
+        super().__init__(backbone, config, **kwargs)
+        task = found(backbone=backbone, preprocessor=None, compile=False)
+        # Its variables are the backbone's (the output embedding). As a plain function it is kept
+        # out of Keras's sight, which would list those variables twice.
+        self.to_logits = cut_head(task).__call__
+        self.built = True
+        self.compile()
+
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        loss: Any = "auto",
+        weighted_metrics: Any = "auto",
+        **kwargs: Any,
+    ) -> None:
+        """`keras.Model.compile`, with defaults that train.
+
+        Args:
+            optimizer: optimizer. Defaults to `"auto"`: Adam at 0.005.
+            loss: loss. Defaults to `"auto"`: sparse cross-entropy on logits.
+            weighted_metrics: list of metrics. Defaults to `"auto"`: accuracy.
+            **kwargs: the other arguments of `keras.Model.compile`.
+        """
+        if optimizer == "auto":
+            optimizer = keras.optimizers.Adam(0.005)
+        if loss == "auto":
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        if weighted_metrics == "auto":
+            weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """Logits (B, S, V)."""
+        outputs = self.splice.user_positions(self.run_backbone(inputs, training))
+        return self.to_logits(keras.tree.flatten(outputs), training=training)

@@ -1,0 +1,131 @@
+"""From a keras-hub model to a prompt-tuned one, in one call."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from keras_mpt.checkpoints.config_files import read_config
+from keras_mpt.config import PromptTuningConfig, TaskType
+from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
+from keras_mpt.models.prompt_tuned_causal_lm import PromptTunedCausalLM
+from keras_mpt.models.prompt_tuned_seq2seq_lm import PromptTunedSeq2SeqLM
+from keras_mpt.models.prompt_tuned_text_classifier import HEAD, PromptTunedTextClassifier
+
+_BY_TASK_TYPE: dict[Any, Any] = {
+    None: PromptTunedBackbone,
+    TaskType.FEATURE_EXTRACTION: PromptTunedBackbone,
+    TaskType.SEQ_CLS: PromptTunedTextClassifier,
+    TaskType.CAUSAL_LM: PromptTunedCausalLM,
+    TaskType.SEQ_2_SEQ_LM: PromptTunedSeq2SeqLM,
+}
+
+
+def prompt_tune(base: Any, config: PromptTuningConfig, **kwargs: Any) -> Any:
+    """A prompt-tuned model on a keras-hub model, which is frozen and shared, not copied.
+
+    Args:
+        base: a `keras_hub.models.Backbone`, `TextClassifier`, `CausalLM` or `Seq2SeqLM`. For a bare
+            backbone the config's `task_type` decides which model it becomes.
+        config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
+        **kwargs: further arguments of the model, such as `num_classes` or `preprocessor`.
+
+    Returns:
+        A `PromptTunedBackbone`, `PromptTunedTextClassifier`, `PromptTunedCausalLM` or
+        `PromptTunedSeq2SeqLM`.
+
+    Raises:
+        ValueError: a `base` or a `task_type` that none of them is for.
+
+    Example:
+        ```python
+        backbone = keras_hub.models.GPT2Backbone(
+            vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
+        )
+        config = keras_mpt.MultitaskPromptTuningConfig(
+            task_type="CAUSAL_LM", num_virtual_tokens=4, num_tasks=3
+        )
+        model = keras_mpt.prompt_tune(backbone, config)
+        ```
+
+    Source: PEFT `get_peft_model`.
+    """
+    import keras_hub
+
+    tasks = keras_hub.models
+    if isinstance(base, tasks.TextClassifier):
+        return PromptTunedTextClassifier.from_classifier(base, config, **kwargs)
+    if isinstance(base, tasks.CausalLM):
+        kwargs.setdefault("preprocessor", base.preprocessor)
+        several_inputs = "decoder_token_ids" in (t.name for t in base.backbone.inputs)
+        cls: Any = PromptTunedSeq2SeqLM if several_inputs else PromptTunedCausalLM
+        return cls(base.backbone, config, **kwargs)
+    if not hasattr(base, "inputs") or isinstance(base, tasks.Task):
+        raise ValueError(
+            "`base` should be a keras-hub Backbone, TextClassifier, CausalLM or Seq2SeqLM. "
+            f"Received: a {type(base).__name__}"
+        )
+    if config.task_type not in _BY_TASK_TYPE:
+        known = ", ".join(repr(str(t)) for t in _BY_TASK_TYPE)
+        raise ValueError(
+            f"`task_type` should be one of {known} for a bare backbone. Received: "
+            f"task_type='{config.task_type}'"
+        )
+    if config.task_type == TaskType.SEQ_CLS and "num_classes" not in kwargs:
+        raise ValueError(
+            "`num_classes` should be given for task_type='SEQ_CLS': an integer, or one per task. "
+            "Received: none"
+        )
+    return _BY_TASK_TYPE[config.task_type](base, config, **kwargs)
+
+
+def load_adapter(base: Any, directory: str | os.PathLike[str], **kwargs: Any) -> Any:
+    """A prompt-tuned model from a keras-hub model and a saved adapter; it can be trained on.
+
+    Args:
+        base: as in `prompt_tune`.
+        directory: string. An adapter's directory that PEFT or keras_mpt wrote. One that PEFT wrote
+            has `prompt_position="before"`.
+        **kwargs: further arguments of the model, such as `preprocessor`.
+
+    Returns:
+        As `prompt_tune`.
+
+    Raises:
+        ValueError: a missing or broken file, or an adapter that does not fit `base`.
+
+    Example:
+        ```python
+        backbone = keras_hub.models.GPT2Backbone(
+            vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
+        )
+        config = keras_mpt.MultitaskPromptTuningConfig(
+            task_type="CAUSAL_LM", num_virtual_tokens=4, num_tasks=3
+        )
+        keras_mpt.prompt_tune(backbone, config).save_adapter(tmp_path / "adapter")
+        model = keras_mpt.load_adapter(backbone, tmp_path / "adapter")
+        ```
+
+    Source: PEFT `PeftModel.from_pretrained`.
+    """
+    config = PromptTuningConfig.from_pretrained(directory)
+    # PEFT marks every saved adapter as for inference only, and cannot train it on; ours can be.
+    config.inference_mode = False
+    if config.task_type == TaskType.SEQ_CLS:
+        kwargs = {**_head_arguments(directory), **kwargs}
+    model = prompt_tune(base, config, **kwargs, initialize=False)
+    model.load_adapter(directory)
+    return model
+
+
+def _head_arguments(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a saved classifier's head was built with: written by us, or seen in PEFT's weights."""
+    _, own = read_config(directory)
+    names = ("num_classes", "pooling", "head_config")
+    found = {name: own[name] for name in names if own is not None and name in own}
+    if found:
+        return found
+    from keras_mpt.checkpoints.state_dict import read_state_dict
+
+    weight = read_state_dict(directory).get(f"{HEAD}.weight")
+    return {} if weight is None else {"num_classes": int(weight.shape[0])}

@@ -1,0 +1,213 @@
+"""What all prompt-tuned models share."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mpt.checkpoints import adapter
+from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig, config_from_dict
+from keras_mpt.models.fitting import Fitting
+from keras_mpt.models.inputs import Inputs
+from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
+from keras_mpt.prompts.prompt_embedding import PromptEmbedding
+from keras_mpt.prompts.starts import start_values
+from keras_mpt.splicing.positions import default_prompt_position
+from keras_mpt.splicing.splice import Splice
+
+
+class PromptTunedModel(Fitting):
+    """A frozen backbone, a prompt, and how the two meet; the base of every prompt-tuned model.
+
+    The backbone is set to `trainable=False`: only the prompt (and a head, where a subclass has one)
+    is trained.
+
+    Args:
+        backbone: a `keras_hub.models.Backbone`, or a functional model with the same input names.
+        config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
+        preprocessor: keras-hub preprocessor that turns text into the backbone's inputs. Defaults to
+            `None`.
+        tokenizer: keras-hub tokenizer for a TEXT start, where there is no preprocessor. Defaults to
+            `None`.
+        initialize: bool. `False` leaves out the config's start, for weights that are loaded next.
+            Defaults to `True`.
+        **kwargs: `name` and `dtype` of `keras.Model`.
+
+    Raises:
+        ValueError: a config that does not fit the backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        config: PromptTuningConfig,
+        preprocessor: Any = None,
+        tokenizer: Any = None,
+        initialize: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        trainable = kwargs.pop("trainable", True)
+        super().__init__(**kwargs)
+        position = config.prompt_position or default_prompt_position(backbone)
+        assert config.num_virtual_tokens is not None
+        self.splice = Splice(backbone, config.num_virtual_tokens, config.submodules, position)
+        self.config = _fitted_config(config, self.splice, position)
+        self.inputs_checked = Inputs(self.config, self.splice, preprocessor)
+        self.backbone = backbone
+        self.backbone.trainable = False
+        self.preprocessor = preprocessor
+        self.prompt = _prompt_layer(self.config, _prompt_dtype(backbone))
+        if initialize:
+            self._start(tokenizer or getattr(preprocessor, "tokenizer", None))
+        self.prompt.trainable = trainable and not config.inference_mode
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Checks the inputs while they are still as the caller gave them, then calls the model."""
+        return super().__call__(self.inputs_checked.prepare(inputs), *args, **kwargs)
+
+    def run_backbone(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """The backbone's outputs on `[prompts; tokens]`, prompt positions included.
+
+        Args:
+            inputs: dict of the backbone's inputs, each (B, S) integer, and `task_ids` (B,) integer.
+            training: bool. Defaults to `None`.
+
+        Returns:
+            A tensor (B, L + S, …), or a dict of them.
+        """
+        inputs = dict(inputs)
+        task_ids = inputs.pop("task_ids", None)
+        token_ids = inputs[self.splice.token_inputs[0].name]
+        for token_input in self.splice.token_inputs:
+            for name in token_input.other_names:
+                inputs.setdefault(name, ops.zeros_like(inputs[token_input.name]))
+        batch_size = ops.shape(token_ids)[0]
+        if task_ids is None:
+            prompts = self.prompt(self.prompt.indices(batch_size))
+        else:
+            prompts = self.prompt(ops.broadcast_to(task_ids, (batch_size,)))
+        return self.splice(inputs, prompts, training=training)
+
+    def parameter_count(self) -> int:
+        """How many numbers are trained.
+
+        Returns:
+            An int.
+        """
+        return sum(int(np.prod(v.shape)) for v in self.trainable_variables)
+
+    def save_adapter(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Saves what was trained as a PEFT adapter: `adapter_config.json`, and the weights.
+
+        The directory is written whole or not at all. PEFT opens it; keras_mpt's own fields stand in
+        a file of their own.
+
+        Args:
+            directory: string. Where to; made where it is missing.
+            overwrite: bool. Whether to replace an adapter that is there. Defaults to `False`.
+
+        Raises:
+            ValueError: an adapter is there and `overwrite` is `False`.
+        """
+        adapter.save(self, directory, overwrite=overwrite)
+
+    def load_adapter(self, directory: str | os.PathLike[str]) -> None:
+        """Loads the weights of an adapter that PEFT or keras_mpt saved; it can be trained on.
+
+        Everything is checked before anything is changed.
+
+        Args:
+            directory: string. The adapter's directory.
+
+        Raises:
+            ValueError: a missing or broken file, or an adapter that does not fit this model.
+        """
+        adapter.load_into(self, directory)
+
+    def head_weights(self) -> dict[str, Any]:
+        """The trained variables outside the prompt, by the name that they have in an adapter."""
+        return {}
+
+    def adapter_extras(self) -> dict[str, Any]:
+        """JSON values that `load_adapter` needs to rebuild the model, beside the config."""
+        return {}
+
+    def _start(self, tokenizer: Any) -> None:
+        def embed_tokens(ids: np.ndarray) -> np.ndarray:
+            embedded = self.splice.embed_tokens(ops.convert_to_tensor(ids, "int32"))
+            return ops.convert_to_numpy(ops.cast(embedded, "float32"))
+
+        values = start_values(
+            self.config,
+            embed_tokens,
+            self.splice.vocabulary_size,
+            self.splice.token_dim,
+            tokenizer,
+        )
+        self.prompt.load_state_dict(values, "start")
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments; the start itself is in the weights."""
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "config": self.config.to_dict(),
+            "preprocessor": keras.saving.serialize_keras_object(self.preprocessor),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """Rebuilds the model; its weights are loaded afterwards."""
+        config = dict(config)
+        for name in ("backbone", "preprocessor"):
+            config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
+        config["config"] = config_from_dict(config["config"])
+        return cls(**config, initialize=False)
+
+
+def _fitted_config(config: PromptTuningConfig, splice: Splice, position: str) -> PromptTuningConfig:
+    """The config with what the backbone decides filled in."""
+    if config.token_dim not in (None, splice.token_dim):
+        raise ValueError(
+            f"`token_dim` should be the width of the backbone's token embedding, "
+            f"{splice.token_dim}, or None. Received: token_dim={config.token_dim}"
+        )
+    limit = splice.max_sequence_length
+    if limit is not None and splice.num_virtual_tokens >= limit:
+        raise ValueError(
+            f"`num_virtual_tokens` should leave room for tokens in the backbone's {limit} "
+            f"positions. Received: num_virtual_tokens={splice.num_virtual_tokens}"
+        )
+    return dataclasses.replace(config, token_dim=splice.token_dim, prompt_position=position)
+
+
+def _prompt_layer(config: PromptTuningConfig, dtype: Any) -> Any:
+    sizes: dict[str, Any] = {
+        "num_virtual_tokens": config.num_virtual_tokens,
+        "token_dim": config.token_dim,
+        "num_transformer_submodules": config.submodules,
+    }
+    if isinstance(config, MultitaskPromptTuningConfig):
+        layer = MultitaskPromptEmbedding(
+            num_tasks=config.num_tasks,
+            num_ranks=config.num_ranks,
+            task_init=config.task_init,
+            **sizes,
+            name="prompt",
+            dtype=dtype,
+        )
+    else:
+        layer = PromptEmbedding(**sizes, name="prompt", dtype=dtype)
+    layer.build()
+    return layer
+
+
+def _prompt_dtype(backbone: Any) -> Any:
+    """The backbone's compute dtype over float32 variables: a half-precision prompt trains badly."""
+    compute = backbone.compute_dtype
+    return compute if compute == "float32" else keras.DTypePolicy(f"mixed_{compute}")

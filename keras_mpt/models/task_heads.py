@@ -1,0 +1,75 @@
+"""One linear head per task, each with its own number of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+# The logit of a class that a task does not have: its probability is 0 in float32.
+NO_CLASS = -1e9
+
+
+@keras.saving.register_keras_serializable(package="keras_mpt")
+class TaskHeads(keras.layers.Layer):
+    """T linear heads side by side in one matrix, (d, C_0 + … + C_{T−1}).
+
+    Every row is multiplied by the whole matrix and its own task's columns are picked. Where a task
+    has fewer classes than the largest, the rest of its logits are −1e9.
+
+    Args:
+        num_classes: list of T ints. Each task's number of classes.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Call arguments:
+        features: float tensor (B, d).
+        task_ids: integer tensor (B,).
+
+    Returns:
+        A float tensor (B, max(num_classes)).
+
+    Example:
+        ```python
+        heads = keras_mpt.models.TaskHeads([2, 3])
+        logits = heads(np.zeros((2, 8), "float32"), np.array([0, 1]))
+        assert logits.shape == (2, 3)
+        ```
+    """
+
+    def __init__(self, num_classes: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_classes = [int(n) for n in num_classes]
+        # Column of class c of task k, or 0 with `has_class` False.
+        width, offsets = max(self.num_classes), np.cumsum([0, *self.num_classes[:-1]])
+        classes = np.arange(width)
+        self._has_class = classes < np.array(self.num_classes)[:, None]
+        self._columns = np.where(self._has_class, offsets[:, None] + classes, 0).astype("int32")
+
+    def build(self, features_shape: Any, task_ids_shape: Any = None) -> None:
+        """Makes the matrix and the biases."""
+        total = sum(self.num_classes)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(features_shape[-1], total),
+            initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        )
+        self.bias = self.add_weight(name="bias", shape=(total,), initializer="zeros")
+
+    def call(self, features: Any, task_ids: Any) -> Any:
+        """Each row's logits under its own task's head."""
+        logits = ops.matmul(features, self.kernel) + self.bias
+        columns = ops.take(ops.convert_to_tensor(self._columns), task_ids, axis=0)
+        has_class = ops.take(ops.convert_to_tensor(self._has_class), task_ids, axis=0)
+        own = ops.take_along_axis(logits, columns, axis=1)
+        return ops.where(has_class, own, ops.cast(NO_CLASS, own.dtype))
+
+    def compute_output_shape(self, features_shape: Any, task_ids_shape: Any) -> tuple[Any, ...]:
+        """(B, max(num_classes))."""
+        return (features_shape[0], max(self.num_classes))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "num_classes": self.num_classes}

@@ -1,0 +1,1 @@
+"""What a task's prompt is; it knows nothing of backbones."""

@@ -1,0 +1,67 @@
+"""What a task's prompt is, as pure functions.
+
+Letters, here and throughout: B rows, L `num_virtual_tokens`, M `num_transformer_submodules`,
+d `token_dim`, T `num_tasks`, R `num_ranks`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+
+def combine(shared: Any, cols: Any, rows: Any) -> Any:
+    """P ∘ (cols · rows): the shared prompt scaled entry by entry by a task's low-rank matrix.
+
+    Args:
+        shared: float tensor, (M·L, d) or (B, M·L, d).
+        cols: float tensor, (B, M·L, R).
+        rows: float tensor, (B, R, d).
+
+    Returns:
+        A float tensor, (B, M·L, d).
+    """
+    return shared * ops.matmul(cols, rows)
+
+
+def gather(table: Any, indices: Any) -> Any:
+    """`table[indices]` along axis 0, with a dense gradient on every backend.
+
+    TensorFlow gives a variable gathered as it stands an `IndexedSlices` gradient, which Adam then
+    treats lazily: with repeated indices the weights come out different from JAX's and PyTorch's.
+    The gradient of a reshape is dense, so the gather is done behind one.
+
+    Args:
+        table: variable or float tensor, (N, …).
+        indices: integer tensor of any shape.
+
+    Returns:
+        A tensor, indices' shape + (…).
+    """
+    return ops.take(ops.reshape(table, table.shape), indices, axis=0)
+
+
+def gather_factors(cols: Any, rows: Any, task_ids: Any) -> tuple[Any, Any]:
+    """The factors of the batch's tasks: only those, so memory does not grow as T·L·d.
+
+    An id outside [0, T) gets NaN. Checks before a graph is entered refuse such ids with an error;
+    where a compiled graph hides them all the same, no backend's own rule for indices (clamping,
+    wrapping, zeros) may hand a row another task's prompt.
+
+    Args:
+        cols: variable, (T, M·L, R).
+        rows: variable, (T, R, d).
+        task_ids: integer tensor, (B,).
+
+    Returns:
+        `(cols, rows)` of shapes (B, M·L, R) and (B, R, d).
+    """
+    num_tasks = cols.shape[0]
+    valid = ops.logical_and(task_ids >= 0, task_ids < num_tasks)
+    safe_ids = ops.where(valid, task_ids, ops.zeros_like(task_ids))
+    task_cols = gather(cols, safe_ids)
+    task_rows = gather(rows, safe_ids)
+    poison = ops.where(valid, 0.0, float("nan"))
+    task_cols = task_cols + ops.cast(poison, task_cols.dtype)[:, None, None]
+    return task_cols, task_rows

@@ -1,0 +1,161 @@
+"""A shared prompt with two thin factors per task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mpt.prompts.combine import combine, gather, gather_factors
+from keras_mpt.prompts.prompt_embedding import PromptEmbedding, check_sizes
+from keras_mpt.prompts.task_ids import check_task_ids
+
+
+@keras.saving.register_keras_serializable(package="keras_mpt")
+class MultitaskPromptEmbedding(PromptEmbedding):
+    """Task k's prompt P ∘ (cols_k · rows_k), for T tasks that share P.
+
+    T tasks cost M·L·d + T·(M·L·R + R·d) numbers. Only the factors of the tasks in a batch are
+    gathered, so a step's memory does not grow as T·L·d.
+
+    How this differs from PEFT: `task_init="ones"` starts with cols · rows = 1, so that every task's
+    prompt starts as P; PEFT draws both factors from N(0, 0.02), which starts prompts at about
+    0.0004 of P (`task_init="normal"`). Ids out of range are an error in eager code and NaN inside a
+    compiled graph, never another task's prompt.
+
+    Args:
+        num_tasks: int. T.
+        num_virtual_tokens: int. L, the length of the prompt.
+        token_dim: int. d, the width of the token embedding.
+        num_ranks: int. R, the rank of a task's factors. Defaults to `1`.
+        num_transformer_submodules: int. M: 2 where an encoder-decoder's decoder is prompted too.
+            Defaults to `1`.
+        task_init: `"ones"` or `"normal"`. Defaults to `"ones"`.
+        embeddings_initializer: initializer of P. Defaults to `"random_normal"`.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Call arguments:
+        task_ids: int, list, or integer tensor of shape (B,), each in [0, T). A scalar gives one
+            row.
+        indices: integer tensor of shape (B, M·L), or `None` for all rows of P in order. As in PEFT,
+            slot j of the prompt is then `P[indices[:, j]] ∘ (cols · rows)[j]`. Defaults to `None`.
+
+    Returns:
+        A float tensor of shape (B, M·L, d) in the layer's compute dtype.
+
+    Raises:
+        ValueError: `task_ids` that are missing, not integers, of another rank or out of range.
+
+    Example:
+        ```python
+        layer = keras_mpt.MultitaskPromptEmbedding(num_tasks=3, num_virtual_tokens=4, token_dim=8)
+        assert layer([0, 2]).shape == (2, 4, 8)
+        ```
+
+    Source: Wang et al. 2023 (arXiv 2303.02861), section 3; PEFT
+    `tuners/multitask_prompt_tuning/model.py`.
+    """
+
+    def __init__(
+        self,
+        num_tasks: int,
+        num_virtual_tokens: int,
+        token_dim: int,
+        num_ranks: int = 1,
+        num_transformer_submodules: int = 1,
+        task_init: str = "ones",
+        embeddings_initializer: Any = "random_normal",
+        **kwargs: Any,
+    ) -> None:
+        check_sizes({"num_tasks": num_tasks, "num_ranks": num_ranks})
+        if task_init not in ("ones", "normal"):
+            raise ValueError(
+                f"`task_init` should be 'ones' or 'normal'. Received: task_init={task_init!r}"
+            )
+        super().__init__(
+            num_virtual_tokens,
+            token_dim,
+            num_transformer_submodules,
+            embeddings_initializer,
+            **kwargs,
+        )
+        self.num_tasks = num_tasks
+        self.num_ranks = num_ranks
+        self.task_init = task_init
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes P and the factors; the shape of the input plays no part."""
+        super().build(input_shape)
+        cols_initializer, rows_initializer = _factor_initializers(self.task_init)
+        self.prefix_task_cols = self.add_weight(
+            name="prefix_task_cols",
+            shape=(self.num_tasks, self.total_virtual_tokens, self.num_ranks),
+            initializer=cols_initializer,
+        )
+        self.prefix_task_rows = self.add_weight(
+            name="prefix_task_rows",
+            shape=(self.num_tasks, self.num_ranks, self.token_dim),
+            initializer=rows_initializer,
+        )
+
+    def __call__(self, task_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        """Checks the ids while they are still as the caller gave them, then calls the layer."""
+        task_ids = check_task_ids(task_ids, self.num_tasks)
+        if len(task_ids.shape) == 0:
+            task_ids = ops.reshape(task_ids, (1,))
+        return super().__call__(task_ids, *args, **kwargs)
+
+    def call(  # type: ignore[override]
+        self, task_ids: Any, indices: Any = None
+    ) -> Any:
+        """The prompts of `task_ids`."""
+        cols, rows = gather_factors(self.prefix_task_cols, self.prefix_task_rows, task_ids)
+        shared = (
+            self.prompt_embeddings if indices is None else gather(self.prompt_embeddings, indices)
+        )
+        shared, cols, rows = (ops.cast(x, self.compute_dtype) for x in (shared, cols, rows))
+        return combine(shared, cols, rows)
+
+    def compute_output_shape(  # type: ignore[override]
+        self, task_ids_shape: Any, indices_shape: Any = None
+    ) -> tuple[Any, ...]:
+        """(B, M·L, d)."""
+        return (*task_ids_shape, self.total_virtual_tokens, self.token_dim)
+
+    def named_weights(self) -> dict[str, Any]:
+        """The variables under PEFT's names."""
+        shared = super().named_weights()
+        return {
+            **shared,
+            "prefix_task_cols": self.prefix_task_cols,
+            "prefix_task_rows": self.prefix_task_rows,
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_tasks": self.num_tasks,
+            "num_ranks": self.num_ranks,
+            "task_init": self.task_init,
+        }
+
+
+def _factor_initializers(task_init: str) -> tuple[Any, Any]:
+    """Initializers of cols (T, M·L, R) and rows (T, R, d)."""
+    normal = keras.initializers.RandomNormal(stddev=0.02)
+    if task_init == "normal":
+        return normal, keras.initializers.RandomNormal(stddev=0.02)
+
+    # The first rank is 1 · 1; the others are normal · 0. Their product is exactly 1, and all ranks
+    # can still leave their start, since no factor's gradient is zero in both.
+    def cols(shape: Any, dtype: Any = None) -> Any:
+        rest = normal((*shape[:2], shape[2] - 1), dtype=dtype)
+        return ops.concatenate([ops.ones((*shape[:2], 1), dtype=dtype), rest], axis=2)
+
+    def rows(shape: Any, dtype: Any = None) -> Any:
+        rest = ops.zeros((shape[0], shape[1] - 1, shape[2]), dtype=dtype)
+        return ops.concatenate([ops.ones((shape[0], 1, shape[2]), dtype=dtype), rest], axis=1)
+
+    return cols, rows

@@ -1,0 +1,197 @@
+"""Where prompts start: the values that training begins with, as NumPy arrays.
+
+Draws are NumPy's, so that one seed gives the same start on every backend.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_mpt.checkpoints.config_files import OWN_CONFIG_NAME
+from keras_mpt.checkpoints.state_dict import checked_array, read_state_dict
+from keras_mpt.config import (
+    SOURCE_INITS,
+    MultitaskPromptTuningConfig,
+    MultitaskPromptTuningInit,
+    PromptTuningConfig,
+    PromptTuningInit,
+)
+
+# Enough rows of a token embedding to know its scale; a large vocabulary is not copied for it.
+_SAMPLE_ROWS = 4096
+
+
+def start_values(
+    config: PromptTuningConfig,
+    embed_tokens: Callable[[np.ndarray], np.ndarray],
+    vocabulary_size: int,
+    token_dim: int,
+    tokenizer: Any = None,
+) -> dict[str, np.ndarray]:
+    """The weights that a prompt starts with, under PEFT's names.
+
+    Args:
+        config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
+        embed_tokens: function from ids (N,) to their token embeddings (N, d).
+        vocabulary_size: int. V.
+        token_dim: int. d.
+        tokenizer: a keras-hub tokenizer, for a TEXT start. Defaults to `None`.
+
+    Returns:
+        `prompt_embeddings` (M·L, d), and for a multitask config `prefix_task_cols` (T, M·L, R) and
+        `prefix_task_rows` (T, R, d).
+
+    Raises:
+        ValueError: a text that tokenizes to nothing, no tokenizer, or a source that does not fit.
+
+    Source: PEFT `tuners/prompt_tuning/model.py`, `tuners/multitask_prompt_tuning/model.py`.
+    """
+    # `keras.utils.set_random_seed` seeds NumPy's global generator, which the seed then comes from.
+    seed = np.random.randint(2**31) if config.seed is None else config.seed
+    rng = np.random.default_rng(seed)
+    length, start = config.total_virtual_tokens, config.prompt_tuning_init
+    if start in SOURCE_INITS:
+        assert isinstance(config, MultitaskPromptTuningConfig)
+        return _from_source(config, token_dim, rng)
+    if start == PromptTuningInit.TEXT:
+        prompt = embed_tokens(fit_length(_tokenize(config, tokenizer), length))
+    elif start == PromptTuningInit.SAMPLE_VOCAB:
+        prompt = embed_tokens(rng.integers(0, vocabulary_size, length))
+    else:
+        sample = rng.choice(vocabulary_size, min(vocabulary_size, _SAMPLE_ROWS), replace=False)
+        prompt = rng.normal(0.0, embed_tokens(sample).std(), (length, token_dim))
+    values = {"prompt_embeddings": prompt.astype("float32")}
+    if isinstance(config, MultitaskPromptTuningConfig):
+        values |= _task_factors(config, token_dim, rng)
+    return values
+
+
+def fit_length(ids: np.ndarray, length: int) -> np.ndarray:
+    """`ids` trimmed, or repeated and then trimmed, to `length`: PEFT's rule."""
+    repeats = -(-length // len(ids))
+    return np.tile(ids, repeats)[:length]
+
+
+def _task_factors(
+    config: MultitaskPromptTuningConfig, token_dim: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Factors as `MultitaskPromptEmbedding(task_init=…)` starts them, from NumPy's generator."""
+    cols = rng.normal(0.0, 0.02, (config.num_tasks, config.total_virtual_tokens, config.num_ranks))
+    rows = rng.normal(0.0, 0.02, (config.num_tasks, config.num_ranks, token_dim))
+    if config.task_init == "ones":
+        cols[:, :, 0] = 1.0
+        rows[:, 0], rows[:, 1:] = 1.0, 0.0
+    return {
+        "prefix_task_cols": cols.astype("float32"),
+        "prefix_task_rows": rows.astype("float32"),
+    }
+
+
+def _tokenize(config: PromptTuningConfig, tokenizer: Any) -> np.ndarray:
+    text = config.prompt_tuning_init_text
+    if config.tokenizer_name_or_path:
+        ids = _hugging_face_ids(config)
+    elif tokenizer is not None:
+        ids = np.asarray(tokenizer(text)).ravel()
+    else:
+        raise ValueError(
+            "`tokenizer_name_or_path` should be given when prompt_tuning_init='TEXT', or the model "
+            "a `preprocessor` or `tokenizer` of keras-hub. Received: tokenizer_name_or_path=None"
+        )
+    if len(ids) == 0:
+        raise ValueError(
+            "`prompt_tuning_init_text` should hold at least one token. Received: "
+            f"prompt_tuning_init_text={text!r}, which tokenizes to nothing"
+        )
+    return ids.astype("int32")
+
+
+def _hugging_face_ids(config: PromptTuningConfig) -> np.ndarray:
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise ImportError(
+            "`tokenizer_name_or_path` names a Hugging Face tokenizer, which needs `pip install "
+            "transformers`; or leave it out and give the model a keras-hub tokenizer."
+        ) from error
+    # As in PEFT: a checkpoint must not be able to switch on remote code.
+    kwargs = {k: v for k, v in (config.tokenizer_kwargs or {}).items() if k != "trust_remote_code"}
+    tokenizer = AutoTokenizer.from_pretrained(config.tokenizer_name_or_path, **kwargs)
+    return np.asarray(tokenizer(config.prompt_tuning_init_text)["input_ids"])
+
+
+def _from_source(
+    config: MultitaskPromptTuningConfig, token_dim: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """The three starts from source tasks, for any number of target tasks."""
+    path = config.prompt_tuning_init_state_dict_path
+    assert path is not None
+    state = read_state_dict(path)
+    length, ranks, tasks = config.total_virtual_tokens, config.num_ranks, config.num_tasks
+    prompt = _source_array(state, "prompt_embeddings", (length, token_dim), path)
+    if config.prompt_tuning_init == MultitaskPromptTuningInit.ONLY_SOURCE_SHARED:
+        return {"prompt_embeddings": prompt, **_task_factors(config, token_dim, rng)}
+    num_sources = _num_sources(state, path)
+    cols = _source_array(state, "prefix_task_cols", (num_sources, length, ranks), path)
+    rows = _source_array(state, "prefix_task_rows", (num_sources, ranks, token_dim), path)
+    if config.prompt_tuning_init == MultitaskPromptTuningInit.AVERAGE_SOURCE_TASKS:
+        cols, rows = (np.repeat(x.mean(0, keepdims=True), tasks, axis=0) for x in (cols, rows))
+    else:
+        sources = _source_indices(config, num_sources, path)
+        cols, rows = cols[sources], rows[sources]
+    return {"prompt_embeddings": prompt, "prefix_task_cols": cols, "prefix_task_rows": rows}
+
+
+def _num_sources(state: dict[str, np.ndarray], path: str) -> int:
+    cols = state.get("prefix_task_cols")
+    if cols is None or cols.ndim != 3:
+        raise ValueError(
+            "`prompt_tuning_init_state_dict_path` should hold 'prefix_task_cols' of shape "
+            "(num_tasks, num_virtual_tokens, num_ranks), as a multitask adapter does. Received: "
+            f"{path!r} with {sorted(state)}"
+        )
+    return int(cols.shape[0])
+
+
+def _source_array(
+    state: dict[str, np.ndarray], name: str, shape: tuple[int, ...], path: str
+) -> np.ndarray:
+    value = state.get(name)
+    if value is None and name == "prompt_embeddings":
+        value = state.get("embedding.weight")
+    if value is None:
+        raise ValueError(
+            f"`prompt_tuning_init_state_dict_path` should hold '{name}'. Received: {path!r} with "
+            f"{sorted(state)}"
+        )
+    return checked_array(name, value, shape, path)
+
+
+def _source_indices(config: MultitaskPromptTuningConfig, num_sources: int, path: str) -> list[int]:
+    """One source task per target task, as numbers."""
+    given = config.prompt_tuning_init_task
+    sources = given if isinstance(given, list) else [given] * config.num_tasks
+    names = _source_names(path)
+    indices = [names.index(s) if isinstance(s, str) and s in names else s for s in sources]
+    for index, source in zip(indices, sources, strict=True):
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < num_sources:
+            raise ValueError(
+                f"`prompt_tuning_init_task` should be a source task in [0, {num_sources})"
+                + (f" or one of {names}" if names else "")
+                + f". Received: prompt_tuning_init_task={source!r} for {path!r}"
+            )
+    return [int(index) for index in indices if index is not None]
+
+
+def _source_names(path: str) -> list[str]:
+    """The names of the source's tasks, where keras_mpt wrote it."""
+    file = Path(path)
+    own = (file if file.is_dir() else file.parent) / OWN_CONFIG_NAME
+    if not own.is_file():
+        return []
+    return list(json.loads(own.read_text(encoding="utf-8")).get("task_names") or [])

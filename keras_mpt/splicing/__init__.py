@@ -1,0 +1,1 @@
+"""How embeddings enter a frozen graph; it knows nothing of tasks."""

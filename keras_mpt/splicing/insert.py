@@ -1,0 +1,50 @@
+"""Putting prompt positions into a sequence and taking them out again, as pure functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+
+def insert(sequence: Any, prompt: Any, at: int) -> Any:
+    """`[sequence[:, :at]; prompt; sequence[:, at:]]` along axis 1.
+
+    Args:
+        sequence: tensor, (B, S, …).
+        prompt: tensor, (B, L, …).
+        at: int. Where the prompt starts: 0, or 1 to leave a start token in front.
+
+    Returns:
+        A tensor, (B, L + S, …).
+    """
+    if at == 0:
+        return ops.concatenate([prompt, sequence], axis=1)
+    return ops.concatenate([sequence[:, :at], prompt, sequence[:, at:]], axis=1)
+
+
+def insert_constant(sequence: Any, value: int, length: int, at: int) -> Any:
+    """`insert` with a prompt of `length` equal values, for masks and segment ids, (B, S)."""
+    constant = ops.full_like(sequence[:, :1], value)
+    return insert(sequence, ops.repeat(constant, length, axis=1), at)
+
+
+def insert_first(sequence: Any, length: int, at: int) -> Any:
+    """`insert` with a prompt that repeats each row's first entry `length` times, (B, S)."""
+    return insert(sequence, ops.repeat(sequence[:, :1], length, axis=1), at)
+
+
+def drop(sequence: Any, length: int, at: int) -> Any:
+    """What `insert` was given: `sequence` without the prompt's `length` positions.
+
+    Args:
+        sequence: tensor, (B, L + S, …).
+        length: int. L.
+        at: int. Where the prompt starts.
+
+    Returns:
+        A tensor, (B, S, …).
+    """
+    if at == 0:
+        return sequence[:, length:]
+    return ops.concatenate([sequence[:, :at], sequence[:, at + length :]], axis=1)

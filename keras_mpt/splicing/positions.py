@@ -1,0 +1,38 @@
+"""Where a prompt stands by default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def default_prompt_position(backbone: Any) -> str:
+    """`"after_start"` for encoders, so that index 0 stays the start token; else `"before"`.
+
+    A backbone counts as an encoder where it has one token input and keras-hub has no language model
+    that continues text with it.
+    """
+    token_inputs = [t for t in backbone.inputs if t.name.endswith("token_ids")]
+    if len(token_inputs) > 1 or task_class("CausalLM", backbone) is not None:
+        return "before"
+    return "after_start"
+
+
+def task_class(name: str, backbone: Any) -> Any:
+    """keras-hub's class for a task on this backbone, or `None`.
+
+    Args:
+        name: "CausalLM", "Seq2SeqLM" or "TextClassifier".
+        backbone: a `keras_hub.models.Backbone`.
+    """
+    import keras_hub
+
+    found = [c for c in _subclasses(getattr(keras_hub.models, name)) if _is_for(c, backbone)]
+    return found[0] if found else None
+
+
+def _is_for(task: Any, backbone: Any) -> bool:
+    return task.backbone_cls is not None and type(backbone) is task.backbone_cls
+
+
+def _subclasses(base: Any) -> list[Any]:
+    return [c for sub in base.__subclasses__() for c in (sub, *_subclasses(sub))]

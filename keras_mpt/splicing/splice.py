@@ -1,0 +1,175 @@
+"""Running a frozen backbone with prompts among its token embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mpt.splicing.cut import TokenInput, cut
+from keras_mpt.splicing.insert import drop, insert, insert_constant, insert_first
+
+
+class Splice:
+    """A backbone that also takes prompts, as embeddings.
+
+    It owns no variables and is no Keras layer: the backbone's are used where they are.
+
+    Args:
+        backbone: a functional backbone.
+        num_virtual_tokens: int. L.
+        num_transformer_submodules: int. M: how many of the backbone's token inputs get a prompt,
+            encoder first.
+        prompt_position: `"before"` or `"after_start"`.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        num_virtual_tokens: int,
+        num_transformer_submodules: int = 1,
+        prompt_position: str = "before",
+    ) -> None:
+        self.graph = cut(backbone)
+        if num_transformer_submodules > len(self.graph.token_inputs):
+            raise ValueError(
+                "`num_transformer_submodules` should be at most the number of token inputs of the "
+                f"backbone, {len(self.graph.token_inputs)}. Received: "
+                f"num_transformer_submodules={num_transformer_submodules}"
+            )
+        self.num_virtual_tokens = num_virtual_tokens
+        self.num_transformer_submodules = num_transformer_submodules
+        self.at = {"before": 0, "after_start": 1}[prompt_position]
+        self.max_sequence_length = _max_sequence_length(backbone)
+        self._output_inputs = _inputs_that_outputs_follow(backbone, self.graph.token_inputs)
+
+    @property
+    def token_inputs(self) -> tuple[TokenInput, ...]:
+        """The backbone's token inputs, encoder first."""
+        return self.graph.token_inputs
+
+    @property
+    def token_dim(self) -> int:
+        """d, the width of the token embedding (not of the hidden states: ALBERT's differ)."""
+        return int(self.graph.rest.inputs[0].shape[-1])
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, the rows of the token embedding."""
+        return int(token_table(self.token_inputs[0].embedding).input_dim)
+
+    def embed_tokens(self, token_ids: Any) -> Any:
+        """The token embeddings of ids, (N,) -> (N, d), without positions."""
+        return token_table(self.token_inputs[0].embedding)(token_ids)
+
+    def __call__(self, inputs: dict[str, Any], prompts: Any, training: bool | None = None) -> Any:
+        """Runs the backbone on `[prompts; tokens]`.
+
+        Args:
+            inputs: the backbone's own inputs by name.
+            prompts: float tensor (B, M·L, d).
+            training: bool.
+
+        Returns:
+            The backbone's outputs, prompt positions included.
+        """
+        length, fed, embedded = self.num_virtual_tokens, dict(inputs), []
+        for i, token_input in enumerate(self.token_inputs):
+            ids = inputs[token_input.name]
+            if i >= self.num_transformer_submodules:
+                embedded.append(token_input.embedding(ids))
+                continue
+            prompt = prompts[:, i * length : (i + 1) * length]
+            embedded.append(self._embed(token_input.embedding, ids, prompt))
+            if token_input.mask_name is not None:
+                mask = inputs[token_input.mask_name]
+                fed[token_input.mask_name] = insert_constant(mask, 1, length, self.at)
+            for name in token_input.other_names:
+                fed[name] = insert_constant(inputs[name], 0, length, self.at)
+            if token_input.ids_used_later:
+                # A prompt has no ids. The row's first token stands in for it: under right padding
+                # it is never a padding id, which is what the rest of the graph asks the ids for.
+                fed[token_input.name] = insert_first(ids, length, self.at)
+        plain = [fed[name] for name in self.graph.plain_names]
+        return self.graph.rest([*embedded, *plain], training=training)
+
+    def user_positions(self, outputs: Any) -> Any:
+        """`outputs` of a call without the prompt positions."""
+
+        def without_prompt(output: Any, input_index: int | None) -> Any:
+            if input_index is None or input_index >= self.num_transformer_submodules:
+                return output
+            return drop(output, self.num_virtual_tokens, self.at)
+
+        return self._map_outputs(without_prompt, outputs)
+
+    def follows_first_input(self, outputs: Any) -> Any:
+        """The first output with one entry per token of the first input."""
+        flat = keras.tree.flatten(outputs)
+        return flat[self._output_inputs.index(0)]
+
+    def _map_outputs(self, function: Any, outputs: Any) -> Any:
+        flat = keras.tree.flatten(outputs)
+        mapped = [function(o, i) for o, i in zip(flat, self._output_inputs, strict=True)]
+        return keras.tree.pack_sequence_as(outputs, mapped)
+
+    def _embed(self, embedding: Any, token_ids: Any, prompt: Any) -> Any:
+        """`[prompt; tokens]` as the embedding layer would give it, positions included."""
+        tokens = token_table(embedding)(token_ids)
+        sequence = insert(tokens, ops.cast(prompt, tokens.dtype), self.at)
+        if token_table(embedding) is embedding:
+            return sequence
+        return sequence + embedding.position_embedding(sequence)
+
+
+def token_table(embedding: Any) -> Any:
+    """The token embedding itself, where a layer holds one beside learned positions."""
+    import keras_hub
+
+    if isinstance(embedding, keras_hub.layers.TokenAndPositionEmbedding):
+        return embedding.token_embedding
+    return embedding
+
+
+def _max_sequence_length(backbone: Any) -> int | None:
+    """How many positions the backbone has, where that is limited."""
+    import keras_hub
+
+    layers = [x for layer in backbone.layers for x in (layer, *_inner_position_embedding(layer))]
+    lengths = [
+        layer.sequence_length
+        for layer in layers
+        if isinstance(layer, keras_hub.layers.PositionEmbedding)
+    ]
+    declared = getattr(backbone, "max_sequence_length", None)
+    return min([*lengths, *([declared] if isinstance(declared, int) else [])], default=None)
+
+
+def _inner_position_embedding(layer: Any) -> list[Any]:
+    return [layer.position_embedding] if hasattr(layer, "position_embedding") else []
+
+
+def _inputs_that_outputs_follow(
+    backbone: Any, token_inputs: tuple[TokenInput, ...]
+) -> list[int | None]:
+    """For each flat output, the index of the token input whose length its axis 1 has, or `None`.
+
+    Found by giving each token input a length of its own and looking at the outputs' shapes.
+    """
+    lengths: dict[str, int] = {}
+    for i, token_input in enumerate(token_inputs):
+        names = (token_input.name, token_input.mask_name, *token_input.other_names)
+        lengths.update({name: 5 + 2 * i for name in names if name is not None})
+    spec = {
+        tensor.name: keras.KerasTensor(
+            (1, lengths[tensor.name], *tensor.shape[2:])
+            if tensor.name in lengths
+            else tuple(1 if n is None else n for n in tensor.shape),
+            dtype=tensor.dtype,
+        )
+        for tensor in backbone.inputs
+    }
+    outputs = keras.tree.flatten(backbone.compute_output_spec(spec))
+    by_length = {5 + 2 * i: i for i in range(len(token_inputs))}
+    return [by_length.get(o.shape[1]) if len(o.shape) > 2 else None for o in outputs]
