@@ -73,7 +73,7 @@ wheel: $(TEST_STAMP) ## Build the wheel and import it outside the checkout
 no-tensorflow: $(TEST_STAMP) ## Check what must work where TensorFlow cannot be imported
 	@for backend in jax torch; do \
 	    echo "== without TensorFlow, on $$backend"; \
-	    KERAS_BACKEND=$$backend $(PY) tests/without_tensorflow.py || exit 1; \
+	    KERAS_BACKEND=$$backend $(PY) -m tests.without_tensorflow || exit 1; \
 	done
 
 clean: ## Remove what builds and tools left behind, but not .venv

@@ -173,14 +173,19 @@ class PromptTuningConfig:
         self.prompt_tuning_init = _member(
             self._init_enum, "prompt_tuning_init", self.prompt_tuning_init
         )
+        # Paths as strings, which JSON can hold.
+        for name in (f.name for f in dataclasses.fields(self) if f.name.endswith("_path")):
+            if getattr(self, name) is not None:
+                setattr(self, name, os.fspath(getattr(self, name)))
         _check_positive("num_virtual_tokens", self.num_virtual_tokens)
         for name in ("token_dim", "num_attention_heads", "num_layers"):
             _check_positive(name, getattr(self, name), optional=True)
-        if self.num_transformer_submodules not in (None, 1, 2):
+        submodules = self.num_transformer_submodules
+        if submodules not in (None, 1, 2) or isinstance(submodules, bool):
             raise ValueError(
                 "`num_transformer_submodules` should be 1 (prompt the encoder, or the only stack) "
                 "or 2 (prompt the decoder as well). Received: "
-                f"num_transformer_submodules={self.num_transformer_submodules!r}"
+                f"num_transformer_submodules={submodules!r}"
             )
         if self.prompt_position not in (None, "before", "after_start"):
             raise ValueError(
@@ -350,15 +355,12 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
                 "`task_init` should be 'ones' (a prompt starts as P) or 'normal' (PEFT's). "
                 f"Received: task_init={self.task_init!r}"
             )
-        if self.prompt_tuning_init in SOURCE_INITS:
-            if self.prompt_tuning_init_state_dict_path is None:
-                raise ValueError(
-                    "`prompt_tuning_init_state_dict_path` should be the file or directory of the "
-                    f"source adapter when prompt_tuning_init='{self.prompt_tuning_init}'. Received:"
-                    " prompt_tuning_init_state_dict_path=None"
-                )
-            self.prompt_tuning_init_state_dict_path = os.fspath(
-                self.prompt_tuning_init_state_dict_path
+        needs_source = self.prompt_tuning_init in SOURCE_INITS
+        if needs_source and self.prompt_tuning_init_state_dict_path is None:
+            raise ValueError(
+                "`prompt_tuning_init_state_dict_path` should be the source adapter's file or "
+                f"directory when prompt_tuning_init='{self.prompt_tuning_init}'. Received: "
+                "prompt_tuning_init_state_dict_path=None"
             )
         sources = self.prompt_tuning_init_task
         if isinstance(sources, (list, tuple)):
@@ -372,15 +374,19 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
         self._check_task_names()
 
     def _check_task_names(self) -> None:
-        if self.task_names is None:
-            return
-        self.task_names = list(self.task_names)
         names = self.task_names
-        if len(set(names)) != self.num_tasks or not all(isinstance(n, str) and n for n in names):
+        if names is None:
+            return
+        if (
+            not isinstance(names, (list, tuple))
+            or not all(isinstance(n, str) and n for n in names)
+            or not len(names) == len(set(names)) == self.num_tasks
+        ):
             raise ValueError(
                 f"`task_names` should be {self.num_tasks} different strings (num_tasks="
-                f"{self.num_tasks}). Received: task_names={names}"
+                f"{self.num_tasks}). Received: task_names={names!r}"
             )
+        self.task_names = list(names)
 
     @property
     def names(self) -> list[str]:
@@ -409,7 +415,7 @@ def config_from_dict(values: dict[str, Any]) -> PromptTuningConfig:
 def _member(enumeration: Any, name: str, value: Any) -> Any:
     """The enum's member for `value` (a member of a sister enum, or a string, will do)."""
     try:
-        return enumeration(str(value) if isinstance(value, enum.Enum) else value)
+        return enumeration(value.value if isinstance(value, enum.Enum) else value)
     except ValueError:
         valid = ", ".join(repr(str(m)) for m in enumeration)
         raise ValueError(f"`{name}` should be one of {valid}. Received: {name}={value!r}") from None

@@ -12,9 +12,10 @@ from pathlib import Path
 def write_together(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -> None:
     """Writes several files of one directory, all of them or none.
 
-    Everything is first written and flushed to a hidden directory on the same file system, so that
-    a full disk or an interruption leaves what was there untouched. Then the files are moved into
-    place; a move replaces an older file of the same name in one step.
+    Everything is first written and flushed to a hidden directory on the same file system (inside
+    `directory` where that exists, as it may be a mount of its own), so that a full disk or an
+    interruption leaves what was there untouched. Then the files are moved into place; a move
+    replaces an older file of the same name in one step.
 
     Args:
         directory: string. Where the files go; made where it is missing.
@@ -25,15 +26,17 @@ def write_together(directory: str | os.PathLike[str], files: Mapping[str, bytes]
         raise ValueError(
             f"`directory` should be a directory. Received: directory={str(target)!r}, a file"
         )
+    is_new = not target.exists()
     target.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    parent = target.parent if is_new else target
+    stage = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=parent))
     try:
         for name, content in files.items():
             with open(stage / name, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        if not target.exists():
+        if is_new:
             stage.chmod(0o755)
             stage.rename(target)
         else:

@@ -35,7 +35,7 @@ def read_config(
     """PEFT's fields, and ours (`None` where PEFT wrote the directory)."""
     path = Path(directory)
     own_path = path / OWN_CONFIG_NAME
-    return _read_json(path / CONFIG_NAME), _read_json(own_path) if own_path.exists() else None
+    return read_json(path / CONFIG_NAME), read_json(own_path) if own_path.exists() else None
 
 
 def keep_known(values: dict[str, Any], known: set[str], class_name: str) -> dict[str, Any]:
@@ -50,11 +50,8 @@ def keep_known(values: dict[str, Any], known: set[str], class_name: str) -> dict
     return {k: v for k, v in values.items() if k in known}
 
 
-def _json_bytes(values: dict[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file."""
     if not path.is_file():
         raise ValueError(
             f"`{path.name}` should be a file in the adapter's directory. Received: no such file: "
@@ -72,3 +69,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"{type(values).__name__}"
         )
     return values
+
+
+def _json_bytes(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()

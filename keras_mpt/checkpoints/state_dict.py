@@ -130,7 +130,7 @@ def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
         with safe_open(file, framework="numpy") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (it is not a dict)
                 state[name] = _to_numpy(tensors.get_tensor(name))
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"`path` should be a safetensors file. Received: {str(file)!r}, which is truncated or "
             f"of another kind: {error}"
@@ -148,18 +148,18 @@ def _read_torch(file: Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"a {type(state).__name__}")
+        for name, value in state.items():
+            if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+                raise TypeError(f"a {type(value).__name__} under {name!r}")
+        return {name: _to_numpy(value) for name, value in state.items()}
     except Exception as error:  # torch.load has no one error for a file it cannot read.
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(
             f"`path` should be a PyTorch state dict of plain tensors. Received: {str(file)!r}, "
-            f"which is truncated, of another kind, or holds more than weights: "
-            f"{str(error).splitlines()[0]}"
+            f"which is truncated, of another kind, or holds more than weights: {reason}"
         ) from None
-    if not isinstance(state, dict) or not all(hasattr(v, "detach") for v in state.values()):
-        raise ValueError(
-            "`path` should be a PyTorch state dict of plain tensors. Received: "
-            f"{str(file)!r} with a {type(state).__name__}"
-        )
-    return {name: _to_numpy(value) for name, value in state.items()}
 
 
 def _to_numpy(value: Any) -> np.ndarray:

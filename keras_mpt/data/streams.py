@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 Prepare = Callable[[Any, Any, Any], tuple[Any, Any, Any]]
 
@@ -54,10 +55,11 @@ def map_batches(stream: Any, prepare: Prepare, prepare_tf: Prepare) -> Any:
 
 
 def _apply(prepare: Prepare, batch: Any) -> Any:
-    batch = tuple(batch) if isinstance(batch, list) else batch
-    return keras.utils.pack_x_y_sample_weight(
+    packed = keras.utils.pack_x_y_sample_weight(
         *prepare(*keras.utils.unpack_x_y_sample_weight(batch))
     )
+    # A tuple even of x alone: Keras takes nothing else from a generator.
+    return packed if isinstance(packed, tuple) else (packed,)
 
 
 def _comes_from(x: Any, package: str, *names: str) -> bool:
@@ -95,7 +97,11 @@ class _MappedPyDataset(keras.utils.PyDataset):
 
 def _mapped_loader(loader: Any, function: Callable[[Any], Any]) -> Any:
     """A DataLoader with the same settings; Keras asks for that class, not for an iterable."""
+    import torch
     from torch.utils.data import DataLoader
+
+    def as_tensor(value: Any) -> Any:
+        return value if torch.is_tensor(value) else torch.as_tensor(np.asarray(value))
 
     class MappedLoader(DataLoader):
         def __init__(self) -> None:
@@ -103,7 +109,7 @@ def _mapped_loader(loader: Any, function: Callable[[Any], Any]) -> Any:
             self.__dict__.update(loader.__dict__)
 
         def __iter__(self) -> Iterator[Any]:
-            return map(function, iter(loader))
+            return (keras.tree.map_structure(as_tensor, function(batch)) for batch in loader)
 
         def __len__(self) -> int:
             return len(loader)

@@ -34,7 +34,8 @@ class PromptTunedLanguageModel(PromptTunedModel):
         task = found(backbone=backbone, preprocessor=None, compile=False)
         # Its variables are the backbone's (the output embedding). As a plain function it is kept
         # out of Keras's sight, which would list those variables twice.
-        self.to_logits = cut_head(task).__call__
+        head = cut_head(task)
+        self.to_logits, self.logits_spec = head.__call__, head.compute_output_spec
         self.built = True
         self.compile()
 
@@ -60,6 +61,10 @@ class PromptTunedLanguageModel(PromptTunedModel):
         if weighted_metrics == "auto":
             weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
+
+    def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """The logits' shape and dtype."""
+        return self.logits_spec(keras.tree.flatten(self.backbone_spec(inputs)))
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Logits (B, S, V)."""

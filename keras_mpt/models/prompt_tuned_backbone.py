@@ -66,6 +66,13 @@ class PromptTunedBackbone(PromptTunedModel):
         outputs = self.run_backbone(inputs, training)
         return outputs if self.return_prompt_positions else self.splice.user_positions(outputs)
 
+    def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """The outputs' shapes and dtypes."""
+        spec = self.backbone_spec(inputs)
+        if self.return_prompt_positions:
+            spec = self.splice.with_prompt_positions(spec)
+        return spec
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "return_prompt_positions": self.return_prompt_positions}

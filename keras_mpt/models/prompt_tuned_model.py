@@ -93,6 +93,23 @@ class PromptTunedModel(Fitting):
             prompts = self.prompt(ops.broadcast_to(task_ids, (batch_size,)))
         return self.splice(inputs, prompts, training=training)
 
+    def backbone_spec(self, inputs: dict[str, Any]) -> Any:
+        """The backbone's outputs on symbolic inputs, without prompt positions.
+
+        Needed because JAX cannot compare a symbolic length + L with the backbone's positions.
+
+        Args:
+            inputs: dict of `keras.KerasTensor`s, as in a call.
+
+        Returns:
+            A `keras.KerasTensor`, or a dict of them.
+        """
+        own = {
+            t.name: inputs.get(t.name, inputs[self.splice.token_inputs[0].name])
+            for t in self.backbone.inputs
+        }
+        return self.backbone.compute_output_spec(own)
+
     def parameter_count(self) -> int:
         """How many numbers are trained.
 

@@ -184,6 +184,12 @@ class PromptTunedTextClassifier(PromptTunedModel):
             metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
+    def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """The logits' shape and dtype."""
+        token_ids = inputs[self.splice.token_inputs[0].name]
+        width = self.num_classes if isinstance(self.num_classes, int) else max(self.num_classes)
+        return keras.KerasTensor((token_ids.shape[0], width), "float32")
+
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Logits."""
         outputs = self.run_backbone(inputs, training)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,7 +14,9 @@ MAX_REPORTED_TASKS = 32
 
 
 class TaskReport:
-    """One copy of the compiled loss and of each metric per task, fed with that task's rows.
+    """The compiled loss and metrics once more per task, fed with that task's rows.
+
+    What it reports of a task is what `evaluate` on the task's rows alone would report.
 
     Args:
         names: list of T strings.
@@ -21,19 +24,19 @@ class TaskReport:
     """
 
     def __init__(self, names: Sequence[str], compiled: dict[str, Any]) -> None:
-        self.tasks: list[list[RowsMetric]] = []
-        if len(names) > MAX_REPORTED_TASKS:
-            return
+        self._measures: list[_Measure] = []
         loss = compiled.get("loss")
-        if loss is None or isinstance(loss, (list, dict)):
-            return
-        metrics = []
-        for argument in ("metrics", "weighted_metrics"):
-            given = compiled.get(argument) or []
-            metrics += [given] if isinstance(given, (str, keras.Metric)) else list(given)
-        for name in names:
-            own = [_rows_metric(name, metric, loss) for metric in metrics]
-            self.tasks.append([_rows_loss(name, loss), *own])
+        if len(names) <= MAX_REPORTED_TASKS and not isinstance(loss, (list, dict, type(None))):
+            self._measures.append(_loss_measure(loss))
+            for argument in ("metrics", "weighted_metrics"):
+                for metric in keras.tree.flatten(compiled.get(argument) or []):
+                    known = [measure.name for measure in self._measures]
+                    weighted = argument == "weighted_metrics"
+                    self._measures.append(_metric_measure(metric, weighted, known))
+        self.tasks = [
+            [RowsMetric(measure.make(), f"{name}_{measure.name}") for measure in self._measures]
+            for name in names
+        ]
 
     @property
     def metrics(self) -> list[RowsMetric]:
@@ -49,14 +52,20 @@ class TaskReport:
             y_pred: outputs, (B, …).
             sample_weight: float tensor (B,) or (B, S), or `None`. Defaults to `None`.
         """
-        for k, task in enumerate(self.tasks):
-            weight = ops.cast(ops.equal(task_ids, k), "float32")
-            seen = ops.sum(weight)
-            if sample_weight is not None:
-                given = ops.cast(sample_weight, "float32")
-                weight = ops.reshape(weight, (-1, *[1] * (len(given.shape) - 1))) * given
-            for metric in task:
-                metric.update_rows(y, y_pred, weight, seen)
+        rows = [ops.cast(ops.equal(task_ids, k), "float32") for k in range(len(self.tasks))]
+        weights = rows
+        if sample_weight is not None:
+            given = ops.cast(sample_weight, "float32")
+            ones = (1,) * (len(given.shape) - 1)
+            weights = [ops.reshape(r, (-1, *ones)) * given for r in rows]
+        for i, measure in enumerate(self._measures):
+            data = (y, y_pred)
+            if measure.values is not None:
+                data = (measure.values(y, y_pred, sample_weight),)
+                if len(data[0].shape) == 0:  # One number for the batch cannot be told apart.
+                    continue
+            for k, task in enumerate(self.tasks):
+                task[i].update_rows(data, rows[k], weights[k] if measure.weighted else rows[k])
 
 
 class RowsMetric(keras.metrics.Metric):
@@ -72,45 +81,111 @@ class RowsMetric(keras.metrics.Metric):
         self.metric = metric
         self.rows = self.add_variable(shape=(), initializer="zeros", name="rows")
 
-    def update_rows(self, y: Any, y_pred: Any, weight: Any, seen: Any) -> None:
-        """Adds a batch, of which rows with weight 0 do not count."""
-        self.rows.assign_add(ops.cast(seen, self.rows.dtype))
-        self.metric.update_state(y, y_pred, sample_weight=weight)
+    def update_rows(self, data: tuple[Any, ...], rows: Any, weight: Any) -> None:
+        """Adds a batch.
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Adds a batch, all of whose rows count."""
-        self.rows.assign_add(ops.cast(ops.shape(y_true)[0], self.rows.dtype))
-        self.metric.update_state(y_true, y_pred, sample_weight=sample_weight)
+        Args:
+            data: what the metric is of: `(y, y_pred)`, or `(values,)`.
+            rows: float tensor (B,). 1 for the rows that count, else 0.
+            weight: float tensor (B,) or (B, S). How much they count.
+        """
+        self.rows.assign_add(ops.cast(ops.sum(rows), self.rows.dtype))
+        self.metric.update_state(*data, sample_weight=weight)
 
     def result(self) -> Any:
         """The metric, or NaN where it had no rows."""
         result = self.metric.result()
         return ops.where(self.rows > 0, result, ops.cast(float("nan"), result.dtype))
 
-
-def _rows_loss(task: str, loss: Any) -> RowsMetric:
-    """The mean of each row's own loss: the metric's mean takes the place of a reduction."""
-    loss = keras.losses.get(loss)
-    if isinstance(loss, keras.Loss):
-        loss = loss.__class__.from_config({**loss.get_config(), "reduction": None})
-    return RowsMetric(keras.metrics.MeanMetricWrapper(loss, name="loss"), f"{task}_loss")
+    def reset_state(self) -> None:
+        """Forgets all rows."""
+        self.rows.assign(0)
+        self.metric.reset_state()
 
 
-def _rows_metric(task: str, metric: Any, loss: Any) -> RowsMetric:
-    """A fresh metric of the same kind."""
+@dataclasses.dataclass(frozen=True)
+class _Measure:
+    """What is reported of each task.
+
+    Attributes:
+        name: string, such as "accuracy".
+        make: gives a fresh metric for one task.
+        values: `(y, y_pred, sample_weight)` to a value per row or token, of which that metric is
+            the mean; `None` where it takes `(y, y_pred)` itself.
+        weighted: whether the metric's own weights are the sample weights.
+    """
+
+    name: str
+    make: Callable[[], Any]
+    values: Callable[[Any, Any, Any], Any] | None
+    weighted: bool
+
+
+def _loss_measure(loss: Any) -> _Measure:
+    per_row = _PerRow(loss)
+    # Under this reduction Keras divides by the sum of the weights, else by the number of rows.
+    if getattr(loss, "reduction", None) == "mean_with_sample_weight":
+        return _Measure("loss", keras.metrics.Mean, lambda y, p, _: per_row(y, p), True)
+    return _Measure("loss", keras.metrics.Mean, per_row, False)
+
+
+def _metric_measure(metric: Any, weighted: bool, known: list[str]) -> _Measure:
     if metric in ("accuracy", "acc"):
-        own = _accuracy(keras.losses.get(loss))(name=metric)
+        name, metric = metric, _accuracy
     else:
-        own = keras.metrics.get(metric)
-        if not isinstance(own, keras.Metric):
-            own = keras.metrics.MeanMetricWrapper(own, name=own.__name__)
-        own = own.__class__.from_config(own.get_config())
-    return RowsMetric(own, f"{task}_{own.name}")
+        given, metric = metric, keras.metrics.get(metric)
+        name = given if isinstance(given, str) else getattr(metric, "name", None)
+        name = name or metric.__name__
+    name = f"weighted_{name}" if name in known else name
+    if isinstance(metric, keras.Metric):
+        config = metric.get_config()
+        return _Measure(name, lambda: type(metric).from_config(dict(config)), None, weighted)
+    return _Measure(name, keras.metrics.Mean, lambda y, p, _: metric(y, p), weighted)
 
 
-def _accuracy(loss: Any) -> Any:
-    """What Keras takes "accuracy" to mean under this loss."""
-    name = getattr(loss, "name", None) or loss.__name__
-    if "sparse" in name:
-        return keras.metrics.SparseCategoricalAccuracy
-    return keras.metrics.BinaryAccuracy if "binary" in name else keras.metrics.CategoricalAccuracy
+class _PerRow(keras.Loss):
+    """A loss or loss function without its reduction."""
+
+    def __init__(self, loss: Any) -> None:
+        super().__init__(reduction=None)
+        self.function: Any = _crossentropy
+        if str(loss).lower() not in ("crossentropy", "ce"):
+            self.function = keras.losses.get(loss)
+            if isinstance(self.function, keras.Loss):
+                self.function = self.function.call
+
+    def call(self, y: Any, y_pred: Any) -> Any:
+        """A loss per row or token."""
+        if len(y.shape) == len(y_pred.shape) - 1 and y_pred.shape[-1] == 1:
+            y = ops.expand_dims(y, -1)
+        return self.function(y, y_pred)
+
+
+def _accuracy(y: Any, y_pred: Any) -> Any:
+    kinds = keras.metrics
+    return _by_shapes(
+        kinds.binary_accuracy,
+        kinds.sparse_categorical_accuracy,
+        kinds.categorical_accuracy,
+        y,
+        y_pred,
+    )
+
+
+def _crossentropy(y: Any, y_pred: Any) -> Any:
+    kinds = keras.losses
+    return _by_shapes(
+        kinds.binary_crossentropy,
+        kinds.sparse_categorical_crossentropy,
+        kinds.categorical_crossentropy,
+        y,
+        y_pred,
+    )
+
+
+def _by_shapes(binary: Any, sparse: Any, categorical: Any, y: Any, y_pred: Any) -> Any:
+    """As Keras chooses among the kinds of accuracy and of cross-entropy."""
+    if y_pred.shape[-1] == 1:
+        return binary(y, y_pred)
+    is_sparse = len(y.shape) < len(y_pred.shape) or y.shape[-1] == 1
+    return (sparse if is_sparse else categorical)(y, y_pred)

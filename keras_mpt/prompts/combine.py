@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 from keras import ops
 
 
@@ -58,6 +59,9 @@ def gather_factors(cols: Any, rows: Any, task_ids: Any) -> tuple[Any, Any]:
         `(cols, rows)` of shapes (B, M·L, R) and (B, R, d).
     """
     num_tasks = cols.shape[0]
+    # Compared as uint8, 300 tasks would be 44; narrowed to int32, id 2**32 would be 0.
+    is_wide = keras.backend.standardize_dtype(task_ids.dtype) in ("int64", "uint64")
+    task_ids = ops.cast(task_ids, "int64" if is_wide else "int32")
     valid = ops.logical_and(task_ids >= 0, task_ids < num_tasks)
     safe_ids = ops.where(valid, task_ids, ops.zeros_like(task_ids))
     task_cols = gather(cols, safe_ids)

@@ -107,7 +107,8 @@ class PromptEmbedding(keras.layers.Layer):
             assert list(layer.state_dict()) == ["prompt_embeddings"]
             ```
         """
-        return {k: ops.convert_to_numpy(v) for k, v in self.named_weights().items()}
+        weights = self.named_weights()
+        return {k: ops.convert_to_numpy(v).astype("float32") for k, v in weights.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], source: str = "state") -> None:
         """Sets all weights from arrays under PEFT's names.

@@ -5,14 +5,13 @@ Draws are NumPy's, so that one seed gives the same start on every backend.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_mpt.checkpoints.config_files import OWN_CONFIG_NAME
+from keras_mpt.checkpoints.config_files import OWN_CONFIG_NAME, read_json
 from keras_mpt.checkpoints.state_dict import checked_array, read_state_dict
 from keras_mpt.config import (
     SOURCE_INITS,
@@ -59,7 +58,8 @@ def start_values(
         assert isinstance(config, MultitaskPromptTuningConfig)
         return _from_source(config, token_dim, rng)
     if start == PromptTuningInit.TEXT:
-        prompt = embed_tokens(fit_length(_tokenize(config, tokenizer), length))
+        ids = _tokenize(config, tokenizer, vocabulary_size)
+        prompt = embed_tokens(fit_length(ids, length))
     elif start == PromptTuningInit.SAMPLE_VOCAB:
         prompt = embed_tokens(rng.integers(0, vocabulary_size, length))
     else:
@@ -92,7 +92,7 @@ def _task_factors(
     }
 
 
-def _tokenize(config: PromptTuningConfig, tokenizer: Any) -> np.ndarray:
+def _tokenize(config: PromptTuningConfig, tokenizer: Any, vocabulary_size: int) -> np.ndarray:
     text = config.prompt_tuning_init_text
     if config.tokenizer_name_or_path:
         ids = _hugging_face_ids(config)
@@ -107,6 +107,12 @@ def _tokenize(config: PromptTuningConfig, tokenizer: Any) -> np.ndarray:
         raise ValueError(
             "`prompt_tuning_init_text` should hold at least one token. Received: "
             f"prompt_tuning_init_text={text!r}, which tokenizes to nothing"
+        )
+    if ids.min() < 0 or ids.max() >= vocabulary_size:
+        raise ValueError(
+            "The tokenizer of a TEXT start should be the backbone's, with ids in "
+            f"[0, {vocabulary_size}). Received: ids {ids.tolist()[:8]} for "
+            f"prompt_tuning_init_text={text!r}"
         )
     return ids.astype("int32")
 
@@ -192,6 +198,4 @@ def _source_names(path: str) -> list[str]:
     """The names of the source's tasks, where keras_mpt wrote it."""
     file = Path(path)
     own = (file if file.is_dir() else file.parent) / OWN_CONFIG_NAME
-    if not own.is_file():
-        return []
-    return list(json.loads(own.read_text(encoding="utf-8")).get("task_names") or [])
+    return list(read_json(own).get("task_names") or []) if own.is_file() else []

@@ -70,8 +70,6 @@ def concrete(x: Any) -> np.ndarray | None:
     """`x` as a NumPy array, or `None` where it is a tensor without values yet (being traced)."""
     if isinstance(x, keras.KerasTensor):
         return None
-    if isinstance(x, (str, bytes, int, float, list, tuple, np.ndarray, np.generic)):
-        return np.asarray(x)
     try:
         if keras.ops.is_tensor(x):
             return np.asarray(keras.ops.convert_to_numpy(x))

@@ -74,6 +74,7 @@ class Splice:
         Returns:
             The backbone's outputs, prompt positions included.
         """
+        inputs = {name: ops.convert_to_tensor(value) for name, value in inputs.items()}
         length, fed, embedded = self.num_virtual_tokens, dict(inputs), []
         for i, token_input in enumerate(self.token_inputs):
             ids = inputs[token_input.name]
@@ -93,6 +94,18 @@ class Splice:
                 fed[token_input.name] = insert_first(ids, length, self.at)
         plain = [fed[name] for name in self.graph.plain_names]
         return self.graph.rest([*embedded, *plain], training=training)
+
+    def with_prompt_positions(self, spec: Any) -> Any:
+        """The spec of a call's outputs, from that of the backbone's own."""
+
+        def longer(output: Any, input_index: int | None) -> Any:
+            if input_index is None or input_index >= self.num_transformer_submodules:
+                return output
+            rows, length, *rest = output.shape
+            length = None if length is None else length + self.num_virtual_tokens
+            return keras.KerasTensor((rows, length, *rest), output.dtype)
+
+        return self._map_outputs(longer, spec)
 
     def user_positions(self, outputs: Any) -> Any:
         """`outputs` of a call without the prompt positions."""

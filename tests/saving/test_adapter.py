@@ -1,0 +1,145 @@
+"""Adapter directories: what is in them, what is refused, and that nothing is lost."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_mpt
+from tests import tiny
+
+
+def config(**kwargs):
+    """A multitask config of three tasks."""
+    defaults = {"task_type": "SEQ_CLS", "num_virtual_tokens": 3, "num_tasks": 3}
+    return keras_mpt.MultitaskPromptTuningConfig(**defaults | kwargs)
+
+
+def classifier(backbone, num_classes, **kwargs):
+    """A classifier whose weights are all random, the factors too."""
+    model = keras_mpt.prompt_tune(backbone, config(**kwargs), num_classes=num_classes)
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape))
+    return model
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize("num_classes", [4, [2, 4, 3]])
+def test_round_trip_gives_the_same_logits_and_files(tmp_path, kind, num_classes):
+    backbone = tiny.backbone(kind)
+    model = classifier(backbone, num_classes)
+    model.save_adapter(tmp_path / "one")
+    loaded = keras_mpt.load_adapter(backbone, tmp_path / "one")
+    x = {**tiny.inputs(backbone), "task_ids": [0, 1, 2, 1]}
+    np.testing.assert_array_equal(*(ops.convert_to_numpy(m(x)) for m in (model, loaded)))
+    loaded.save_adapter(tmp_path / "two")
+    for file in ("adapter_model.safetensors", "adapter_config.json", "keras_mpt_config.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_directory_is_a_few_kilobytes_more_than_its_parameters(tmp_path):
+    model = classifier(tiny.backbone(), [2, 4, 3])
+    model.save_adapter(tmp_path / "adapter")
+    size = sum(f.stat().st_size for f in (tmp_path / "adapter").iterdir())
+    assert 0 < size - 4 * model.parameter_count() < 4096
+
+
+def test_an_adapter_is_not_overwritten_unless_asked(tmp_path):
+    model = classifier(tiny.backbone(), 4)
+    model.save_adapter(tmp_path)
+    before = (tmp_path / "adapter_model.safetensors").read_bytes()
+    model.prompt.prompt_embeddings.assign(np.zeros((3, tiny.WIDTH)))
+    with pytest.raises(ValueError, match="`directory` should hold no adapter yet"):
+        model.save_adapter(tmp_path)
+    assert (tmp_path / "adapter_model.safetensors").read_bytes() == before
+    (tmp_path / "notes.txt").write_text("mine")
+    model.save_adapter(tmp_path, overwrite=True)
+    assert (tmp_path / "adapter_model.safetensors").read_bytes() != before
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_failed_save_leaves_the_old_adapter(tmp_path, monkeypatch):
+    model = classifier(tiny.backbone(), 4)
+    target = tmp_path / "adapter"
+    model.save_adapter(target)
+    before = {f.name: f.read_bytes() for f in target.iterdir()}
+    model.prompt.prompt_embeddings.assign(np.zeros((3, tiny.WIDTH)))
+
+    def full(_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for directory in (target, tmp_path / "new"):
+        with pytest.raises(OSError, match="no space left"):
+            model.save_adapter(directory, overwrite=True)
+    assert {f.name: f.read_bytes() for f in target.iterdir()} == before
+    assert [f.name for f in tmp_path.iterdir()] == ["adapter"]
+
+
+REFUSED = {
+    "other number of tasks": (
+        {"num_tasks": 2},
+        4,
+        r"`prefix_task_cols` in `.*` should have shape \(3, 3, 1\). Received: prefix_task_cols of "
+        r"shape \(2, 3, 1\)",
+    ),
+    "other rank": ({"num_ranks": 2}, 4, r"`prefix_task_cols` in `.*` should have shape"),
+    "other length": (
+        {"num_virtual_tokens": 4},
+        4,
+        r"`prompt_embeddings` in `.*` should have shape",
+    ),
+    "other classes": ({}, 5, r"`base_model.classifier.weight` in `.*` should have shape \(4, 16\)"),
+    "other position": (
+        {"prompt_position": "before"},
+        4,
+        "`prompt_position` of the adapter should be the model's, 'after_start'",
+    ),
+    "other names": (
+        {"task_names": ["x", "y", "z"]},
+        4,
+        r"`task_names` of the adapter should be the model's, \['a', 'b', 'c'\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_an_adapter_that_does_not_fit_changes_nothing(tmp_path, what):
+    changes, num_classes, message = REFUSED[what]
+    backbone = tiny.backbone()
+    names = {} if changes.get("num_tasks") else {"task_names": ["a", "b", "c"]}
+    classifier(backbone, num_classes, **{**names, **changes}).save_adapter(tmp_path)
+    model = classifier(backbone, 4, task_names=["a", "b", "c"])
+    before = [ops.convert_to_numpy(v) for v in model.trainable_variables]
+    with pytest.raises(ValueError, match=message):
+        model.load_adapter(tmp_path)
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
+
+
+def test_an_adapter_of_another_width_or_method_is_refused(tmp_path):
+    classifier(tiny.backbone(), 4).save_adapter(tmp_path)
+    with pytest.raises(ValueError, match="`token_dim` should be the width of the backbone's"):
+        keras_mpt.load_adapter(tiny.backbone("albert"), tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "peft_type": "LORA"}))
+    with pytest.raises(ValueError, match="`peft_type` should be one of 'PROMPT_TUNING'"):
+        keras_mpt.load_adapter(tiny.backbone(), tmp_path)
+
+
+def test_half_an_adapter_is_refused(tmp_path):
+    backbone = tiny.backbone()
+    classifier(backbone, 4).save_adapter(tmp_path / "whole")
+    for missing in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copytree(tmp_path / "whole", tmp_path / missing)
+        (tmp_path / missing / missing).unlink()
+        with pytest.raises(ValueError, match=missing):
+            keras_mpt.load_adapter(backbone, tmp_path / missing)
+    weights = tmp_path / "whole" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="truncated or of another kind"):
+        keras_mpt.load_adapter(backbone, tmp_path / "whole")

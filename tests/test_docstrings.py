@@ -1,0 +1,92 @@
+"""The examples in docstrings run, and "Defaults to" is what the signature says."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+import textwrap
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import keras_mpt
+
+FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def public_objects():
+    """Every class and function that the API lists, with the public methods of the classes."""
+    found = {}
+    for module in (keras_mpt, keras_mpt.models):
+        for name in module.__all__:
+            item = getattr(module, name)
+            if inspect.isclass(item) or inspect.isfunction(item):
+                found[name] = item
+                for method, function in vars(item).items() if inspect.isclass(item) else ():
+                    if not method.startswith("_") and callable(getattr(item, method)):
+                        function = getattr(function, "__func__", function)
+                        found[f"{name}.{method}"] = function
+    return found
+
+
+OBJECTS = public_objects()
+EXAMPLES = {n: o for n, o in OBJECTS.items() if FENCE.search(inspect.getdoc(o) or "")}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_runs(name, tmp_path):
+    for code in FENCE.findall(inspect.getdoc(EXAMPLES[name])):
+        scope = {
+            "keras": keras,
+            "keras_hub": keras_hub,
+            "keras_mpt": keras_mpt,
+            "np": np,
+            "safetensors": safetensors,
+            "tmp_path": tmp_path,
+        }
+        exec(compile(textwrap.dedent(code), f"<example of {name}>", "exec"), scope)
+
+
+def test_every_class_and_function_of_the_api_has_an_example():
+    base = {"PromptTunedModel"}  # What the others share; it is not made by itself.
+    top = {n for n in OBJECTS if "." not in n} - base
+    assert top - set(EXAMPLES) == set()
+
+
+@pytest.mark.parametrize("name", [n for n in OBJECTS if "." not in n])
+def test_defaults_to_is_the_signature_s(name):
+    item = OBJECTS[name]
+    text = inspect.getdoc(item) or ""
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
+    if section is None:
+        assert not inspect.isfunction(item)
+        return
+    entries = re.findall(
+        r"^    ([a-z_]+): (.*?)(?=^    \S|\Z)", section[1], re.DOTALL | re.MULTILINE
+    )
+    parameters = inspect.signature(item).parameters
+    assert entries, name
+    for argument, described in entries:
+        default = parameters[argument].default
+        stated = re.search(r"Defaults\s+to\s+`([^`]*)`", described)
+        if default is inspect.Parameter.empty:
+            assert stated is None, argument
+        elif argument != "num_virtual_tokens":  # `None` there only says that it must be given.
+            assert stated is not None, argument
+            assert stated[1].strip("\"'") == str(default), argument
+
+
+def test_every_module_says_what_it_is_for():
+    for module in pkgutil.walk_packages(keras_mpt.__path__, "keras_mpt."):
+        if module.name != "keras_mpt.version":
+            assert importlib.import_module(module.name).__doc__, module.name
+
+
+def test_no_example_is_written_for_doctest():
+    """Examples are fenced code, which the test above runs; `>>>` would be run by nobody."""
+    finder = doctest.DocTestFinder(recurse=False)
+    assert not [n for n, o in OBJECTS.items() for t in finder.find(o, n) if t.examples]
