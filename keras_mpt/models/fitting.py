@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_mpt.data.streams import is_stream, map_batches
 from keras_mpt.models.inputs import Inputs, to_numpy
 from keras_mpt.models.task_report import TaskReport
+
+# What a step's state holds on JAX, by its length: to predict, to test and to train.
+_JAX_STATES = {
+    2: ("trainable_variables", "non_trainable_variables"),
+    3: ("trainable_variables", "non_trainable_variables", "metrics_variables"),
+    4: (
+        "trainable_variables",
+        "non_trainable_variables",
+        "optimizer_variables",
+        "metrics_variables",
+    ),
+}
 
 
 class Fitting(keras.Model):
     """A `keras.Model` whose data pass `Inputs` first; the base of every prompt-tuned model."""
 
     inputs_checked: Inputs
+    # Whether the model gives one tensor: Keras may compute a loss of each of several.
+    has_one_output: bool = True
+    train_function: Any
+    test_function: Any
+    predict_function: Any
     _task_report: TaskReport | None = None
 
     def fit(
@@ -35,8 +53,8 @@ class Fitting(keras.Model):
                 integer or names. With a preprocessor, `{"text": [...], "task_ids": [...]}`. Or a
                 stream of such batches: `tf.data.Dataset`, `keras.utils.PyDataset`, PyTorch
                 `DataLoader`, Grain dataset or generator.
-            y: array of targets (N, …), where `x` is no stream. Defaults to `None`.
-            sample_weight: float array (N,) or (N, S). Defaults to `None`.
+            y: array or list of targets (N, …), where `x` is no stream. Defaults to `None`.
+            sample_weight: float array or list (N,) or (N, S). Defaults to `None`.
             validation_data: `(x, y)`, `(x, y, sample_weight)` or a stream. Defaults to `None`.
             **kwargs: the other arguments of `keras.Model.fit`.
 
@@ -83,14 +101,14 @@ class Fitting(keras.Model):
         """`keras.Model.predict`, on data as `fit` takes them.
 
         Args:
-            x: as in `fit`.
+            x: as in `fit`; targets in a stream are left out.
             **kwargs: the other arguments of `keras.Model.predict`.
 
         Returns:
             The model's outputs as NumPy arrays.
         """
         with self._plain_errors() as errors:
-            x, _, _ = self._prepared(x, None, None, errors)
+            x, _, _ = self._prepared(x, None, None, errors, with_targets=False)
             return super().predict(x, **kwargs)
 
     def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kw: Any) -> Any:
@@ -111,9 +129,11 @@ class Fitting(keras.Model):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.compile`; each task gets its own copy of the loss and the metrics."""
+        # Keras keeps what an earlier `compile` was given where a later one gives `None`.
+        self.loss = self._compile_loss = self._compile_metrics = None
         super().compile(*args, **kwargs)
         self._task_report = None
-        if self.inputs_checked.has_tasks:
+        if self.inputs_checked.has_tasks and self.has_one_output:
             config: Any = self.inputs_checked.config
             self._task_report = TaskReport(config.names, self._compile_config.config)
 
@@ -135,34 +155,102 @@ class Fitting(keras.Model):
             self._task_report.update(x["task_ids"], y, y_pred, sample_weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
+    def make_train_function(self, force: bool = False) -> None:
+        """As `keras.Model`; an error in a step leaves the model its variables."""
+        super().make_train_function(force)
+        self.train_function = self._keeping_variables(self.train_function)
+
+    def make_test_function(self, force: bool = False) -> None:
+        """As `keras.Model`; an error in a step leaves the model its variables."""
+        super().make_test_function(force)
+        self.test_function = self._keeping_variables(self.test_function)
+
+    def make_predict_function(self, force: bool = False) -> None:
+        """As `keras.Model`; an error in a step leaves the model its variables."""
+        super().make_predict_function(force)
+        self.predict_function = self._keeping_variables(self.predict_function)
+
+    def _keeping_variables(self, step: Any) -> Any:
+        """A step that gives the variables back to the model where its batch cannot be had.
+
+        On JAX, Keras takes their values out of the model while it runs, and loses them if a stream
+        raises an error. The state that a step gets is still whole then.
+        """
+        if keras.backend.backend() != "jax" or hasattr(step, "keeps_variables"):
+            return step
+
+        def kept(state: Any, iterator: Any) -> Any:
+            try:
+                return step(state, iterator)
+            except Exception:
+                if not any(value.is_deleted() for value in keras.tree.flatten(state)):
+                    self._jax_state = dict(zip(_JAX_STATES[len(state)], state, strict=True))
+                    self._jax_state_synced = False
+                    self.jax_state_sync()
+                raise
+
+        kept.keeps_variables = True  # type: ignore[attr-defined]
+        return kept
+
     def _prepared(
-        self, x: Any, y: Any, sample_weight: Any, errors: list[str]
+        self, x: Any, y: Any, sample_weight: Any, errors: list[str], with_targets: bool = True
     ) -> tuple[Any, Any, Any]:
         """Data checked and tokenized: at once for arrays, batch by batch for a stream."""
         inputs = self.inputs_checked
 
-        def prepare(*data: Any) -> tuple[Any, Any, Any]:
+        def tokenize(*data: Any) -> tuple[Any, Any, Any]:
             x, y, sample_weight = inputs.tokenize(*data)
-            x = to_numpy(inputs.prepare(x))
+            return (x, y, sample_weight) if with_targets else (x, None, None)
+
+        def check(x: Any, y: Any = None) -> Any:
+            x = inputs.prepare(x)
             if y is not None:
                 self.check_targets(x, y)
-            return x, y, sample_weight
+            return x
+
+        def prepare(*data: Any) -> tuple[Any, Any, Any]:
+            x, y, sample_weight = tokenize(*data)
+            return to_numpy(check(x, y)), y, sample_weight
 
         def prepare_tf(*data: Any) -> tuple[Any, Any, Any]:
-            x, y, sample_weight = inputs.tokenize(*data)
-            return inputs.prepare_tf(x, errors), y, sample_weight
+            x, y, sample_weight = tokenize(*data)
+            return inputs.prepare_tf(x, y, _noting(check, errors)), y, sample_weight
 
         if is_stream(x):
-            return map_batches(x, prepare, prepare_tf), y, sample_weight
-        return prepare(x, y, sample_weight)
+            return (
+                map_batches(x, _noting(prepare, errors), _noting(prepare_tf, errors)),
+                y,
+                sample_weight,
+            )
+        return prepare(x, _as_array(y), _as_array(sample_weight))
 
     @contextlib.contextmanager
     def _plain_errors(self) -> Iterator[list[str]]:
-        """Turns an error that was raised inside `tf.data` back into the plain one."""
+        """Turns an error that `tf.data` has wrapped in its own back into the plain one."""
         errors: list[str] = []
         try:
             yield errors
         except Exception as error:
-            if errors and str(error) != errors[0]:
-                raise ValueError(errors[0]) from None
+            plain = next((text for text in errors if text in str(error)), str(error))
+            if plain != str(error):
+                raise ValueError(plain) from None
             raise
+
+
+def _as_array(values: Any) -> Any:
+    """A list of numbers as an array. A list of arrays, one per output, stays as it is."""
+    is_numbers = isinstance(values, list) and not any(hasattr(v, "shape") for v in values)
+    return np.asarray(values) if is_numbers else values
+
+
+def _noting(function: Callable[..., Any], errors: list[str]) -> Callable[..., Any]:
+    """The function, which also puts the words of its errors into `errors`."""
+
+    def noted(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except ValueError as error:
+            errors.append(str(error))
+            raise
+
+    return noted

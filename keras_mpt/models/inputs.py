@@ -7,6 +7,7 @@ the same error everywhere, before anything is trained.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -56,28 +57,34 @@ class Inputs:
             A dict of the backbone's inputs and `task_ids`.
         """
         if isinstance(x, dict):
-            x = {k: v if _is_tensor(v) else _as_array(v) for k, v in x.items()}
+            x = {k: v if _is_tensor(v) else _as_array(k, v) for k, v in x.items()}
         return self.check(x)
 
-    def prepare_tf(self, x: Any, errors: list[str]) -> dict[str, Any]:
-        """As `prepare`, inside `tf.data`; messages of errors are put into `errors`."""
+    def prepare_tf(self, x: Any, y: Any, check: Callable[..., Any]) -> dict[str, Any]:
+        """As `prepare`, inside `tf.data`.
+
+        Args:
+            x: dict of tensors.
+            y: targets, or `None`.
+            check: function of a dict of arrays, and of targets where there are any, that gives the
+                checked dict.
+
+        Returns:
+            A dict of tensors.
+        """
         import tensorflow as tf
 
-        self._check_names(x)
-        names = [n for n in self.names if n in x and n != "task_ids"]
+        self.check_names(x)
+        names = [n for n in self.names if n in x]
         result = "task_ids" if self.has_tasks else names[0]
 
-        def check(*values: Any) -> Any:
-            try:
-                given = [*names, "task_ids"] if self.has_tasks else names
-                return self.check(dict(zip(given, values, strict=True)))[result]
-            except ValueError as error:
-                errors.append(str(error))
-                raise
+        def check_values(*values: Any) -> Any:
+            given = dict(zip(names, values, strict=False))
+            return check(given, *values[len(names) :])[result]
 
-        values = [x[name] for name in names] + ([x["task_ids"]] if self.has_tasks else [])
+        values = [*(x[name] for name in names), *([y] if tf.is_tensor(y) else [])]
         dtype = tf.int32 if self.has_tasks else x[result].dtype
-        checked = tf.numpy_function(check, values, dtype, stateful=False)
+        checked = tf.numpy_function(check_values, values, dtype, stateful=False)
         shape = [None] if self.has_tasks else x[result].shape
         return {**x, result: tf.ensure_shape(checked, shape)}
 
@@ -96,15 +103,11 @@ class Inputs:
         if self.preprocessor is not None and not self.has_tasks and not isinstance(x, dict):
             x = {"text": x}
         given = [n for n in TEXT_NAMES if n in x] if isinstance(x, dict) else []
-        if not given:
+        if self.preprocessor is None or not given:
             return x, y, sample_weight
-        if self.preprocessor is None:
-            raise ValueError(
-                "`preprocessor` should be given to the model for it to take text. Received: "
-                "preprocessor=None"
-            )
         text = x["text"] if given == ["text"] else {n: x[n] for n in given}
-        tokens = self.preprocessor(_as_text(text))
+        # By name: keras-hub takes a lone positional pair for (x, y).
+        tokens = self.preprocessor(x=_as_text(text))
         tokens, made_y, made_weight = keras.utils.unpack_x_y_sample_weight(tokens)
         if y is None:
             y, sample_weight = made_y, made_weight
@@ -117,8 +120,8 @@ class Inputs:
             ValueError: missing or unknown names, a mask that does not match, a sequence that with
                 the prompt is too long for the backbone, wrong task ids.
         """
-        self._check_names(x)
-        x = dict(x)
+        self.check_names(x)
+        x = {name: value for name, value in x.items() if value is not None}
         length, at = self.splice.num_virtual_tokens, self.splice.at
         for i, token_input in enumerate(self.splice.token_inputs):
             shape = tuple(x[token_input.name].shape)
@@ -148,7 +151,8 @@ class Inputs:
             )
         return x
 
-    def _check_names(self, x: Any) -> None:
+    def check_names(self, x: Any) -> None:
+        """Refuses inputs that are missing or unknown."""
         if not isinstance(x, dict):
             raise ValueError(
                 f"`x` should be a dict with {self.names}. Received: x of type {type(x).__name__}"
@@ -156,7 +160,12 @@ class Inputs:
         if self.has_tasks and x.get("task_ids") is None:
             check_task_ids(None, self.config.num_tasks)  # type: ignore[attr-defined]
         optional = {name for t in self.splice.token_inputs for name in t.other_names}
-        missing = [n for n in self.names if n not in x and n not in optional]
+        if self.preprocessor is None and any(n in x for n in TEXT_NAMES):
+            raise ValueError(
+                "`preprocessor` should be given to the model for it to take text. Received: "
+                "preprocessor=None"
+            )
+        missing = [n for n in self.names if x.get(n) is None and n not in optional]
         unknown = [n for n in x if n not in self.names]
         if missing or unknown:
             text = "" if self.preprocessor is None else ", or 'text' in their place"
@@ -208,9 +217,14 @@ def _is_tensor(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
-def _as_array(value: Any) -> Any:
-    """Lists as arrays. What cannot be one is left to the checks to name."""
-    return np.asarray(value) if isinstance(value, (list, tuple)) else value
+def _as_array(name: str, value: Any) -> Any:
+    """Lists and numbers as arrays. What is missing is left to the checks to name."""
+    try:
+        return None if value is None else np.asarray(value)
+    except ValueError:
+        raise ValueError(
+            f"`{name}` should be an array, or lists of equal lengths. Received: {name}={value!r}"
+        ) from None
 
 
 def to_numpy(x: Any) -> Any:

@@ -59,6 +59,7 @@ class PromptTunedBackbone(PromptTunedModel):
     ) -> None:
         super().__init__(backbone, config, **kwargs)
         self.return_prompt_positions = return_prompt_positions
+        self.has_one_output = not keras.tree.is_nested(backbone.output)
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:

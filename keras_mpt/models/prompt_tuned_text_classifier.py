@@ -208,17 +208,21 @@ class PromptTunedTextClassifier(PromptTunedModel):
     def check_targets(self, x: Any, y: Any) -> None:
         """Refuses labels that a row's task does not have."""
         labels = np.asarray(ops.convert_to_numpy(y) if ops.is_tensor(y) else y)
-        if labels.dtype.kind not in "iu":
+        if labels.dtype.kind not in "iu" or not _takes_labels(self.loss):
             return
-        task_ids = x.get("task_ids")
+        rows = len(x[self.splice.token_inputs[0].name])
+        if labels.shape not in ((rows,), (rows, 1)):
+            raise ValueError(
+                f"`y` should have one label per row: {rows} of them. Received: y of shape "
+                f"{labels.shape}"
+            )
+        labels, task_ids = labels.reshape(-1), x.get("task_ids")
         if isinstance(self.num_classes, int):
-            limits = np.full(labels.shape[:1], self.num_classes)
+            limits = np.full(rows, self.num_classes)
         else:
             limits = np.array(self.num_classes)[task_ids]
-        if labels.reshape(len(labels), -1).shape[1] != 1:
-            return
-        labels = labels.reshape(-1)
-        wrong = np.flatnonzero((labels < 0) | (labels >= limits))
+        is_wrong = (labels < 0) | (labels >= limits)
+        wrong = np.flatnonzero(is_wrong & (labels != getattr(self.loss, "ignore_class", None)))
         if wrong.size:
             row = int(wrong[0])
             task = "" if task_ids is None else f" of task {self.config.names[int(task_ids[row])]!r}"  # type: ignore[attr-defined]
@@ -261,6 +265,13 @@ def mean_over_tokens(tokens: Any, mask: Any = None) -> Any:
         return ops.mean(tokens, axis=1)
     weights = ops.cast(mask, tokens.dtype)[:, :, None]
     return ops.sum(tokens * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
+
+
+def _takes_labels(loss: Any) -> bool:
+    """Whether targets are class labels under this loss, rather than numbers."""
+    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
+        return True
+    return "sparse" in (loss if isinstance(loss, str) else getattr(loss, "__name__", ""))
 
 
 def _torch_name(variable: Any) -> str:

@@ -59,7 +59,7 @@ class TaskReport:
             ones = (1,) * (len(given.shape) - 1)
             weights = [ops.reshape(r, (-1, *ones)) * given for r in rows]
         for i, measure in enumerate(self._measures):
-            data = (y, y_pred)
+            data: tuple[Any, ...] = (y, y_pred)
             if measure.values is not None:
                 data = (measure.values(y, y_pred, sample_weight),)
                 if len(data[0].shape) == 0:  # One number for the batch cannot be told apart.
@@ -147,7 +147,7 @@ class _PerRow(keras.Loss):
     """A loss or loss function without its reduction."""
 
     def __init__(self, loss: Any) -> None:
-        super().__init__(reduction=None)
+        super().__init__(name="loss", reduction=None)
         self.function: Any = _crossentropy
         if str(loss).lower() not in ("crossentropy", "ce"):
             self.function = keras.losses.get(loss)

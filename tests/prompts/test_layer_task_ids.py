@@ -123,7 +123,7 @@ def test_compiled_model_gives_what_the_eager_layer_gives():
 def test_no_step_holds_the_prompts_of_all_tasks():
     """With 1,000 tasks, nothing in a step is larger than a weight, let alone T·L·d."""
     tasks, length, width, ranks = 1000, 20, 32, 2
-    layer = keras_mpt.MultitaskPromptEmbedding(tasks, length, width, ranks)
+    layer = keras_mpt.MultitaskPromptEmbedding(tasks, length, width, ranks, task_init="normal")
     task_ids = ops.convert_to_tensor(np.array([999, 0, 999], "int32"))
     cotangent = np.ones((3, length, width), "float32")
     elements = largest_tensor(step(model_of(layer), task_ids, cotangent))

@@ -141,15 +141,14 @@ def test_ones_leaves_every_rank_trainable():
 
 
 def test_normal_starts_as_peft_does():
-    layer = keras_mpt.MultitaskPromptEmbedding(50, 20, 40, num_ranks=2, task_init="normal")
+    layer = keras_mpt.MultitaskPromptEmbedding(1000, 20, 32, num_ranks=2, task_init="normal")
     state = layer.state_dict()
     for name in ("prefix_task_cols", "prefix_task_rows"):
-        # The standard error of the deviation of 2,000 draws or more is under 1.6 %.
-        assert state[name].size >= 2000
-        assert state[name].std() == pytest.approx(0.02, rel=0.06)
-        assert abs(state[name].mean()) < 0.02 * 0.1
-    both = [state[name].ravel()[:2000] for name in ("prefix_task_cols", "prefix_task_rows")]
-    assert abs(np.corrcoef(both)[0, 1]) < 0.1
+        # Of 40,000 draws and more the deviation has a standard error under 0.4 %.
+        assert state[name].std() == pytest.approx(0.02, rel=0.015)
+        assert abs(state[name].mean()) < 0.02 * 0.02
+    both = [state[name].ravel()[:40_000] for name in ("prefix_task_cols", "prefix_task_rows")]
+    assert abs(np.corrcoef(both)[0, 1]) < 0.02
 
 
 @pytest.mark.parametrize(
