@@ -2,11 +2,10 @@
 
 from keras_mpt import models
 from keras_mpt.checkpoints.state_dict import read_state_dict
-from keras_mpt.config import (
-    MultitaskPromptTuningConfig,
+from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.config_values import (
     MultitaskPromptTuningInit,
     PeftType,
-    PromptTuningConfig,
     PromptTuningInit,
     TaskType,
 )

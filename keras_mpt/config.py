@@ -11,81 +11,13 @@ import os
 from typing import Any, ClassVar, Self
 
 from keras_mpt.checkpoints import config_files
-
-
-class PeftType(enum.StrEnum):
-    """The PEFT methods that keras_mpt reads and writes (`peft.PeftType`).
-
-    Example:
-        ```python
-        keras_mpt.PeftType("PROMPT_TUNING")
-        ```
-    """
-
-    PROMPT_TUNING = "PROMPT_TUNING"
-    MULTITASK_PROMPT_TUNING = "MULTITASK_PROMPT_TUNING"
-
-
-class TaskType(enum.StrEnum):
-    """What the tuned model is for (`peft.TaskType`).
-
-    Example:
-        ```python
-        keras_mpt.TaskType("SEQ_CLS")
-        ```
-    """
-
-    SEQ_CLS = "SEQ_CLS"
-    SEQ_2_SEQ_LM = "SEQ_2_SEQ_LM"
-    CAUSAL_LM = "CAUSAL_LM"
-    TOKEN_CLS = "TOKEN_CLS"
-    QUESTION_ANS = "QUESTION_ANS"
-    FEATURE_EXTRACTION = "FEATURE_EXTRACTION"
-
-
-class PromptTuningInit(enum.StrEnum):
-    """How an ordinary soft prompt starts (`peft.PromptTuningInit`).
-
-    `TEXT`: the embeddings of a text. `SAMPLE_VOCAB`: the embeddings of random tokens. `RANDOM`: a
-    normal draw at the scale of the token embedding.
-
-    Example:
-        ```python
-        keras_mpt.PromptTuningInit("SAMPLE_VOCAB")
-        ```
-    """
-
-    TEXT = "TEXT"
-    SAMPLE_VOCAB = "SAMPLE_VOCAB"
-    RANDOM = "RANDOM"
-
-
-class MultitaskPromptTuningInit(enum.StrEnum):
-    """How a multitask prompt starts (`peft.MultitaskPromptTuningInit`, and `SAMPLE_VOCAB`).
-
-    The last three start from an adapter trained on source tasks: the mean of its tasks' factors,
-    one source task's factors, or its shared prompt alone.
-
-    Example:
-        ```python
-        keras_mpt.MultitaskPromptTuningInit("AVERAGE_SOURCE_TASKS")
-        ```
-    """
-
-    TEXT = "TEXT"
-    RANDOM = "RANDOM"
-    SAMPLE_VOCAB = "SAMPLE_VOCAB"
-    AVERAGE_SOURCE_TASKS = "AVERAGE_SOURCE_TASKS"
-    EXACT_SOURCE_TASK = "EXACT_SOURCE_TASK"
-    ONLY_SOURCE_SHARED = "ONLY_SOURCE_SHARED"
-
-
-SOURCE_INITS = frozenset(
-    {
-        MultitaskPromptTuningInit.AVERAGE_SOURCE_TASKS,
-        MultitaskPromptTuningInit.EXACT_SOURCE_TASK,
-        MultitaskPromptTuningInit.ONLY_SOURCE_SHARED,
-    }
+from keras_mpt.config_values import (
+    SOURCE_INITS,
+    MultitaskPromptTuningInit,
+    PeftType,
+    PromptTuningInit,
+    TaskType,
+    member,
 )
 
 # What keras_mpt adds to PEFT's fields. PEFT warns of keys that it does not know, so these are
@@ -161,16 +93,16 @@ class PromptTuningConfig:
 
     def __post_init__(self) -> None:
         if self.task_type is not None:
-            self.task_type = _member(TaskType, "task_type", self.task_type)
+            self.task_type = member(TaskType, "task_type", self.task_type)
         if self.peft_type is None:
             self.peft_type = self._peft_type
-        self.peft_type = _member(PeftType, "peft_type", self.peft_type)
+        self.peft_type = member(PeftType, "peft_type", self.peft_type)
         if self.peft_type != self._peft_type:
             raise ValueError(
                 f"`peft_type` should be '{self._peft_type}' for {type(self).__name__}; it sets "
                 f"itself. Received: peft_type={str(self.peft_type)!r}"
             )
-        self.prompt_tuning_init = _member(
+        self.prompt_tuning_init = member(
             self._init_enum, "prompt_tuning_init", self.prompt_tuning_init
         )
         # Paths as strings, which JSON can hold.
@@ -265,7 +197,7 @@ class PromptTuningConfig:
             ```
         """
         values, own = config_files.read_config(save_directory)
-        peft_type = _member(PeftType, "peft_type", values.get("peft_type"))
+        peft_type = member(PeftType, "peft_type", values.get("peft_type"))
         found = _CLASSES[peft_type]
         if not issubclass(found, cls):
             raise ValueError(
@@ -409,16 +341,7 @@ def config_from_dict(values: dict[str, Any]) -> PromptTuningConfig:
     Returns:
         A `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
     """
-    return _CLASSES[_member(PeftType, "peft_type", values.get("peft_type"))](**values)
-
-
-def _member(enumeration: Any, name: str, value: Any) -> Any:
-    """The enum's member for `value` (a member of a sister enum, or a string, will do)."""
-    try:
-        return enumeration(value.value if isinstance(value, enum.Enum) else value)
-    except ValueError:
-        valid = ", ".join(repr(str(m)) for m in enumeration)
-        raise ValueError(f"`{name}` should be one of {valid}. Received: {name}={value!r}") from None
+    return _CLASSES[member(PeftType, "peft_type", values.get("peft_type"))](**values)
 
 
 def _check_positive(name: str, value: Any, optional: bool = False) -> None:

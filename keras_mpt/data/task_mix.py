@@ -70,6 +70,7 @@ class TaskMix(keras.utils.PyDataset):
         self.task_names = list(datasets)
         self.steps = steps or -(-sum(sizes) // batch_size)
         self.epoch = 0
+        self._within_epoch = False
         streams = []
         for k, task in enumerate(tasks):
             stream = grain.MapDataset.source(task).seed(seed + k)
@@ -84,9 +85,14 @@ class TaskMix(keras.utils.PyDataset):
         x, y = self._batches[self.epoch * self.steps + index]
         return x, y
 
+    def on_epoch_begin(self) -> None:
+        """Notes that an epoch began: Keras also calls `on_epoch_end` before the first one."""
+        self._within_epoch = True
+
     def on_epoch_end(self) -> None:
         """Moves on: the next epoch holds the next rows."""
-        self.epoch += 1
+        self.epoch += self._within_epoch
+        self._within_epoch = False
 
 
 class _Rows:

@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 from keras_mpt.checkpoints.config_files import read_config
-from keras_mpt.config import PromptTuningConfig, TaskType
+from keras_mpt.config import PromptTuningConfig
+from keras_mpt.config_values import TaskType
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_causal_lm import PromptTunedCausalLM
 from keras_mpt.models.prompt_tuned_seq2seq_lm import PromptTunedSeq2SeqLM

@@ -13,13 +13,8 @@ import numpy as np
 
 from keras_mpt.checkpoints.config_files import OWN_CONFIG_NAME, read_json
 from keras_mpt.checkpoints.state_dict import checked_array, read_state_dict
-from keras_mpt.config import (
-    SOURCE_INITS,
-    MultitaskPromptTuningConfig,
-    MultitaskPromptTuningInit,
-    PromptTuningConfig,
-    PromptTuningInit,
-)
+from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.config_values import SOURCE_INITS, MultitaskPromptTuningInit, PromptTuningInit
 
 # Enough rows of a token embedding to know its scale; a large vocabulary is not copied for it.
 _SAMPLE_ROWS = 4096

@@ -1,0 +1,91 @@
+"""The values that fields of a config may have, as PEFT names them."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+
+class PeftType(enum.StrEnum):
+    """The PEFT methods that keras_mpt reads and writes (`peft.PeftType`).
+
+    Example:
+        ```python
+        keras_mpt.PeftType("PROMPT_TUNING")
+        ```
+    """
+
+    PROMPT_TUNING = "PROMPT_TUNING"
+    MULTITASK_PROMPT_TUNING = "MULTITASK_PROMPT_TUNING"
+
+
+class TaskType(enum.StrEnum):
+    """What the tuned model is for (`peft.TaskType`).
+
+    Example:
+        ```python
+        keras_mpt.TaskType("SEQ_CLS")
+        ```
+    """
+
+    SEQ_CLS = "SEQ_CLS"
+    SEQ_2_SEQ_LM = "SEQ_2_SEQ_LM"
+    CAUSAL_LM = "CAUSAL_LM"
+    TOKEN_CLS = "TOKEN_CLS"
+    QUESTION_ANS = "QUESTION_ANS"
+    FEATURE_EXTRACTION = "FEATURE_EXTRACTION"
+
+
+class PromptTuningInit(enum.StrEnum):
+    """How an ordinary soft prompt starts (`peft.PromptTuningInit`).
+
+    `TEXT`: the embeddings of a text. `SAMPLE_VOCAB`: the embeddings of random tokens. `RANDOM`: a
+    normal draw at the scale of the token embedding.
+
+    Example:
+        ```python
+        keras_mpt.PromptTuningInit("SAMPLE_VOCAB")
+        ```
+    """
+
+    TEXT = "TEXT"
+    SAMPLE_VOCAB = "SAMPLE_VOCAB"
+    RANDOM = "RANDOM"
+
+
+class MultitaskPromptTuningInit(enum.StrEnum):
+    """How a multitask prompt starts (`peft.MultitaskPromptTuningInit`, and `SAMPLE_VOCAB`).
+
+    The last three start from an adapter trained on source tasks: the mean of its tasks' factors,
+    one source task's factors, or its shared prompt alone.
+
+    Example:
+        ```python
+        keras_mpt.MultitaskPromptTuningInit("AVERAGE_SOURCE_TASKS")
+        ```
+    """
+
+    TEXT = "TEXT"
+    RANDOM = "RANDOM"
+    SAMPLE_VOCAB = "SAMPLE_VOCAB"
+    AVERAGE_SOURCE_TASKS = "AVERAGE_SOURCE_TASKS"
+    EXACT_SOURCE_TASK = "EXACT_SOURCE_TASK"
+    ONLY_SOURCE_SHARED = "ONLY_SOURCE_SHARED"
+
+
+SOURCE_INITS = frozenset(
+    {
+        MultitaskPromptTuningInit.AVERAGE_SOURCE_TASKS,
+        MultitaskPromptTuningInit.EXACT_SOURCE_TASK,
+        MultitaskPromptTuningInit.ONLY_SOURCE_SHARED,
+    }
+)
+
+
+def member(enumeration: Any, name: str, value: Any) -> Any:
+    """The enum's member for `value` (a member of a sister enum, or a string, will do)."""
+    try:
+        return enumeration(value.value if isinstance(value, enum.Enum) else value)
+    except ValueError:
+        valid = ", ".join(repr(str(m)) for m in enumeration)
+        raise ValueError(f"`{name}` should be one of {valid}. Received: {name}={value!r}") from None
