@@ -73,6 +73,7 @@ class Fitting(keras.Model):
                 validation_data = self._prepared(given[0], given[1], given[2], errors)
             elif validation_data is not None:
                 validation_data, _, _ = self._prepared(validation_data, None, None, errors)
+            self._build_from(x)
             return super().fit(
                 x, y, sample_weight=sample_weight, validation_data=validation_data, **kwargs
             )
@@ -95,6 +96,7 @@ class Fitting(keras.Model):
         with self._plain_errors() as errors:
             if not kwargs.get("_use_cached_eval_dataset"):  # `fit` prepared its validation data.
                 x, y, sample_weight = self._prepared(x, y, sample_weight, errors)
+                self._build_from(x)
             return super().evaluate(x, y, sample_weight=sample_weight, **kwargs)
 
     def predict(self, x: Any, **kwargs: Any) -> Any:
@@ -223,6 +225,14 @@ class Fitting(keras.Model):
                 sample_weight,
             )
         return prepare(x, _as_array(y), _as_array(sample_weight))
+
+    def _build_from(self, x: Any) -> None:
+        """Builds the loss and the metrics, where Keras would run an epoch's hooks to get a batch.
+
+        `TaskMix` would count that one as an epoch.
+        """
+        if isinstance(x, keras.utils.PyDataset) and keras.backend.backend() != "tensorflow":
+            self._symbolic_build(data_batch=x[0])
 
     @contextlib.contextmanager
     def _plain_errors(self) -> Iterator[list[str]]:

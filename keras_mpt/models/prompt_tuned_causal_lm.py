@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from keras_mpt.config_values import TaskType
 from keras_mpt.models.language_model import PromptTunedLanguageModel
 
 
@@ -47,3 +48,4 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
     """
 
     task_name = "CausalLM"
+    task_type = TaskType.CAUSAL_LM

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_mpt.checkpoints import adapter
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig, config_from_dict
+from keras_mpt.config_values import TaskType
 from keras_mpt.models.fitting import Fitting
 from keras_mpt.models.inputs import Inputs
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
@@ -42,6 +43,9 @@ class PromptTunedModel(Fitting):
         ValueError: a config that does not fit the backbone.
     """
 
+    # What the model is for; `None` leaves it to the config.
+    task_type: ClassVar[TaskType | None] = None
+
     def __init__(
         self,
         backbone: Any,
@@ -53,6 +57,7 @@ class PromptTunedModel(Fitting):
     ) -> None:
         trainable = kwargs.pop("trainable", True)
         super().__init__(**kwargs)
+        config = _config_for_task(config, self.task_type)
         position = config.prompt_position or default_prompt_position(backbone)
         assert config.num_virtual_tokens is not None
         self.splice = Splice(backbone, config.num_virtual_tokens, config.submodules, position)
@@ -185,6 +190,18 @@ class PromptTunedModel(Fitting):
             config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
         config["config"] = config_from_dict(config["config"])
         return cls(**config, initialize=False)
+
+
+def _config_for_task(config: PromptTuningConfig, task_type: TaskType | None) -> PromptTuningConfig:
+    """The config with the model's task type: PEFT chooses M, and the model that it opens, by it."""
+    if task_type is None or config.task_type == task_type:
+        return config
+    if config.task_type is not None:
+        raise ValueError(
+            f"`task_type` should be '{task_type}' or None for this model. Received: "
+            f"task_type='{config.task_type}'"
+        )
+    return dataclasses.replace(config, task_type=task_type)
 
 
 def _fitted_config(config: PromptTuningConfig, splice: Splice, position: str) -> PromptTuningConfig:

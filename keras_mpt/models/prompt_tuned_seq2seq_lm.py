@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from keras_mpt.config_values import TaskType
 from keras_mpt.models.language_model import PromptTunedLanguageModel
 
 
@@ -49,3 +50,4 @@ class PromptTunedSeq2SeqLM(PromptTunedLanguageModel):
     """
 
     task_name = "Seq2SeqLM"
+    task_type = TaskType.SEQ_2_SEQ_LM

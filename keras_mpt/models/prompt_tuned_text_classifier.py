@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.config_values import TaskType
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.task_heads import TaskHeads
 from keras_mpt.splicing.cut import cut_features
@@ -74,6 +75,8 @@ class PromptTunedTextClassifier(PromptTunedModel):
     Source: Wang et al. 2023 (arXiv 2303.02861), section 3; PEFT
     `PeftModelForSequenceClassification`.
     """
+
+    task_type = TaskType.SEQ_CLS
 
     def __init__(
         self,

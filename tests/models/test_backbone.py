@@ -154,3 +154,11 @@ def test_language_models_give_the_base_s_logits_of_user_positions(kind):
     expected = ops.convert_to_numpy(states).astype("float64") @ table.T
     np.testing.assert_allclose(ops.convert_to_numpy(model(x)), expected, atol=1e-5)
     assert model.config.submodules == (1 if kind == "gpt2" else 2)
+
+
+def test_the_task_type_is_filled_in_and_another_is_refused():
+    backbone = tiny.backbone("bart")
+    model = keras_mpt.models.PromptTunedSeq2SeqLM(backbone, config())
+    assert (model.config.task_type, model.config.submodules) == ("SEQ_2_SEQ_LM", 2)
+    with pytest.raises(ValueError, match="`task_type` should be 'SEQ_2_SEQ_LM' or None for this"):
+        keras_mpt.models.PromptTunedSeq2SeqLM(backbone, config(task_type="CAUSAL_LM"))
