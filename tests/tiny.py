@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 import keras_hub
 import numpy as np
 
@@ -44,7 +45,17 @@ def backbone(kind: str = "bert", **kwargs: Any) -> Any:
             return models.AlbertBackbone(**_SIZES, embedding_dim=8, **kwargs)
         case "esm":
             return models.ESMBackbone(**_SIZES, **kwargs)
+        case "plain":
+            return _plain(**kwargs)
     raise ValueError(kind)
+
+
+def _plain(**kwargs: Any) -> Any:
+    """One attention layer, not keras-hub's: quick to compile, for what no architecture changes."""
+    ids, mask = (keras.Input((None,), dtype="int32", name=n) for n in ("token_ids", "padding_mask"))
+    tokens = keras.layers.Embedding(VOCABULARY, WIDTH, embeddings_initializer="normal")(ids)
+    states = keras.layers.MultiHeadAttention(2, 8)(tokens, tokens, attention_mask=mask[:, None])
+    return keras.Model({"token_ids": ids, "padding_mask": mask}, tokens + states, **kwargs)
 
 
 def inputs(of: Any, rows: int = 4, length: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
