@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+
+from keras_mpt.prompts.prompt_embedding import check_sizes
 
 
 class TaskMix(keras.utils.PyDataset):
@@ -61,6 +65,7 @@ class TaskMix(keras.utils.PyDataset):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_sizes({"batch_size": batch_size, "steps": 1 if steps is None else steps})
         grain = _grain()
         tasks = [_as_rows(name, k, *data) for k, (name, data) in enumerate(datasets.items())]
         if not tasks:
@@ -121,16 +126,19 @@ def _as_rows(name: str, k: int, x: Any, y: Any) -> _Rows:
     y = np.asarray(y)
     if not isinstance(x, dict):
         x = {"text": x}
-    arrays = {key: np.asarray(value) for key, value in x.items()}
-    if isinstance(x.get("text"), tuple):
+    is_pair = isinstance(x.get("text"), tuple)
+    if is_pair:
         first, second = x["text"]
-        arrays["text"] = np.stack([np.asarray(first), np.asarray(second)], axis=1)
+        x = {**x, "text": first, "second text": second}
+    arrays = {key: np.asarray(value) for key, value in x.items()}
     lengths = {key: len(value) for key, value in arrays.items()}
     if len(y) == 0 or set(lengths.values()) != {len(y)}:
         raise ValueError(
             f"`datasets` should have rows, and one target per row, for each task. Received: task "
             f"{name!r} with {len(y)} targets and rows {lengths}"
         )
+    if is_pair:
+        arrays["text"] = np.stack([arrays["text"], arrays.pop("second text")], axis=1)
     arrays["task_ids"] = np.full(len(y), k, "int32")
     return _Rows(arrays, y)
 
@@ -149,12 +157,12 @@ def _check_same_inputs(tasks: dict[str, _Rows]) -> None:
 
 
 def _checked_weights(weights: Any, sizes: list[int]) -> list[float]:
-    if weights == "uniform":
-        return [1.0] * len(sizes)
-    if weights == "proportional":
-        return [float(n) for n in sizes]
-    values = [] if isinstance(weights, str) else list(weights)
-    if len(values) != len(sizes) or not all(w > 0 for w in values):
+    if isinstance(weights, str):
+        values = {"uniform": [1] * len(sizes), "proportional": sizes}.get(weights, [])
+    else:
+        values = list(weights) if isinstance(weights, (Sequence, np.ndarray)) else []
+    is_positive = [isinstance(w, numbers.Real) and 0 < w < math.inf for w in values]
+    if len(values) != len(sizes) or not all(is_positive):
         raise ValueError(
             f"`weights` should be 'uniform', 'proportional' or {len(sizes)} positive numbers. "
             f"Received: weights={weights!r}"

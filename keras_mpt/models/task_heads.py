@@ -18,7 +18,8 @@ class TaskHeads(keras.layers.Layer):
     """T linear heads side by side in one matrix, (d, C_0 + … + C_{T−1}).
 
     Every row is multiplied by the whole matrix and its own task's columns are picked. Where a task
-    has fewer classes than the largest, the rest of its logits are −1e9.
+    has fewer classes than the largest, the rest of its logits are −1e9. An id that no task has
+    gives NaN.
 
     Args:
         num_classes: list of T ints. Each task's number of classes.
@@ -61,10 +62,13 @@ class TaskHeads(keras.layers.Layer):
     def call(self, features: Any, task_ids: Any) -> Any:
         """Each row's logits under its own task's head."""
         logits = ops.matmul(features, self.kernel) + self.bias
-        columns = ops.take(ops.convert_to_tensor(self._columns), task_ids, axis=0)
-        has_class = ops.take(ops.convert_to_tensor(self._has_class), task_ids, axis=0)
+        is_task = ops.equal(task_ids[:, None], ops.arange(len(self.num_classes), dtype="int32"))
+        safe_ids = ops.argmax(ops.cast(is_task, "int32"), axis=1)
+        columns = ops.take(ops.convert_to_tensor(self._columns), safe_ids, axis=0)
+        has_class = ops.take(ops.convert_to_tensor(self._has_class), safe_ids, axis=0)
         own = ops.take_along_axis(logits, columns, axis=1)
-        return ops.where(has_class, own, ops.cast(NO_CLASS, own.dtype))
+        own = ops.where(has_class, own, ops.cast(NO_CLASS, own.dtype))
+        return ops.where(ops.any(is_task, axis=1, keepdims=True), own, float("nan"))
 
     def compute_output_shape(self, features_shape: Any, task_ids_shape: Any) -> tuple[Any, ...]:
         """(B, max(num_classes))."""

@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mpt._keras import in_symbolic_scope
+
 
 def check_task_ids(
     task_ids: Any,
@@ -68,7 +70,7 @@ def check_task_ids(
 
 def concrete(x: Any) -> np.ndarray | None:
     """`x` as a NumPy array, or `None` where it is a tensor without values yet (being traced)."""
-    if isinstance(x, keras.KerasTensor):
+    if isinstance(x, keras.KerasTensor) or (in_symbolic_scope() and keras.ops.is_tensor(x)):
         return None
     try:
         if keras.ops.is_tensor(x):
