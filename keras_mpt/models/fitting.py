@@ -11,19 +11,8 @@ import numpy as np
 
 from keras_mpt.data.streams import is_stream, map_batches
 from keras_mpt.models.inputs import Inputs, to_numpy
+from keras_mpt.models.jax_state import keeping_variables
 from keras_mpt.models.task_report import TaskReport
-
-# What a step's state holds on JAX, by its length: to predict, to test and to train.
-_JAX_STATES = {
-    2: ("trainable_variables", "non_trainable_variables"),
-    3: ("trainable_variables", "non_trainable_variables", "metrics_variables"),
-    4: (
-        "trainable_variables",
-        "non_trainable_variables",
-        "optimizer_variables",
-        "metrics_variables",
-    ),
-}
 
 
 class Fitting(keras.Model):
@@ -160,39 +149,17 @@ class Fitting(keras.Model):
     def make_train_function(self, force: bool = False) -> None:
         """As `keras.Model`; an error in a step leaves the model its variables."""
         super().make_train_function(force)
-        self.train_function = self._keeping_variables(self.train_function)
+        self.train_function = keeping_variables(self, self.train_function)
 
     def make_test_function(self, force: bool = False) -> None:
         """As `keras.Model`; an error in a step leaves the model its variables."""
         super().make_test_function(force)
-        self.test_function = self._keeping_variables(self.test_function)
+        self.test_function = keeping_variables(self, self.test_function)
 
     def make_predict_function(self, force: bool = False) -> None:
         """As `keras.Model`; an error in a step leaves the model its variables."""
         super().make_predict_function(force)
-        self.predict_function = self._keeping_variables(self.predict_function)
-
-    def _keeping_variables(self, step: Any) -> Any:
-        """A step that gives the variables back to the model where its batch cannot be had.
-
-        On JAX, Keras takes their values out of the model while it runs, and loses them if a stream
-        raises an error. The state that a step gets is still whole then.
-        """
-        if keras.backend.backend() != "jax" or hasattr(step, "keeps_variables"):
-            return step
-
-        def kept(state: Any, iterator: Any) -> Any:
-            try:
-                return step(state, iterator)
-            except Exception:
-                if not any(value.is_deleted() for value in keras.tree.flatten(state)):
-                    self._jax_state = dict(zip(_JAX_STATES[len(state)], state, strict=True))
-                    self._jax_state_synced = False
-                    self.jax_state_sync()
-                raise
-
-        kept.keeps_variables = True  # type: ignore[attr-defined]
-        return kept
+        self.predict_function = keeping_variables(self, self.predict_function)
 
     def _prepared(
         self, x: Any, y: Any, sample_weight: Any, errors: list[str], with_targets: bool = True
