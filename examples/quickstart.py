@@ -29,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", type=Path, metavar="FILE.tsv", help="source tasks")
     parser.add_argument("--target", type=Path, metavar="FILE.tsv", help="task to adapt to")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), default="tensorflow")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--shots", type=int, default=16, help="rows per class of the target")
     parser.add_argument("--sequence-length", type=int, default=32)
     parser.add_argument("--output", type=Path, default=HERE / "output")
@@ -72,7 +72,7 @@ def load_tasks(arguments: argparse.Namespace) -> tuple[list[data.Task], data.Tas
     if arguments.data:
         target = arguments.target and data.read_tsv(arguments.target)
         return [data.read_tsv(path) for path in arguments.data], target
-    *sources, target = data.load_tasks(Path(sys.prefix) / "data", train_size=1000)
+    *sources, target = data.load_tasks(Path(sys.prefix) / "data")
     return sources, target
 
 
