@@ -54,6 +54,7 @@ def _plain(**kwargs: Any) -> Any:
     """One attention layer, not keras-hub's: quick to compile, for what no architecture changes."""
     ids, mask = (keras.Input((None,), dtype="int32", name=n) for n in ("token_ids", "padding_mask"))
     tokens = keras.layers.Embedding(VOCABULARY, WIDTH, embeddings_initializer="normal")(ids)
+    tokens = tokens + keras_hub.layers.PositionEmbedding(POSITIONS)(tokens)
     states = keras.layers.MultiHeadAttention(2, 8)(tokens, tokens, attention_mask=mask[:, None])
     return keras.Model({"token_ids": ids, "padding_mask": mask}, tokens + states, **kwargs)
 

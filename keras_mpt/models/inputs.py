@@ -74,7 +74,8 @@ class Inputs:
         """
         import tensorflow as tf
 
-        self.check_names(x)
+        # Shapes are checked at once: the values only after the model was traced with them.
+        self.check_shapes(x)
         names = [n for n in self.names if n in x]
         result = "task_ids" if self.has_tasks else names[0]
 
@@ -120,11 +121,28 @@ class Inputs:
             ValueError: missing or unknown names, a mask that does not match, a sequence that with
                 the prompt is too long for the backbone, wrong task ids.
         """
-        self.check_names(x)
+        self.check_shapes(x)
         x = {name: value for name, value in x.items() if value is not None}
-        length, at = self.splice.num_virtual_tokens, self.splice.at
+        if self.splice.at:
+            for token_input in self.splice.token_inputs[: self.splice.num_transformer_submodules]:
+                _check_start_tokens(x, token_input.mask_name)
+        if self.has_tasks:
+            assert isinstance(self.config, MultitaskPromptTuningConfig)
+            shape = _shape(x[self.splice.token_inputs[0].name])
+            batch_size = None if shape is None else shape[0]
+            x["task_ids"] = check_task_ids(
+                x["task_ids"], self.config.num_tasks, batch_size, self.config.names
+            )
+        return x
+
+    def check_shapes(self, x: Any) -> None:
+        """Refuses inputs that are missing, unknown, of another shape or too long."""
+        self.check_names(x)
+        length = self.splice.num_virtual_tokens
         for i, token_input in enumerate(self.splice.token_inputs):
-            shape = tuple(x[token_input.name].shape)
+            shape = _shape(x[token_input.name])
+            if shape is None:
+                continue
             if len(shape) != 2:
                 raise ValueError(
                     f"`{token_input.name}` should have shape (batch_size, sequence_length). "
@@ -141,15 +159,6 @@ class Inputs:
                     f"the backbone has {limit} positions and the prompt takes "
                     f"{length * prompted}. Received: {token_input.name} of shape {shape}"
                 )
-            if prompted and at:
-                _check_start_tokens(x, token_input.mask_name)
-        if self.has_tasks:
-            assert isinstance(self.config, MultitaskPromptTuningConfig)
-            batch_size = x[self.splice.token_inputs[0].name].shape[0]
-            x["task_ids"] = check_task_ids(
-                x["task_ids"], self.config.num_tasks, batch_size, self.config.names
-            )
-        return x
 
     def check_names(self, x: Any) -> None:
         """Refuses inputs that are missing or unknown."""
@@ -175,10 +184,15 @@ class Inputs:
             )
 
 
+def _shape(tensor: Any) -> tuple[Any, ...] | None:
+    """The shape, or `None` where a traced tensor does not even know its rank."""
+    return None if getattr(tensor.shape, "rank", 0) is None else tuple(tensor.shape)
+
+
 def _check_same_shape(x: dict[str, Any], name: str | None, other: str, shape: Any) -> None:
-    if name is None or name not in x:
+    found = None if name is None or x.get(name) is None else _shape(x[name])
+    if found is None:
         return
-    found = tuple(x[name].shape)
     matches = len(found) == len(shape) and all(
         a is None or b is None or a == b for a, b in zip(found, shape, strict=True)
     )

@@ -201,3 +201,12 @@ def test_one_ordinary_prompt():
     assert model.predict(tiny.inputs(model.backbone), verbose=0).shape == (4, 3)
     with pytest.raises(ValueError, match="`num_classes` should have one entry per task"):
         keras_mpt.models.PromptTunedTextClassifier(tiny.backbone(), ordinary, num_classes=[2])
+
+
+def test_a_single_task_trains():
+    """On PyTorch, Keras finds shapes with ids of 1, which this model does not have."""
+    model = keras_mpt.prompt_tune(
+        tiny.backbone(), config(num_tasks=1, task_names=None), num_classes=[2]
+    )
+    x = {**tiny.inputs(model.backbone), "task_ids": 0}
+    assert np.isfinite(model.fit(x, np.array([0, 1, 1, 0]), verbose=0).history["task_0_loss"][0])
