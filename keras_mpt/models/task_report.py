@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -161,31 +162,23 @@ class _PerRow(keras.Loss):
         return self.function(y, y_pred)
 
 
-def _accuracy(y: Any, y_pred: Any) -> Any:
-    kinds = keras.metrics
-    return _by_shapes(
-        kinds.binary_accuracy,
-        kinds.sparse_categorical_accuracy,
-        kinds.categorical_accuracy,
-        y,
-        y_pred,
-    )
-
-
-def _crossentropy(y: Any, y_pred: Any) -> Any:
-    kinds = keras.losses
-    return _by_shapes(
-        kinds.binary_crossentropy,
-        kinds.sparse_categorical_crossentropy,
-        kinds.categorical_crossentropy,
-        y,
-        y_pred,
-    )
-
-
 def _by_shapes(binary: Any, sparse: Any, categorical: Any, y: Any, y_pred: Any) -> Any:
     """As Keras chooses among the kinds of accuracy and of cross-entropy."""
     if y_pred.shape[-1] == 1:
         return binary(y, y_pred)
     is_sparse = len(y.shape) < len(y_pred.shape) or y.shape[-1] == 1
     return (sparse if is_sparse else categorical)(y, y_pred)
+
+
+_accuracy = functools.partial(
+    _by_shapes,
+    keras.metrics.binary_accuracy,
+    keras.metrics.sparse_categorical_accuracy,
+    keras.metrics.categorical_accuracy,
+)
+_crossentropy = functools.partial(
+    _by_shapes,
+    keras.losses.binary_crossentropy,
+    keras.losses.sparse_categorical_crossentropy,
+    keras.losses.categorical_crossentropy,
+)
