@@ -28,13 +28,13 @@ help: ## List the targets
 quickstart: $(EXAMPLES_STAMP) $(DATA_STAMP) ## Set up and run examples/quickstart.py $(ARGS)
 	@$(PY) examples/quickstart.py $(ARGS)
 
-# Keras fixes its backend at import, hence one process for each. A failure does not stop the
-# later backends, but it does fail the target.
+# Keras fixes its backend at import, hence a run for each, on two processes that share its files. A
+# failure does not stop the later backends, but it does fail the target.
 test: $(TEST_STAMP) ## Run the tests on TensorFlow, JAX and PyTorch
 	@failed=; \
 	for backend in tensorflow jax torch; do \
 	    echo "== tests on $$backend"; \
-	    KERAS_BACKEND=$$backend $(PY) -m pytest $(PYTEST_ARGS) || failed="$$failed $$backend"; \
+	    KERAS_BACKEND=$$backend $(PY) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) || failed="$$failed $$backend"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "tests failed on:$$failed" >&2; exit 1; fi
 

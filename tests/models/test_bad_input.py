@@ -258,21 +258,26 @@ def test_predict_leaves_labels_out(model, kind):
 @pytest.mark.parametrize("kind", STREAMS)
 def test_a_bad_batch_later_on_leaves_what_was_trained_before_it(model, kind):
     x, y = good()
-    start = values(model.trainable_variables)
+    model.train_on_batch(x, y)  # Makes the optimizer's variables, which are put back too.
+    state = [*model.trainable_variables, *model.optimizer.variables]
+    start = values(state)
     bad = ({**x, "task_ids": np.array([0, 1, 2, 0])}, y)
     for _ in range(2):  # The first two: Keras looks at them before it trains.
         model.train_on_batch(x, y)
     expected = values(model.trainable_variables)
-    for variable, value in zip(model.trainable_variables, start, strict=True):
+    for variable, value in zip(state, start, strict=True):
         variable.assign(value)
     with pytest.raises(ValueError, match=f"^{re.escape(OUT_OF_RANGE)}"):
         model.fit(STREAMS[kind]((x, y), (x, y), bad), shuffle=False, verbose=0)
+    # Not the optimizer's count of steps, which TensorFlow adds to before it asks for the batch.
     for now, then in zip(values(model.trainable_variables), expected, strict=True):
         np.testing.assert_allclose(now, then, rtol=0, atol=1e-6)
-    assert any((a != b).any() for a, b in zip(start, expected, strict=True))
+    assert any((a != b).any() for a, b in zip(start, expected, strict=False))
 
 
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch compiles no graph here")
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="PyTorch runs eagerly: it sees every wrong id"
+)
 @pytest.mark.parametrize("dtype", ["int32", "uint8"])
 def test_in_a_compiled_graph_a_wrong_id_gives_nan_and_no_other_task_s_prompt(model, dtype):
     x, _ = good()

@@ -19,14 +19,13 @@ def main(folder: Path, name: str) -> None:
     model = keras.saving.load_model(folder / f"{name}.keras", compile=False)
     with np.load(folder / f"{name}-inputs.npz") as file:
         inputs = dict(file)
-    # By number: the paths of variables in keras-hub's T5 are not unique.
+    # By number: paths in keras-hub's T5 are not unique, and some count a process's layers.
     values = {f"variable:{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(model.weights)}
-    paths = [v.path for v in model.weights]
-    trained = [v.path for v in model.trainable_variables]
+    trained = [any(v is t for t in model.trainable_variables) for v in model.weights]
     outputs = keras.tree.flatten(model.predict(inputs, verbose=0))
     values |= {f"output:{i}": output for i, output in enumerate(outputs)}
     target = folder / f"{name}-{keras.backend.backend()}.npz"
-    np.savez(target, paths=np.array(paths), trained=np.array(trained), **values)
+    np.savez(target, trained=np.array(trained), **values)
 
 
 if __name__ == "__main__":
