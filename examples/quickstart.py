@@ -35,7 +35,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=HERE / "output")
     # Set in the second process, which reloads what the first one saved.
     parser.add_argument("--reload", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.target and not arguments.data:
+        parser.error("--target goes with --data: your own source tasks")
+    if importlib.util.find_spec(arguments.backend) is None:
+        parser.error(f"{arguments.backend} is missing: pip install {arguments.backend}")
+    return arguments
 
 
 ARGUMENTS = parse_arguments()

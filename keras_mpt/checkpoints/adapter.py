@@ -13,7 +13,6 @@ from keras import ops
 from keras_mpt.checkpoints.atomic import write_together
 from keras_mpt.checkpoints.config_files import CONFIG_NAME, config_bytes
 from keras_mpt.checkpoints.state_dict import (
-    ALIASES,
     BIN_NAME,
     SAFETENSORS_NAME,
     checked_values,
@@ -49,8 +48,7 @@ def load_into(model: Any, directory: str | os.PathLike[str]) -> None:
     head = model.head_weights()
     shapes = {name: tuple(v.shape) for name, v in model.prompt.named_weights().items()}
     shapes |= {name: _saved_shape(variable) for name, variable in head.items()}
-    state = {ALIASES.get(k, k): v for k, v in read_state_dict(directory).items()}
-    values = checked_values(state, shapes, str(directory))
+    values = checked_values(read_state_dict(directory), shapes, str(directory))
     for name, variable in {**model.prompt.named_weights(), **head}.items():
         is_kernel = name in head and len(variable.shape) == 2
         variable.assign(values[name].T if is_kernel else values[name])

@@ -15,7 +15,8 @@ def write_together(directory: str | os.PathLike[str], files: Mapping[str, bytes]
     Everything is first written and flushed to a hidden directory on the same file system (inside
     `directory` where that exists, as it may be a mount of its own), so that a full disk or an
     interruption leaves what was there untouched. Then the files are moved into place; a move
-    replaces an older file of the same name in one step.
+    replaces an older file of the same name in one step. Only a process killed between two of those
+    moves can leave new files beside old ones.
 
     Args:
         directory: string. Where the files go; made where it is missing.

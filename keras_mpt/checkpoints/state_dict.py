@@ -72,7 +72,7 @@ def checked_values(
     Raises:
         ValueError: missing or unknown names, another shape, dtype, or values that are not finite.
     """
-    state = {ALIASES.get(name, name): value for name, value in state.items()}
+    state = by_own_names(state)
     missing = sorted(set(shapes) - set(state))
     unknown = sorted(set(state) - set(shapes))
     if missing or unknown:
@@ -81,6 +81,11 @@ def checked_values(
             f"with unknown {unknown}"
         )
     return {name: checked_array(name, state[name], shapes[name], source) for name in shapes}
+
+
+def by_own_names(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state with P under the name that an adapter has for it."""
+    return {ALIASES.get(name, name): value for name, value in state.items()}
 
 
 def checked_array(name: str, value: Any, shape: tuple[int, ...], source: str) -> np.ndarray:

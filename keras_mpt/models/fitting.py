@@ -49,7 +49,8 @@ class Fitting(keras.Model):
 
         Returns:
             A `keras.callbacks.History`. Beside the loss and the metrics of all rows, it holds those
-            of each task under its name, such as `topic_loss`; NaN for a task that had no rows.
+            of each of up to 32 tasks under its name, such as `topic_loss`; NaN for a task that had
+            no rows.
 
         Raises:
             ValueError: wrong data. Arrays are checked before the first step; a stream's batch is
@@ -186,12 +187,24 @@ class Fitting(keras.Model):
             return inputs.prepare_tf(x, y, _noting(check, errors)), y, sample_weight
 
         if is_stream(x):
+            self._check_task_names(x)
             return (
                 map_batches(x, _noting(prepare, errors), _noting(prepare_tf, errors)),
                 y,
                 sample_weight,
             )
         return prepare(x, _as_array(y), _as_array(sample_weight))
+
+    def _check_task_names(self, stream: Any) -> None:
+        """Refuses a `TaskMix` of other tasks: its ids are numbers in its own order."""
+        own, given = getattr(self.inputs_checked.config, "task_names", None), None
+        if own is not None:
+            given = getattr(stream, "task_names", None)
+        if given is not None and given != own:
+            raise ValueError(
+                f"`x` should mix the model's tasks in the model's order, {own}. Received: x with "
+                f"tasks {given}"
+            )
 
     def _build_from(self, x: Any) -> None:
         """Builds the loss and the metrics, where Keras would run an epoch's hooks to get a batch.

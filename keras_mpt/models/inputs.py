@@ -111,7 +111,14 @@ class Inputs:
         tokens = self.preprocessor(x=_as_text(text))
         tokens, made_y, made_weight = keras.utils.unpack_x_y_sample_weight(tokens)
         if y is None:
-            y, sample_weight = made_y, made_weight
+            y = made_y
+            if sample_weight is None or made_weight is None:
+                sample_weight = made_weight if sample_weight is None else sample_weight
+            else:  # A weight per row on top of the preprocessor's weight per token.
+                rows = (
+                    np.asarray(sample_weight) if isinstance(sample_weight, list) else sample_weight
+                )
+                sample_weight = made_weight * rows[:, None]
         return {**{k: v for k, v in x.items() if k not in given}, **tokens}, y, sample_weight
 
     def check(self, x: Any) -> dict[str, Any]:
@@ -148,16 +155,24 @@ class Inputs:
                     f"`{token_input.name}` should have shape (batch_size, sequence_length). "
                     f"Received: {token_input.name} of shape {shape}"
                 )
+            if shape[1] == 0:
+                raise ValueError(
+                    f"`{token_input.name}` should have at least one token per row. Received: "
+                    f"{token_input.name} of shape {shape}"
+                )
             for name in (token_input.mask_name, *token_input.other_names):
                 _check_same_shape(x, name, token_input.name, shape)
             prompted = i < self.splice.num_transformer_submodules
             limit = self.splice.max_sequence_length
             total = None if shape[1] is None else shape[1] + length * prompted
             if limit is not None and total is not None and total > limit:
+                to = (
+                    "" if self.preprocessor is None else " (`preprocessor.sequence_length` sets it)"
+                )
                 raise ValueError(
                     f"`{token_input.name}` should have at most {limit - length * prompted} tokens: "
                     f"the backbone has {limit} positions and the prompt takes "
-                    f"{length * prompted}. Received: {token_input.name} of shape {shape}"
+                    f"{length * prompted}{to}. Received: {token_input.name} of shape {shape}"
                 )
 
     def check_names(self, x: Any) -> None:

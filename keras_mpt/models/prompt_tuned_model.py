@@ -127,7 +127,8 @@ class PromptTunedModel(Fitting):
         """Saves what was trained as a PEFT adapter: `adapter_config.json`, and the weights.
 
         The directory is written whole or not at all. PEFT opens it; keras_mpt's own fields stand in
-        a file of their own.
+        a file of their own. PEFT puts every prompt before the tokens, so its logits are the model's
+        where `prompt_position` is `"before"`.
 
         Args:
             directory: string. Where to; made where it is missing.
@@ -244,4 +245,5 @@ def _prompt_layer(config: PromptTuningConfig, dtype: Any) -> Any:
 def _prompt_dtype(backbone: Any) -> Any:
     """The backbone's compute dtype over float32 variables: a half-precision prompt trains badly."""
     compute = backbone.compute_dtype
-    return compute if compute == "float32" else keras.DTypePolicy(f"mixed_{compute}")
+    is_half = compute in ("float16", "bfloat16")
+    return keras.DTypePolicy(f"mixed_{compute}") if is_half else compute

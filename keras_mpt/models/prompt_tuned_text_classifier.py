@@ -149,18 +149,22 @@ class PromptTunedTextClassifier(PromptTunedModel):
         given = classifier.get_config()
         not_head = ("backbone", "preprocessor", "name", "num_classes", "activation", "trainable")
         head_config = {k: v for k, v in given.items() if k not in not_head}
-        kwargs.setdefault("preprocessor", classifier.preprocessor)
+        for name, value in (
+            ("preprocessor", classifier.preprocessor),
+            ("pooling", "base"),
+            ("head_config", head_config),
+        ):
+            kwargs.setdefault(name, value)
         keep_logits = num_classes is None
         model = cls(
             classifier.backbone,
             config,
             classifier.num_classes if num_classes is None else num_classes,
-            pooling="base",
-            head_config=head_config,
             **kwargs,
         )
-        old = cut_features(classifier)
-        model.features.set_weights(old.get_weights())
+        if model.pooling == "mean":  # The classifier's head is not for means.
+            return model
+        model.features.set_weights(cut_features(classifier).get_weights())
         if keep_logits:
             last = classifier.weights[-2:]
             for mine, theirs in zip(model.logits.weights, last, strict=True):
@@ -211,7 +215,7 @@ class PromptTunedTextClassifier(PromptTunedModel):
     def check_targets(self, x: Any, y: Any) -> None:
         """Refuses labels that a row's task does not have."""
         labels = np.asarray(ops.convert_to_numpy(y) if ops.is_tensor(y) else y)
-        if labels.dtype.kind not in "iu" or not _takes_labels(self.loss):
+        if labels.dtype.kind not in "iuf" or not _takes_labels(self.loss):
             return
         rows = len(x[self.splice.token_inputs[0].name])
         if labels.shape not in ((rows,), (rows, 1)):
@@ -224,7 +228,7 @@ class PromptTunedTextClassifier(PromptTunedModel):
             limits = np.full(rows, self.num_classes)
         else:
             limits = np.array(self.num_classes)[task_ids]
-        is_wrong = (labels < 0) | (labels >= limits)
+        is_wrong = (labels < 0) | (labels >= limits) | (labels != np.floor(labels))
         wrong = np.flatnonzero(is_wrong & (labels != getattr(self.loss, "ignore_class", None)))
         if wrong.size:
             row = int(wrong[0])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.checkpoints.config_files import OWN_CONFIG_NAME, read_json
-from keras_mpt.checkpoints.state_dict import checked_array, read_state_dict
+from keras_mpt.checkpoints.state_dict import by_own_names, checked_array, read_state_dict
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import SOURCE_INITS, MultitaskPromptTuningInit, PromptTuningInit
 
@@ -132,7 +132,7 @@ def _from_source(
     """The three starts from source tasks, for any number of target tasks."""
     path = config.prompt_tuning_init_state_dict_path
     assert path is not None
-    state = read_state_dict(path)
+    state = by_own_names(read_state_dict(path))
     length, ranks, tasks = config.total_virtual_tokens, config.num_ranks, config.num_tasks
     prompt = _source_array(state, "prompt_embeddings", (length, token_dim), path)
     if config.prompt_tuning_init == MultitaskPromptTuningInit.ONLY_SOURCE_SHARED:
@@ -163,8 +163,6 @@ def _source_array(
     state: dict[str, np.ndarray], name: str, shape: tuple[int, ...], path: str
 ) -> np.ndarray:
     value = state.get(name)
-    if value is None and name == "prompt_embeddings":
-        value = state.get("embedding.weight")
     if value is None:
         raise ValueError(
             f"`prompt_tuning_init_state_dict_path` should hold '{name}'. Received: {path!r} with "

@@ -162,3 +162,20 @@ def test_the_task_type_is_filled_in_and_another_is_refused():
     assert (model.config.task_type, model.config.submodules) == ("SEQ_2_SEQ_LM", 2)
     with pytest.raises(ValueError, match="`task_type` should be 'SEQ_2_SEQ_LM' or None for this"):
         keras_mpt.models.PromptTunedSeq2SeqLM(backbone, config(task_type="CAUSAL_LM"))
+
+
+def test_weights_of_rows_multiply_those_of_a_language_model_s_tokens():
+    backbone = tiny.backbone("gpt2")
+    tokens = tiny.inputs(backbone)
+
+    def preprocessor(x):
+        return tokens, tokens["token_ids"], tokens["padding_mask"]
+
+    model = keras_mpt.prompt_tune(
+        backbone, config(task_type="CAUSAL_LM"), preprocessor=preprocessor
+    )
+    x = {"text": ["a", "b", "c", "d"], "task_ids": 0}
+    weights = np.array([1, 2, 0, 3])
+    _, y, found = model.inputs_checked.tokenize(x, None, weights)
+    np.testing.assert_array_equal(y, tokens["token_ids"])
+    np.testing.assert_array_equal(found, tokens["padding_mask"] * weights[:, None])

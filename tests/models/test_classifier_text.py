@@ -161,3 +161,26 @@ def test_tokens_instead_of_text_and_mistakes(model):
         model.fit({"text": TEXTS, "task_ids": ["tone", "tpic", "tone", "tone"]}, LABELS, verbose=0)
     with pytest.raises(ValueError, match="^`task_ids` should have one id per row: 4 of them"):
         model.fit({"text": TEXTS, "task_ids": NAMED[:3]}, LABELS, verbose=0)
+
+
+def test_a_mix_in_another_order_is_refused(model):
+    datasets = {"topic": (TEXTS[2:], [2, 0]), "tone": (TEXTS[:2], [0, 1])}
+    with pytest.raises(ValueError) as raised:
+        model.fit(keras_mpt.TaskMix(datasets, batch_size=2), verbose=0)
+    assert str(raised.value) == (
+        "`x` should mix the model's tasks in the model's order, ['tone', 'topic']. Received: x "
+        "with tasks ['topic', 'tone']"
+    )
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        ([0.0, 2.0, 0.0, 2.0], "[0, 2), the classes of task 'tone'. Received: label 2.0 in row 3"),
+        ([0.5, 1.0, 0.0, 1.0], "[0, 2), the classes of task 'tone'. Received: label 0.5 in row 0"),
+    ],
+)
+def test_float_labels_are_checked_too(model, y, words):
+    with pytest.raises(ValueError) as raised:
+        model.fit({"text": TEXTS, "task_ids": TASK_IDS}, np.array(y), verbose=0)
+    assert str(raised.value) == f"`y` should hold labels in {words}, and 1 wrong labels in all"

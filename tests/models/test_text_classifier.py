@@ -1,10 +1,9 @@
-"""The classifier: its heads, its pooling, text, and what it reports of each task."""
+"""The classifier: its heads, its pooling, and what is trained."""
 
 import keras
 import keras_hub
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 import keras_mpt
@@ -12,7 +11,6 @@ from keras_mpt.models.prompt_tuned_text_classifier import mean_over_tokens
 from tests import tiny
 
 NAMES, CLASSES, TASK_IDS = ["tone", "topic"], [2, 3], np.array([0, 1, 1, 0])
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "goal", "vote", "the"]
 
 
 def config(**kwargs):
@@ -25,13 +23,6 @@ def config(**kwargs):
 def numpy(x):
     """A tensor as a NumPy array."""
     return ops.convert_to_numpy(x)
-
-
-def row_losses(logits, labels):
-    """Cross-entropy of each row, in float64."""
-    logits = logits.astype("float64")
-    logits = logits - logits.max(axis=-1, keepdims=True)
-    return np.log(np.exp(logits).sum(axis=-1)) - logits[np.arange(len(labels)), labels]
 
 
 def test_task_heads_by_hand():
@@ -64,6 +55,34 @@ def test_mean_leaves_prompts_and_padding_out():
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize("num_classes", [CLASSES, 4], ids=["heads", "shared"])
+def test_base_pooling_in_numpy(kind, num_classes):
+    """BERT classifies its pooled output; RoBERTa its start token behind a layer of its own."""
+    backbone = tiny.backbone(kind)
+    model = keras_mpt.prompt_tune(backbone, config(), num_classes=num_classes)
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape))
+    hidden = keras_mpt.models.PromptTunedBackbone(backbone, model.config, initialize=False)
+    hidden.prompt.load_state_dict(model.prompt.state_dict())
+    x = {**tiny.inputs(backbone), "task_ids": TASK_IDS}
+    outputs = hidden(x)
+    weights = {k: numpy(v).astype("float64") for k, v in model.head_weights().items()}
+    if kind == "bert":
+        pooled = numpy(outputs["pooled_output"]).astype("float64")
+    else:
+        name = "base_model.classifier.pooled_dense"
+        start = numpy(outputs)[:, 0].astype("float64")
+        pooled = np.tanh(start @ weights[f"{name}.weight"] + weights[f"{name}.bias"])
+    logits = pooled @ weights["base_model.classifier.weight"]
+    logits += weights["base_model.classifier.bias"]
+    if num_classes == CLASSES:
+        tone = np.concatenate([logits[:, :2], np.full((4, 1), -1e9)], axis=1)
+        logits = np.where(TASK_IDS[:, None] == 0, tone, logits[:, 2:])
+    np.testing.assert_allclose(numpy(model(x)), logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_a_classifier_s_own_head_is_kept(kind):
     """With the prompt of real tokens, logits are those of keras-hub's own classifier."""
     backbone = tiny.backbone(kind)
@@ -86,48 +105,6 @@ def test_a_classifier_s_own_head_is_kept(kind):
     )
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_each_task_s_loss_and_accuracy_in_numpy(weighted):
-    backbone = tiny.backbone("bert", dropout=0.0)
-    model = keras_mpt.prompt_tune(backbone, config(), num_classes=CLASSES, pooling="mean")
-    x, y = {**tiny.inputs(backbone), "task_ids": TASK_IDS}, np.array([1, 2, 0, 0])
-    weights = np.array([1.0, 2.0, 0.5, 3.0]) if weighted else None
-    model.compile(weighted_metrics=["accuracy"], metrics=[])
-    logits = model.predict(x, verbose=0)
-    found = model.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
-    losses, right = row_losses(logits, y), logits.argmax(axis=-1) == y
-    weights = np.ones(4) if weights is None else weights
-    for k, name in enumerate(NAMES):
-        rows = k == TASK_IDS
-        # Keras divides a weighted loss by the number of rows, a weighted metric by the weights.
-        loss = (losses * weights)[rows].sum() / rows.sum()
-        accuracy = (right * weights)[rows].sum() / weights[rows].sum()
-        np.testing.assert_allclose(found[f"{name}_loss"], loss, rtol=1e-5)
-        np.testing.assert_allclose(found[f"{name}_accuracy"], accuracy, rtol=1e-5)
-
-
-def test_a_task_without_rows_reports_nan_and_fit_reports_all():
-    backbone = tiny.backbone("bert")
-    model = keras_mpt.prompt_tune(backbone, config(), num_classes=CLASSES)
-    x, y = {**tiny.inputs(backbone), "task_ids": "topic"}, np.array([1, 2, 0, 0])
-    found = model.evaluate(x, y, verbose=0, return_dict=True)
-    assert np.isnan(found["tone_loss"])
-    assert np.isnan(found["tone_accuracy"])
-    np.testing.assert_allclose(found["topic_loss"], found["loss"], rtol=1e-6)
-    logs = model.fit(x, y, validation_data=(x, y), verbose=0).history
-    expected = {f"{p}{t}{m}" for p in ("", "val_") for t in ("", "tone_", "topic_")
-                for m in ("loss", "accuracy")}  # fmt: skip
-    assert set(logs) == expected
-
-
-def test_many_tasks_are_not_reported_one_by_one():
-    many = config(num_tasks=40, task_names=None)
-    model = keras_mpt.prompt_tune(tiny.backbone(), many, num_classes=2)
-    x = {**tiny.inputs(model.backbone), "task_ids": TASK_IDS}
-    found = model.evaluate(x, np.zeros(4, int), verbose=0, return_dict=True)
-    assert set(found) == {"loss", "accuracy"}
-
-
 def test_training_learns_what_depends_on_token_and_task():
     """The same text has another label in each task."""
     backbone = tiny.backbone("bert", dropout=0.0)
@@ -135,6 +112,7 @@ def test_training_learns_what_depends_on_token_and_task():
         backbone, config(task_init="ones"), num_classes=[2, 2], pooling="mean"
     )
     frozen = [numpy(v) for v in backbone.weights]
+    before = {v.path: numpy(v) for v in model.trainable_variables}
     ids = np.repeat([[2, 10, 3], [2, 20, 3]], 2, axis=0)
     x = {"token_ids": ids, "padding_mask": np.ones_like(ids), "task_ids": np.array([0, 1, 0, 1])}
     y = np.array([0, 1, 1, 0])
@@ -144,43 +122,18 @@ def test_training_learns_what_depends_on_token_and_task():
     assert (model.predict(x, verbose=0).argmax(axis=-1) == y).all()
     for variable, value in zip(backbone.weights, frozen, strict=True):
         np.testing.assert_array_equal(numpy(variable), value)
+    assert {v.path: (numpy(v) != before[v.path]).any() for v in model.trainable_variables} == {
+        "prompt/prompt_embeddings": True,
+        "prompt/prefix_task_cols": True,
+        "prompt/prefix_task_rows": True,
+        "logits/kernel": True,
+        "logits/bias": True,
+    }
 
 
 def test_inference_mode_freezes_the_prompt():
     model = keras_mpt.prompt_tune(tiny.backbone(), config(inference_mode=True), num_classes=2)
     assert [v.path for v in model.trainable_variables] == ["logits/kernel", "logits/bias"]
-
-
-@pytest.fixture(scope="module")
-def reader():
-    """A classifier that takes text."""
-    tokenizer = keras_hub.tokenizers.BertTokenizer(WORDS, lowercase=True)
-    preprocessor = keras_hub.models.BertTextClassifierPreprocessor(tokenizer, sequence_length=8)
-    return keras_mpt.prompt_tune(
-        tiny.backbone(), config(), num_classes=CLASSES, preprocessor=preprocessor
-    )
-
-
-TEXTS = ["good the goal", "bad", "the vote", "vote vote good"]
-
-
-@pytest.mark.parametrize("pairs", [False, True])
-def test_text_is_the_same_as_its_tokens(reader, pairs):
-    text = (TEXTS, TEXTS[::-1]) if pairs else TEXTS
-    tokens = {k: np.asarray(v) for k, v in reader.preprocessor(x=text).items()}
-    expected = reader.predict({**tokens, "task_ids": TASK_IDS}, verbose=0)
-    x = {"text": text, "task_ids": [NAMES[k] for k in TASK_IDS]}
-    np.testing.assert_array_equal(reader.predict(x, verbose=0), expected)
-    dataset = tf.data.Dataset.from_tensor_slices(x).batch(4)
-    np.testing.assert_array_equal(reader.predict(dataset, verbose=0), expected)
-    y = np.array([1, 2, 0, 0])
-    assert np.isfinite(reader.fit(x, y, verbose=0).history["loss"][0])
-
-
-def test_text_through_a_task_mix(reader):
-    datasets = {"tone": (TEXTS[:2], [0, 1]), "topic": (TEXTS[2:], [2, 0])}
-    logs = reader.fit(keras_mpt.TaskMix(datasets, batch_size=2), epochs=2, verbose=0).history
-    assert np.isfinite(logs["tone_loss"] + logs["topic_loss"]).all()
 
 
 def test_half_precision_backbone_gives_float32_logits_and_trains():
@@ -210,3 +163,15 @@ def test_a_single_task_trains():
     )
     x = {**tiny.inputs(model.backbone), "task_ids": 0}
     assert np.isfinite(model.fit(x, np.array([0, 1, 1, 0]), verbose=0).history["task_0_loss"][0])
+
+
+def test_a_saved_adapter_loads_onto_a_keras_hub_classifier(tmp_path):
+    backbone = tiny.backbone("roberta")
+    model = keras_mpt.prompt_tune(backbone, config(), num_classes=CLASSES)
+    model.save_adapter(tmp_path)
+    classifier = keras_hub.models.RobertaTextClassifier(backbone, num_classes=4)
+    x = {**tiny.inputs(backbone), "task_ids": TASK_IDS}
+    loaded = keras_mpt.load_adapter(classifier, tmp_path)
+    np.testing.assert_array_equal(numpy(loaded(x)), numpy(model(x)))
+    means = keras_mpt.prompt_tune(classifier, config(), num_classes=CLASSES, pooling="mean")
+    assert means.pooling == "mean"
