@@ -29,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", type=Path, metavar="FILE.tsv", help="source tasks")
     parser.add_argument("--target", type=Path, metavar="FILE.tsv", help="task to adapt to")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), default="tensorflow")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--shots", type=int, default=16, help="rows per class of the target")
     parser.add_argument("--sequence-length", type=int, default=32)
     parser.add_argument("--output", type=Path, default=HERE / "output")
@@ -95,7 +95,7 @@ def head_accuracy(features: Any, train: Any, test: Any, num_classes: int) -> flo
     model = keras.Sequential([head])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.02), loss)
-    model.fit(x, y, batch_size=len(y), epochs=400, verbose=0)
+    model.fit(x, y, batch_size=len(y), epochs=200, verbose=0)
     predicted = model.predict(test_x, verbose=0).argmax(axis=-1)
     return float((predicted == test_y).mean())
 
