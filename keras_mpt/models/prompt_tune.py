@@ -6,20 +6,27 @@ import os
 from typing import Any
 
 from keras_mpt.checkpoints.config_files import read_config
+from keras_mpt.checkpoints.head_names import output_weight
+from keras_mpt.checkpoints.state_dict import read_state_dict
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_causal_lm import PromptTunedCausalLM
+from keras_mpt.models.prompt_tuned_question_answerer import PromptTunedQuestionAnswerer
 from keras_mpt.models.prompt_tuned_seq2seq_lm import PromptTunedSeq2SeqLM
-from keras_mpt.models.prompt_tuned_text_classifier import HEAD, PromptTunedTextClassifier
+from keras_mpt.models.prompt_tuned_text_classifier import PromptTunedTextClassifier
+from keras_mpt.models.prompt_tuned_token_classifier import PromptTunedTokenClassifier
 
 _BY_TASK_TYPE: dict[Any, Any] = {
     None: PromptTunedBackbone,
     TaskType.FEATURE_EXTRACTION: PromptTunedBackbone,
     TaskType.SEQ_CLS: PromptTunedTextClassifier,
+    TaskType.TOKEN_CLS: PromptTunedTokenClassifier,
+    TaskType.QUESTION_ANS: PromptTunedQuestionAnswerer,
     TaskType.CAUSAL_LM: PromptTunedCausalLM,
     TaskType.SEQ_2_SEQ_LM: PromptTunedSeq2SeqLM,
 }
+_WITH_CLASSES = (TaskType.SEQ_CLS, TaskType.TOKEN_CLS)
 
 
 def prompt_tune(base: Any, config: PromptTuningConfig, **kwargs: Any) -> Any:
@@ -32,8 +39,8 @@ def prompt_tune(base: Any, config: PromptTuningConfig, **kwargs: Any) -> Any:
         **kwargs: further arguments of the model, such as `num_classes` or `preprocessor`.
 
     Returns:
-        A `PromptTunedBackbone`, `PromptTunedTextClassifier`, `PromptTunedCausalLM` or
-        `PromptTunedSeq2SeqLM`.
+        A `PromptTunedBackbone`, `PromptTunedTextClassifier`, `PromptTunedTokenClassifier`,
+        `PromptTunedQuestionAnswerer`, `PromptTunedCausalLM` or `PromptTunedSeq2SeqLM`.
 
     Raises:
         ValueError: a `base` or a `task_type` that none of them is for.
@@ -72,10 +79,10 @@ def prompt_tune(base: Any, config: PromptTuningConfig, **kwargs: Any) -> Any:
             f"`task_type` should be one of {known} for a bare backbone. Received: "
             f"task_type='{config.task_type}'"
         )
-    if config.task_type == TaskType.SEQ_CLS and "num_classes" not in kwargs:
+    if config.task_type in _WITH_CLASSES and "num_classes" not in kwargs:
         raise ValueError(
-            "`num_classes` should be given for task_type='SEQ_CLS': an integer, or one per task. "
-            "Received: none"
+            f"`num_classes` should be given for task_type='{config.task_type}': an integer, or one "
+            "per task. Received: none"
         )
     return _BY_TASK_TYPE[config.task_type](base, config, **kwargs)
 
@@ -112,21 +119,25 @@ def load_adapter(base: Any, directory: str | os.PathLike[str], **kwargs: Any) ->
     config = PromptTuningConfig.from_pretrained(directory)
     # PEFT marks every saved adapter as for inference only, and cannot train it on; ours can be.
     config.inference_mode = False
-    if config.task_type == TaskType.SEQ_CLS:
-        kwargs = {**_head_arguments(directory), **kwargs}
+    kwargs = {**_head_arguments(directory, config.task_type), **kwargs}
     model = prompt_tune(base, config, **kwargs, initialize=False)
     model.load_adapter(directory)
     return model
 
 
-def _head_arguments(directory: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a saved classifier's head was built with: written by us, or seen in PEFT's weights."""
+def _head_arguments(
+    directory: str | os.PathLike[str], task_type: TaskType | str | None
+) -> dict[str, Any]:
+    """What a saved head was built with: written by us, or seen in PEFT's weights."""
+    if task_type not in _WITH_CLASSES:
+        return {}
     _, own = read_config(directory)
     names = ("num_classes", "pooling", "head_config")
     found = {name: own[name] for name in names if own is not None and name in own}
-    if found:
-        return found
-    from keras_mpt.checkpoints.state_dict import read_state_dict
-
-    weight = read_state_dict(directory).get(f"{HEAD}.weight")
-    return {} if weight is None else {"num_classes": int(weight.shape[0])}
+    output = None if found else output_weight(read_state_dict(directory))
+    if output is not None:
+        module, weight = output
+        found["num_classes"] = int(weight.shape[0])
+        if module == "score" and task_type == TaskType.SEQ_CLS:
+            found["pooling"] = "last"
+    return found

@@ -190,7 +190,10 @@ class PromptTunedModel(Fitting):
         for name in ("backbone", "preprocessor"):
             config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
         config["config"] = config_from_dict(config["config"])
-        return cls(**config, initialize=False)
+        model = cls(**config, initialize=False)
+        # What `load_model(compile=False)` asks for; else Keras compiles next, as it was saved.
+        model.optimizer, model.compiled = None, False
+        return model
 
 
 def _config_for_task(config: PromptTuningConfig, task_type: TaskType | None) -> PromptTuningConfig:

@@ -23,14 +23,15 @@ class TaskHeads(keras.layers.Layer):
 
     Args:
         num_classes: list of T ints. Each task's number of classes.
+        use_bias: bool. Whether the heads have biases. Defaults to `True`.
         **kwargs: those of `keras.layers.Layer`.
 
     Call arguments:
-        features: float tensor (B, d).
+        features: float tensor (B, d), or (B, S, d) for a class per token.
         task_ids: integer tensor (B,).
 
     Returns:
-        A float tensor (B, max(num_classes)).
+        A float tensor (B, max(num_classes)), or (B, S, max(num_classes)).
 
     Example:
         ```python
@@ -40,9 +41,10 @@ class TaskHeads(keras.layers.Layer):
         ```
     """
 
-    def __init__(self, num_classes: Sequence[int], **kwargs: Any) -> None:
+    def __init__(self, num_classes: Sequence[int], use_bias: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_classes = [int(n) for n in num_classes]
+        self.use_bias = use_bias
         # Column of class c of task k, or 0 with `has_class` False.
         width, offsets = max(self.num_classes), np.cumsum([0, *self.num_classes[:-1]])
         classes = np.arange(width)
@@ -57,23 +59,39 @@ class TaskHeads(keras.layers.Layer):
             shape=(features_shape[-1], total),
             initializer=keras.initializers.TruncatedNormal(stddev=0.02),
         )
-        self.bias = self.add_weight(name="bias", shape=(total,), initializer="zeros")
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(total,), initializer="zeros")
 
     def call(self, features: Any, task_ids: Any) -> Any:
         """Each row's logits under its own task's head."""
-        logits = ops.matmul(features, self.kernel) + self.bias
+        logits = ops.matmul(features, self.kernel)
+        if self.bias is not None:
+            logits = logits + self.bias
         is_task = ops.equal(task_ids[:, None], ops.arange(len(self.num_classes), dtype="int32"))
         safe_ids = ops.argmax(ops.cast(is_task, "int32"), axis=1)
-        columns = ops.take(ops.convert_to_tensor(self._columns), safe_ids, axis=0)
-        has_class = ops.take(ops.convert_to_tensor(self._has_class), safe_ids, axis=0)
-        own = ops.take_along_axis(logits, columns, axis=1)
-        own = ops.where(has_class, own, ops.cast(NO_CLASS, own.dtype))
-        return ops.where(ops.any(is_task, axis=1, keepdims=True), own, float("nan"))
+
+        def per_row(table: Any) -> Any:
+            """(B, max(num_classes)), with an axis of one for each axis of the features."""
+            rows = ops.take(ops.convert_to_tensor(table), safe_ids, axis=0)
+            return ops.expand_dims(rows, 1) if len(features.shape) == 3 else rows
+
+        columns = per_row(self._columns)
+        columns = ops.broadcast_to(columns, (*ops.shape(logits)[:-1], self._columns.shape[1]))
+        own = ops.take_along_axis(logits, columns, axis=-1)
+        own = ops.where(per_row(self._has_class), own, ops.cast(NO_CLASS, own.dtype))
+        known = ops.any(is_task, axis=1)
+        known = ops.reshape(known, (-1, *(1,) * (len(features.shape) - 1)))
+        return ops.where(known, own, ops.cast(float("nan"), own.dtype))
 
     def compute_output_shape(self, features_shape: Any, task_ids_shape: Any) -> tuple[Any, ...]:
-        """(B, max(num_classes))."""
-        return (features_shape[0], max(self.num_classes))
+        """(B, max(num_classes)), or (B, S, max(num_classes))."""
+        return (*features_shape[:-1], max(self.num_classes))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "num_classes": self.num_classes}
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "use_bias": self.use_bias,
+        }

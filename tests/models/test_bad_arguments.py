@@ -116,11 +116,16 @@ def test_num_classes_for_other_tasks(backbone, given, num_tasks, num_classes, fr
 @pytest.mark.parametrize(
     ("kind", "pooling", "words"),
     [
-        ("bert", "max", "`pooling` should be 'base', 'mean' or None. Received: pooling='max'"),
+        (
+            "bert",
+            "max",
+            "`pooling` should be 'base', 'mean', 'last' or None. Received: pooling='max'",
+        ),
         (
             "plain",
             "base",
-            "`pooling` should be 'mean' for a backbone that keras-hub has no text classifier for. "
+            "`pooling` should be 'mean' or 'last' for a backbone that keras-hub has no text "
+            "classifier for. "
             "Received: pooling='base' with a Functional",
         ),
     ],

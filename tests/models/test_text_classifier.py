@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 import keras_mpt
-from keras_mpt.models.prompt_tuned_text_classifier import mean_over_tokens
+from keras_mpt.models.pooling import mean_over_tokens
 from tests import tiny
 
 NAMES, CLASSES, TASK_IDS = ["tone", "topic"], [2, 3], np.array([0, 1, 1, 0])
@@ -68,14 +68,14 @@ def test_base_pooling_in_numpy(kind, num_classes):
     x = {**tiny.inputs(backbone), "task_ids": TASK_IDS}
     outputs = hidden(x)
     weights = {k: numpy(v).astype("float64") for k, v in model.head_weights().items()}
+    last = "base_model.classifier"
     if kind == "bert":
         pooled = numpy(outputs["pooled_output"]).astype("float64")
     else:
-        name = "base_model.classifier.pooled_dense"
+        name, last = f"{last}.dense", f"{last}.out_proj"
         start = numpy(outputs)[:, 0].astype("float64")
         pooled = np.tanh(start @ weights[f"{name}.weight"] + weights[f"{name}.bias"])
-    logits = pooled @ weights["base_model.classifier.weight"]
-    logits += weights["base_model.classifier.bias"]
+    logits = pooled @ weights[f"{last}.weight"] + weights[f"{last}.bias"]
     if num_classes == CLASSES:
         tone = np.concatenate([logits[:, :2], np.full((4, 1), -1e9)], axis=1)
         logits = np.where(TASK_IDS[:, None] == 0, tone, logits[:, 2:])

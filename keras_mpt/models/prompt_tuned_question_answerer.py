@@ -1,0 +1,150 @@
+"""Answers as spans of the text, with prompts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mpt.checkpoints.head_names import ANSWERS
+from keras_mpt.config import PromptTuningConfig
+from keras_mpt.config_values import TaskType
+from keras_mpt.models.prompt_tuned_classifier import PromptTunedClassifier
+from keras_mpt.models.task_heads import NO_CLASS
+
+
+@keras.saving.register_keras_serializable(package="keras_mpt")
+class PromptTunedQuestionAnswerer(PromptTunedClassifier):
+    """A frozen backbone with prompts that finds where an answer starts and ends in its input.
+
+    One head of two outputs is shared by all tasks. Positions are the user's: 0 is the first token,
+    wherever the prompt stands. It is compiled as it is made; the loss is the mean of the starts'
+    and the ends' cross-entropy, as in transformers.
+
+    Args:
+        backbone: a `keras_hub.models.Backbone`. It is set to `trainable=False`.
+        config: a `PromptTuningConfig` (no `task_ids` then) or `MultitaskPromptTuningConfig`.
+        **kwargs: `preprocessor`, `tokenizer`, `initialize`, `name`, `dtype`: see
+            `keras_mpt.models.PromptTunedModel`.
+
+    Call arguments:
+        inputs: dict of the backbone's inputs, each (B, S) integer, and `task_ids`, (B,) or scalar
+            integer, or task names. Targets are (B, 2) integer: the first and the last token.
+        training: bool. Defaults to `None`.
+
+    Returns:
+        Logits, float32 (B, 2, S): of the start, and of the end; −1e9 at padding.
+
+    Raises:
+        ValueError: wrong inputs.
+
+    Example:
+        ```python
+        backbone = keras_hub.models.BertBackbone(
+            vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
+        )
+        config = keras_mpt.MultitaskPromptTuningConfig(
+            task_type="QUESTION_ANS", num_virtual_tokens=4, num_tasks=2
+        )
+        model = keras_mpt.models.PromptTunedQuestionAnswerer(backbone, config)
+        ids = np.array([[2, 5, 6, 3], [2, 7, 8, 3]])
+        x = {"token_ids": ids, "padding_mask": np.ones_like(ids), "task_ids": [0, 1]}
+        model.fit(x, np.array([[1, 2], [1, 1]]), verbose=0)
+        spans = keras_mpt.models.best_spans(model.predict(x, verbose=0))
+        assert spans.shape == (2, 2)
+        ```
+
+    Source: Wang et al. 2023 (arXiv 2303.02861), section 3; PEFT `PeftModelForQuestionAnswering`,
+    which cannot take `task_ids`.
+    """
+
+    task_type = TaskType.QUESTION_ANS
+
+    def __init__(self, backbone: Any, config: PromptTuningConfig, **kwargs: Any) -> None:
+        super().__init__(backbone, config, num_classes=2, **kwargs)
+        self.build_head(self.splice.follows_first_input(backbone.output).shape[-1])
+
+    def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """The logits' shape and dtype."""
+        rows, length = inputs[self.splice.token_inputs[0].name].shape
+        return keras.KerasTensor((rows, 2, length), "float32")
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """Logits."""
+        outputs = self.splice.user_positions(self.run_backbone(inputs, training))
+        tokens = self.splice.follows_first_input(outputs)
+        logits = ops.transpose(self.classify(tokens), (0, 2, 1))
+        mask_name = self.splice.token_inputs[0].mask_name
+        if mask_name is None:
+            return logits
+        is_token = ops.cast(inputs[mask_name], "bool")[:, None]
+        return ops.where(is_token, logits, ops.cast(NO_CLASS, logits.dtype))
+
+    def check_targets(self, x: Any, y: Any) -> None:
+        """Refuses spans that are not among a row's tokens."""
+        spans = np.asarray(ops.convert_to_numpy(y) if ops.is_tensor(y) else y)
+        token_input = self.splice.token_inputs[0]
+        rows, length = x[token_input.name].shape
+        if spans.shape != (rows, 2):
+            raise ValueError(
+                f"`y` should have the first and last token of each row's answer: shape {(rows, 2)}."
+                f" Received: y of shape {spans.shape}"
+            )
+        is_token = np.full((rows, length), True)
+        if token_input.mask_name is not None:
+            is_token = ops.convert_to_numpy(x[token_input.mask_name]) != 0
+        inside = np.clip(spans, 0, length - 1).astype("int64")
+        in_row = (spans == inside) & np.take_along_axis(is_token, inside, axis=1)
+        wrong = np.flatnonzero(~in_row.all(axis=1) | (spans[:, 0] > spans[:, 1]))
+        if wrong.size:
+            row = int(wrong[0])
+            raise ValueError(
+                f"`y` should hold the first and last token of an answer among the {length} "
+                f"positions and outside of padding. Received: {spans[row].tolist()} in row {row}, "
+                f"and {wrong.size} wrong spans in all"
+            )
+
+    def head_layers(self) -> list[tuple[str, Any]]:
+        """The trained layer behind the backbone, by the name of its module in an adapter."""
+        return [(ANSWERS, self.logits)]
+
+    def adapter_extras(self) -> dict[str, Any]:
+        """Nothing: the head has one form."""
+        return {}
+
+
+def best_spans(logits: Any, max_length: int = 30) -> np.ndarray:
+    """The likeliest answers: start and end with the greatest sum of logits, in order.
+
+    Args:
+        logits: float array (B, 2, S), as the model predicts them.
+        max_length: int. The most tokens that an answer has. Defaults to `30`.
+
+    Returns:
+        An int array (B, 2): each answer's first and last token.
+
+    Raises:
+        ValueError: logits of another shape, or a `max_length` under 1.
+
+    Example:
+        ```python
+        logits = np.array([[[0.0, 3.0, 0.0], [4.0, 0.0, 1.0]]])
+        assert keras_mpt.models.best_spans(logits).tolist() == [[0, 0]]
+        assert keras_mpt.models.best_spans(logits * [[1], [-1]]).tolist() == [[1, 1]]
+        ```
+    """
+    logits = ops.convert_to_numpy(logits)
+    if logits.ndim != 3 or logits.shape[1] != 2:
+        raise ValueError(
+            f"`logits` should have shape (B, 2, S). Received: logits of shape {logits.shape}"
+        )
+    if max_length < 1:
+        raise ValueError(f"`max_length` should be at least 1. Received: max_length={max_length}")
+    length = logits.shape[2]
+    scores = logits[:, 0, :, None] + logits[:, 1, None, :]
+    span = np.arange(length)[None, :] - np.arange(length)[:, None]
+    scores = np.where((span >= 0) & (span < max_length), scores, -np.inf)
+    best = scores.reshape(len(scores), -1).argmax(axis=1)
+    return np.stack([best // length, best % length], axis=1)
