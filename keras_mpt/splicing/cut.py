@@ -84,11 +84,16 @@ def cut(backbone: Any) -> CutGraph:
         token_inputs.append(_describe(name, inputs, with_weights[0].operation, len(consumers) > 1))
     dropped = {t.name for t in token_inputs if not t.ids_used_later}
     plain_names = tuple(name for name in inputs if name not in dropped)
+    # Keras notes on the inputs that they belong to the new model; a functional model that is no
+    # subclass then cannot be saved.
+    histories = [(tensor, tensor._keras_history) for tensor in backbone.inputs]
     rest = keras.Model(
         [*embedded, *(inputs[name] for name in plain_names)],
         backbone.output,
         name=f"{backbone.name}_behind_embeddings",
     )
+    for tensor, history in histories:
+        tensor._keras_history = history
     return CutGraph(tuple(token_inputs), rest, plain_names)
 
 
