@@ -191,3 +191,16 @@ def test_saving_to_a_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="`directory` should be a directory.*a file"):
         PromptTuningConfig(num_virtual_tokens=4).save_pretrained(tmp_path / "taken")
     assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.parametrize("method", ["Lora", "PrefixTuning", "PromptEncoder", "IA3"])
+def test_directories_of_peft_s_other_methods(peft, method, tmp_path):
+    given = {"num_virtual_tokens": 4} if method.startswith("P") else {}
+    config = getattr(peft, f"{method}Config")(task_type="CAUSAL_LM", **given)
+    config.save_pretrained(tmp_path)
+    message = (
+        "`peft_type` should be one of 'PROMPT_TUNING', 'MULTITASK_PROMPT_TUNING'. Received: "
+        f"peft_type='{config.peft_type.value}'"
+    )
+    with pytest.raises(ValueError, match=message):
+        keras_mpt.PromptTuningConfig.from_pretrained(tmp_path)

@@ -93,17 +93,28 @@ def _attention_heads(backbone: Any) -> int | None:
     return getattr(backbone, "num_heads", None) or getattr(backbone, "num_query_heads", None)
 
 
+_SIZES = (
+    "num_virtual_tokens",
+    "num_transformer_submodules",
+    "token_dim",
+    "num_tasks",
+    "num_ranks",
+)
+
+
 def _check_config(
     config: PromptTuningConfig, adapter_config: PromptTuningConfig, source: str
 ) -> None:
-    """Refuses what would load by its shapes but mean something else."""
-    for name in ("peft_type", "prompt_position"):
-        wanted, found = getattr(config, name), getattr(adapter_config, name)
+    """Refuses an adapter of another kind or size, by the name of the field that differs."""
+    for name in ("peft_type", "prompt_position", *_SIZES):
+        wanted, found = getattr(config, name, None), getattr(adapter_config, name, None)
+        if name == "num_transformer_submodules":
+            wanted, found = config.submodules, adapter_config.submodules
         if found is not None and found != wanted:
             raise ValueError(
-                f"`{name}` of the adapter should be the model's, '{wanted}'; build the model with "
-                f"`keras_mpt.load_adapter` or that setting. Received: {name}='{found}' in "
-                f"{source!r}"
+                f"`{name}` of the adapter should be the model's, {_shown(wanted)}; "
+                "`keras_mpt.load_adapter(backbone, directory)` builds a model that fits it. "
+                f"Received: {name}={_shown(found)} in {source!r}"
             )
     names = getattr(config, "task_names", None)
     found_names = getattr(adapter_config, "task_names", None)
@@ -112,3 +123,7 @@ def _check_config(
             f"`task_names` of the adapter should be the model's, {names}. Received: "
             f"task_names={found_names} in {source!r}"
         )
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, int) else f"'{value}'"

@@ -84,14 +84,14 @@ REFUSED = {
     "other number of tasks": (
         {"num_tasks": 2},
         4,
-        r"`prefix_task_cols` in `.*` should have shape \(3, 3, 1\). Received: prefix_task_cols of "
-        r"shape \(2, 3, 1\)",
+        r"`num_tasks` of the adapter should be the model's, 3; `keras_mpt.load_adapter\(backbone, "
+        r"directory\)` builds a model that fits it. Received: num_tasks=2 in",
     ),
-    "other rank": ({"num_ranks": 2}, 4, r"`prefix_task_cols` in `.*` should have shape"),
+    "other rank": ({"num_ranks": 2}, 4, "`num_ranks` of the adapter should be the model's, 1; "),
     "other length": (
         {"num_virtual_tokens": 4},
         4,
-        r"`prompt_embeddings` in `.*` should have shape",
+        "`num_virtual_tokens` of the adapter should be the model's, 3; ",
     ),
     "other classes": ({}, 5, r"`base_model.classifier.weight` in `.*` should have shape \(4, 16\)"),
     "other position": (
@@ -119,6 +119,36 @@ def test_an_adapter_that_does_not_fit_changes_nothing(tmp_path, what):
         model.load_adapter(tmp_path)
     for variable, value in zip(model.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
+
+
+def test_weights_of_another_shape_than_their_config_says_are_refused(tmp_path):
+    backbone = tiny.backbone()
+    model = classifier(backbone, 4)
+    model.save_adapter(tmp_path)
+    classifier(backbone, 4, num_tasks=2).save_adapter(tmp_path / "two")
+    shutil.copy(tmp_path / "two" / "adapter_model.safetensors", tmp_path)
+    message = (
+        r"`prefix_task_cols` in `.*` should have shape \(3, 3, 1\). Received: prefix_task_cols of "
+        r"shape \(2, 3, 1\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        model.load_adapter(tmp_path)
+
+
+def test_an_adapter_with_another_number_of_stacks_is_refused(tmp_path):
+    backbone = tiny.backbone("bart")
+    config = {"task_type": "SEQ_2_SEQ_LM", "num_virtual_tokens": 3, "num_tasks": 2}
+    one, two = (
+        keras_mpt.prompt_tune(
+            backbone,
+            keras_mpt.MultitaskPromptTuningConfig(num_transformer_submodules=m, **config),
+        )
+        for m in (1, 2)
+    )
+    two.save_adapter(tmp_path)
+    message = "`num_transformer_submodules` of the adapter should be the model's, 1; .*Received: "
+    with pytest.raises(ValueError, match=message + "num_transformer_submodules=2 in"):
+        one.load_adapter(tmp_path)
 
 
 def test_an_adapter_of_another_width_or_method_is_refused(tmp_path):
