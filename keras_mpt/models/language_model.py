@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import keras
 
 from keras_mpt.config import PromptTuningConfig
-from keras_mpt.models.prompt_tuned_model import PromptTunedModel
+from keras_mpt.models.generation import Generating, at_position
 from keras_mpt.splicing.cut import cut_head
 from keras_mpt.splicing.positions import task_class
 
 
-class PromptTunedLanguageModel(PromptTunedModel):
+class PromptTunedLanguageModel(Generating):
     """A frozen keras-hub language model with prompts: logits of the user's positions alone.
 
     Args:
@@ -44,6 +44,7 @@ class PromptTunedLanguageModel(PromptTunedModel):
         optimizer: Any = "auto",
         loss: Any = "auto",
         weighted_metrics: Any = "auto",
+        sampler: Any = "top_k",
         **kwargs: Any,
     ) -> None:
         """`keras.Model.compile`, with defaults that train.
@@ -52,6 +53,8 @@ class PromptTunedLanguageModel(PromptTunedModel):
             optimizer: optimizer. Defaults to `"auto"`: Adam at 0.005.
             loss: loss. Defaults to `"auto"`: sparse cross-entropy on logits.
             weighted_metrics: list of metrics. Defaults to `"auto"`: accuracy.
+            sampler: a `keras_hub.samplers.Sampler` or its name, for `generate`. Defaults to
+                `"top_k"`.
             **kwargs: the other arguments of `keras.Model.compile`.
         """
         if optimizer == "auto":
@@ -61,6 +64,7 @@ class PromptTunedLanguageModel(PromptTunedModel):
         if weighted_metrics == "auto":
             weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
+        self.set_sampler(sampler)
 
     def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """The logits' shape and dtype."""
@@ -70,3 +74,11 @@ class PromptTunedLanguageModel(PromptTunedModel):
         """Logits (B, S, V)."""
         outputs = self.splice.user_positions(self.run_backbone(inputs, training))
         return self.to_logits(keras.tree.flatten(outputs), training=training)
+
+    def logits_at(self, inputs: dict[str, Any], position: Any) -> tuple[Any, Any]:
+        """The next token's logits (B, V) after a position, and the states that they are made of."""
+        outputs = self.splice.user_positions(self.run_backbone(inputs, training=False))
+        states = self.splice.follows_last_input(outputs)
+        here = at_position(states, position)
+        flat = [here if o is states else o for o in keras.tree.flatten(outputs)]
+        return self.to_logits(flat, training=False)[:, 0], here[:, 0]

@@ -122,6 +122,11 @@ class Splice:
         flat = keras.tree.flatten(outputs)
         return flat[self._output_inputs.index(0)]
 
+    def follows_last_input(self, outputs: Any) -> Any:
+        """The first output with one entry per token of the last input: what is generated."""
+        flat = keras.tree.flatten(outputs)
+        return flat[self._output_inputs.index(len(self.token_inputs) - 1)]
+
     def _map_outputs(self, function: Any, outputs: Any) -> Any:
         flat = keras.tree.flatten(outputs)
         mapped = [function(o, i) for o, i in zip(flat, self._output_inputs, strict=True)]
