@@ -1,0 +1,166 @@
+"""Generated text: token for token what repeated calls of the model give, under each row's task."""
+
+import keras_hub
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_mpt
+from tests import tiny
+
+TASK_IDS = [0, 2]
+IDS = np.array([[5, 6, 7, 0, 0, 0, 0, 0], [4, 3, 0, 0, 0, 0, 0, 0]])
+KINDS = {"gpt2": "CAUSAL_LM", "bart": "SEQ_2_SEQ_LM", "t5": "SEQ_2_SEQ_LM"}
+
+
+def make(kind, preprocessor=None):
+    """A language model of three tasks whose weights are large enough for prompts to matter."""
+    backbone = tiny.backbone(kind)
+    config = keras_mpt.MultitaskPromptTuningConfig(
+        task_type=KINDS[kind], num_virtual_tokens=3, num_tasks=3, task_names=["a", "b", "c"]
+    )
+    model = keras_mpt.prompt_tune(backbone, config, preprocessor=preprocessor)
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        if len(variable.shape) > 1:
+            variable.assign(rng.normal(scale=0.5, size=variable.shape))
+    model.compile(sampler="greedy")
+    return model
+
+
+def inputs(kind):
+    """Two rows of different lengths, padded on the right, for each of the model's stacks."""
+    sides = ("",) if KINDS[kind] == "CAUSAL_LM" else ("encoder_", "decoder_")
+    x = {f"{side}token_ids": IDS for side in sides}
+    return x | {f"{side}padding_mask": (IDS != 0).astype(int) for side in sides}
+
+
+def generated(out):
+    """The tokens among a result."""
+    return next(value for name, value in out.items() if name.endswith("token_ids"))
+
+
+def assert_greedy(model, kind, out, task_ids):
+    """Each new token is the likeliest after those before it, by one call on the whole text."""
+    x = {**inputs(kind), "task_ids": task_ids}
+    name = "token_ids" if KINDS[kind] == "CAUSAL_LM" else "decoder_token_ids"
+    tokens = out[name]
+    x |= {name: tokens, name.replace("token_ids", "padding_mask"): np.ones_like(tokens)}
+    likeliest = ops.convert_to_numpy(model(x)).argmax(axis=-1)
+    is_given = IDS != 0
+    np.testing.assert_array_equal(tokens[is_given], IDS[is_given])
+    np.testing.assert_array_equal(
+        tokens[:, 1:][~is_given[:, 1:]], likeliest[:, :-1][~is_given[:, 1:]]
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_equals_the_likeliest_tokens(kind):
+    model = make(kind)
+    found = model.generate(inputs(kind), task_ids=TASK_IDS, stop_token_ids=None)
+    assert_greedy(model, kind, found, TASK_IDS)
+    # Weights that change between two calls count: nothing of the prompt is kept. The last rows are
+    # the decoder's in an encoder-decoder; PEFT drops those in generation.
+    values = ops.convert_to_numpy(model.prompt.prompt_embeddings)
+    values = np.concatenate([values[:-3], -2 * np.roll(values[-3:], 1)])
+    model.prompt.prompt_embeddings.assign(values)
+    again = model.generate(inputs(kind), task_ids=["b", "a"], stop_token_ids=None)
+    assert_greedy(model, kind, again, [1, 0])
+    assert (generated(again) != generated(found)).any()
+
+
+def test_stop_tokens_and_stripping():
+    model = make("gpt2")
+    whole = model.generate(inputs("gpt2"), task_ids=TASK_IDS, stop_token_ids=None)
+    assert whole["padding_mask"].all()
+    stop = int(whole["token_ids"][1, 3])  # The second new token of row 1.
+    out = model.generate(inputs("gpt2"), task_ids=TASK_IDS, stop_token_ids=[stop])
+    lengths = []
+    for row, given in enumerate((3, 2)):
+        text = whole["token_ids"][row].tolist()
+        ends = [i for i in range(given, 8) if text[i] == stop]
+        lengths.append(ends[0] + 1 if ends else 8)
+        assert out["padding_mask"][row].sum() == lengths[row]
+        np.testing.assert_array_equal(out["token_ids"][row, : lengths[row]], text[: lengths[row]])
+    stripped = model.generate(
+        inputs("gpt2"), task_ids=TASK_IDS, stop_token_ids=[stop], strip_prompt=True
+    )
+    for row, given in enumerate((3, 2)):
+        new = stripped["token_ids"][row][stripped["padding_mask"][row]]
+        np.testing.assert_array_equal(new, whole["token_ids"][row, given : lengths[row]])
+
+
+def test_other_samplers():
+    model = make("gpt2")
+    for sampler in ("top_k", keras_hub.samplers.BeamSampler(num_beams=2)):
+        model.compile(sampler=sampler)
+        out = model.generate(inputs("gpt2"), task_ids=TASK_IDS, stop_token_ids=None)
+        assert (out["token_ids"][IDS != 0] == IDS[IDS != 0]).all()
+        assert (out["token_ids"] < tiny.VOCABULARY).all()
+    # One beam is greedy search.
+    model.compile(sampler=keras_hub.samplers.BeamSampler(num_beams=1))
+    one = model.generate(inputs("gpt2"), task_ids=TASK_IDS, stop_token_ids=None)
+    assert_greedy(model, "gpt2", one, TASK_IDS)
+
+
+@pytest.fixture(scope="module")
+def preprocessor():
+    """A byte-pair tokenizer of single letters."""
+    letters = [*"abcdefgh", "Ġ", "ab", "<|endoftext|>"]
+    vocabulary = {letter: i for i, letter in enumerate(letters)}
+    tokenizer = keras_hub.models.GPT2Tokenizer(vocabulary=vocabulary, merges=["a b"])
+    return keras_hub.models.GPT2CausalLMPreprocessor(tokenizer, sequence_length=12)
+
+
+def test_strings_in_strings_out(preprocessor):
+    model = make("gpt2", preprocessor)
+    both = model.generate(["ab c", "d"], task_ids=["a", "c"], max_length=8, stop_token_ids=None)
+    assert isinstance(both, list)
+    assert both[0].startswith("ab c")
+    alone = model.generate("d", task_ids=2, max_length=8, stop_token_ids=None)
+    assert alone == both[1]
+    new = model.generate("d", task_ids=2, max_length=8, stop_token_ids=None, strip_prompt=True)
+    assert "d" + new == alone
+    assert isinstance(model.generate("d", task_ids=2), str)  # To the tokenizer's end token.
+
+
+REFUSED = {
+    "no task": ({}, {}, "`task_ids` should "),
+    "unknown task": (
+        {},
+        {"task_ids": [0, 3]},
+        r"`task_ids` should lie in \[0, 3\): this model has 3 tasks. Received: task_ids with",
+    ),
+    "unknown name": ({}, {"task_ids": "d"}, "`task_ids` should name a task: one of"),
+    "no stop": (
+        {},
+        {"task_ids": 0, "stop_token_ids": "auto"},
+        "`stop_token_ids` should be None or a list of token ids where the model has no prep",
+    ),
+    "left padding": (
+        {"padding_mask": np.array([[0, 1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0, 0]])},
+        {"task_ids": 0},
+        "`padding_mask` should be 1 at each row's tokens, then 0: rows are padded on the right",
+    ),
+    "no room": (
+        {"padding_mask": np.ones((2, 8), int)},
+        {"task_ids": 0},
+        r"`max_length` \(without a preprocessor: the length of the inputs\) should leave room for "
+        "new tokens. Received: 2 rows that fill all 8 positions",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_wrong_input(what):
+    changes, arguments, message = REFUSED[what]
+    model = make("gpt2")
+    with pytest.raises(ValueError, match=message):
+        model.generate({**inputs("gpt2"), **changes}, **{"stop_token_ids": None, **arguments})
+
+
+def test_strings_without_a_preprocessor_or_room(preprocessor):
+    with pytest.raises(ValueError, match="`inputs` should be a dict .* no preprocessor. Received"):
+        make("gpt2").generate("a", task_ids=0, stop_token_ids=None)
+    with pytest.raises(ValueError, match="`max_length` .* should leave room for new tokens"):
+        make("gpt2", preprocessor).generate("a b c d", task_ids=0, max_length=3)
