@@ -77,7 +77,7 @@ def t5_from_pretrained(directory: str | os.PathLike[str], dtype: Any = None) -> 
     config = read_json(folder / CONFIG_NAME)
     arguments = _backbone_arguments(config, str(folder / CONFIG_NAME))
     preprocessor = _preprocessor(folder, arguments["vocabulary_size"])
-    state = _read_weights(folder)
+    state = read_weights(folder)
     table, head = _table_and_head(state, config, str(folder))
     backbone = keras_hub.models.T5Backbone(
         **arguments, tie_embedding_weights=head is None, dtype=dtype
@@ -96,6 +96,30 @@ def t5_from_pretrained(directory: str | os.PathLike[str], dtype: Any = None) -> 
     for variable, value in values:
         variable.assign(value)
     return keras_hub.models.T5Seq2SeqLM(backbone=backbone, preprocessor=preprocessor)
+
+
+def read_weights(directory: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The weights of a folder in Hugging Face's layout, from one file or from shards.
+
+    Args:
+        directory: string. A local folder. A `.safetensors` comes before a `.bin`.
+
+    Returns:
+        `{name: array}`, as `keras_mpt.read_state_dict`.
+
+    Raises:
+        ValueError: no such file, or a broken one; shards that are not what their index lists.
+    """
+    folder = Path(directory)
+    for name in WEIGHT_NAMES:
+        if (folder / name).is_file():
+            return read_state_dict(folder / name)
+        if (folder / f"{name}.index.json").is_file():
+            return _read_shards(folder / f"{name}.index.json")
+    raise ValueError(
+        f"`directory` should hold one of {list(WEIGHT_NAMES)}, or its .index.json and shards. "
+        f"Received: directory={str(folder)!r}, which has none"
+    )
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
@@ -263,18 +287,6 @@ def _value(
     shape = tuple(variable.shape)
     array = checked_array(name, state[name], shape[::-1] if transpose else shape, source)
     return array.T if transpose else array
-
-
-def _read_weights(folder: Path) -> dict[str, np.ndarray]:
-    for name in WEIGHT_NAMES:
-        if (folder / name).is_file():
-            return read_state_dict(folder / name)
-        if (folder / f"{name}.index.json").is_file():
-            return _read_shards(folder / f"{name}.index.json")
-    raise ValueError(
-        f"`directory` should hold one of {list(WEIGHT_NAMES)}, or its .index.json and shards. "
-        f"Received: directory={str(folder)!r}, which has none"
-    )
 
 
 def _read_shards(index: Path) -> dict[str, np.ndarray]:
