@@ -50,7 +50,8 @@ def t5_from_pretrained(directory: str | os.PathLike[str], dtype: Any = None) -> 
     Raises:
         ValueError: a missing or broken file, another kind of model, a T5 that keras-hub's cannot
             compute, or weights that are missing, unknown or of another shape.
-        ImportError: a `pytorch_model.bin` without PyTorch installed.
+        ImportError: a `pytorch_model.bin` without PyTorch installed, or a `spiece.model` without
+            sentencepiece.
 
     Example:
         ```python
