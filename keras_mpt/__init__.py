@@ -2,6 +2,7 @@
 
 from keras_mpt import models
 from keras_mpt.checkpoints.state_dict import read_state_dict
+from keras_mpt.checkpoints.t5 import t5_from_pretrained
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import (
     MultitaskPromptTuningInit,
@@ -36,4 +37,5 @@ __all__ = [
     "multitask_parameter_count",
     "prompt_tune",
     "read_state_dict",
+    "t5_from_pretrained",
 ]

@@ -40,6 +40,8 @@ EXAMPLES = {n: o for n, o in OBJECTS.items() if FENCE.search(inspect.getdoc(o) o
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_runs(name, tmp_path):
     for code in FENCE.findall(inspect.getdoc(EXAMPLES[name])):
+        for module in re.findall(r"^import (\w+)$", code, re.MULTILINE):
+            pytest.importorskip(module)
         scope = {
             "keras": keras,
             "keras_hub": keras_hub,

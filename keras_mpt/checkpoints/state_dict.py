@@ -148,8 +148,8 @@ def _read_torch(file: Path) -> dict[str, np.ndarray]:
         import torch
     except ImportError as error:
         raise ImportError(
-            f"Reading {str(file)!r} needs PyTorch: `pip install keras-mpt[torch]`, or save the "
-            "adapter as .safetensors, which needs none."
+            f"Reading {str(file)!r} needs PyTorch: `pip install keras-mpt[torch]`, or save it as "
+            ".safetensors, which needs none."
         ) from error
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
