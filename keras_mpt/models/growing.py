@@ -115,7 +115,7 @@ class Growing(Fitting):
             ValueError: a task that the model does not have, a name that is empty or some task's, or
                 a model without tasks.
         """
-        names = config = self._tasks()
+        names = self._tasks().names
         task = self._task_id("old", old)
         _check_name("new", new, names)
         settings = self._compile_settings()
@@ -217,6 +217,7 @@ class Growing(Fitting):
         if isinstance(self._tasks().prompt_tuning_init_task, list):
             # It had a source for each task there was. The start is in the weights.
             changes |= {"prompt_tuning_init": "RANDOM", "prompt_tuning_init_task": 0}
+            changes |= {"prompt_tuning_init_state_dict_path": None}
         self._set_config(**changes)
         self._compile_again(settings, optimizer)
 
