@@ -174,16 +174,15 @@ def test_no_kind_of_model_changes_its_old_tasks(kind):
     assert not np.array_equal(after["c"][..., :width], before["a"])
 
 
-@pytest.mark.parametrize("shape", [(1, 384), (5, 384), (3, 4, 384)])
-def test_a_head_s_logits_do_not_depend_on_the_other_heads(shape):
+def test_a_head_s_logits_do_not_depend_on_the_other_heads():
     """The product with one wide matrix would: its last bits change with its width."""
-    heads = keras_mpt.models.TaskHeads([2, 7, 3])
-    features = np.random.default_rng(0).normal(size=shape).astype("float32")
-    ids = np.arange(shape[0], dtype="int32") % 3
+    heads = keras_mpt.models.TaskHeads([2, 7])
+    features = np.random.default_rng(0).normal(size=(4, 384)).astype("float32")
+    ids = np.array([0, 1, 1, 0], "int32")
     before = ops.convert_to_numpy(heads(features, ids))
-    heads.replace_tasks([0, 1, 2, None, None], [2, 7, 3, 20, 1])
+    heads.replace_tasks([0, 1, None], [2, 7, 20])
     after = ops.convert_to_numpy(heads(features, ids))
-    np.testing.assert_array_equal(after[..., :7], before)
+    np.testing.assert_array_equal(after[:, :7], before)
 
 
 def test_each_start():
@@ -208,7 +207,7 @@ def test_each_start():
         np.testing.assert_array_equal(new_rows[task], rows[source])
     for task in (5, 6):
         np.testing.assert_array_equal(new_cols[task] @ new_rows[task], np.ones((3, 16)))
-        prompt = ops.convert_to_numpy(model.prompt([task]))[0]
+    for prompt in ops.convert_to_numpy(model.prompt([5, 6])):
         np.testing.assert_array_equal(prompt, old["prompt_embeddings"])
 
 
@@ -249,19 +248,21 @@ def test_a_start_with_a_source_per_task_does_not_stand_in_the_way(tmp_path):
 def test_an_optimizer_per_variable_finds_the_new_variables():
     model = make()
     optimizers = keras.optimizers
-    rates = {"prompt/prefix_task_.*": optimizers.SGD(0.5)}
-    by_path = optimizers.OptimizerMap(optimizers.SGD(0.0), rates)
+    of_factors = {"prompt/prefix_task_.*": optimizers.SGD(0.5, momentum=0.9)}
+    by_path = optimizers.OptimizerMap(optimizers.SGD(0.1), of_factors)
     model.compile(optimizers.MultiOptimizer(by_path), model.loss)
     model.add_task("c", from_="a")
-    before = state(model)[-1][-5:]
-    x = {**tiny.inputs(model.backbone), "task_ids": 2}
-    model.train_on_batch(x, np.array([1, 0, 0, 1]))
-    moved = [(a != b).any() for a, b in zip(before, state(model)[-1][-5:], strict=True)]
-    assert moved == [False, True, True, False, False]
+    fast, slow = model.optimizer.optimizers
+    assert [tuple(v.shape) for v in fast.variables[2:]] == [(3, 3, 2), (3, 2, 16)]
+    assert len(slow.variables) == 2
+    assert [round(float(ops.convert_to_numpy(o.learning_rate)), 6) for o in (fast, slow)] == [
+        0.5,
+        0.1,
+    ]
 
 
 def test_a_grown_model_is_saved_and_loaded_with_its_optimizer(tmp_path):
-    backbone = tiny.backbone("bert")
+    backbone = tiny.backbone("roberta")
     model = randomized(
         keras_mpt.prompt_tune(backbone, config(task_type="SEQ_CLS"), num_classes=[2, 3])
     )
