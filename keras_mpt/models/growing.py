@@ -235,11 +235,15 @@ class Growing(Fitting):
         settings = dict(self._compile_config.config)
         for name in ("metrics", "weighted_metrics"):
             settings[name] = keras.tree.map_structure(_fresh, settings[name])
+        if hasattr(self, "sampler"):  # What a language model's `compile` takes beside Keras's.
+            settings["sampler"] = self.sampler
         return settings
 
     def _compile_again(self, settings: dict[str, Any] | None, optimizer: Any) -> None:
         """Forgets the functions that were compiled for the old tasks, and their reports."""
         self.train_function = self.test_function = self.predict_function = None
+        if hasattr(self, "generate_function"):
+            self.generate_function = None
         if hasattr(self, "_torch_params"):
             del self._torch_params  # PyTorch's list of a model's variables, made when asked for.
         if settings is None:
