@@ -74,6 +74,10 @@ class PromptTunedBackbone(PromptTunedModel):
             spec = self.splice.with_prompt_positions(spec)
         return spec
 
+    def folded_arguments(self, task: int) -> dict[str, Any]:
+        """Whether outputs keep the prompt's positions."""
+        return {"return_prompt_positions": self.return_prompt_positions}
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "return_prompt_positions": self.return_prompt_positions}

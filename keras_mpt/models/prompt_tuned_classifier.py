@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -142,6 +143,51 @@ class PromptTunedClassifier(PromptTunedModel):
             for module, layer in self.head_layers()
             for v in layer.weights
         }
+
+    def classes_of_tasks(self, tasks: Sequence[int]) -> list[int] | None:
+        """The tasks' numbers of classes, where each has a head."""
+        per_task = self.num_classes
+        return None if isinstance(per_task, int) else [per_task[task] for task in tasks]
+
+    def classes_of_new_task(
+        self, num_classes: Any, source: int | None, from_: Any
+    ) -> list[int] | None:
+        """All numbers of classes once a task is added, after checking the new one's."""
+        if isinstance(self.num_classes, int):
+            return super().classes_of_new_task(num_classes, source, from_)
+        if num_classes is None and source is not None:
+            return [*self.num_classes, self.num_classes[source]]
+        if num_classes is None:
+            raise ValueError(
+                "`num_classes` should be given: each task has a head, and only from_=<a task> "
+                f"brings one along. Received: num_classes=None with from_={from_!r}"
+            )
+        if isinstance(num_classes, (list, tuple)):
+            raise ValueError(
+                "`num_classes` should be one positive integer, the new task's. Received: "
+                f"num_classes={num_classes!r}"
+            )
+        return [*self.num_classes, cast(int, checked_num_classes(num_classes, self.config))]
+
+    def replace_heads(self, sources: Sequence[int | None], num_classes: list[int]) -> None:
+        """Gives each task the head of its source, or a fresh one where that is `None`."""
+        self.logits.replace_tasks(sources, num_classes)
+        self.num_classes = num_classes
+
+    def folded_arguments(self, task: int) -> dict[str, Any]:
+        """What the head is built with: of a head per task, the task's own."""
+        classes = self.classes_of_tasks([task])
+        return {**self.adapter_extras(), **({} if classes is None else {"num_classes": classes[0]})}
+
+    def copy_head(self, folded: Any, task: int) -> None:
+        """Copies the task's columns of the heads, and all other layers of the head as they are."""
+        own, columns = self.head_weights(), slice(None)
+        if not isinstance(self.num_classes, int):
+            columns = self.logits.columns(task)
+        for name, variable in folded.head_weights().items():
+            value = ops.convert_to_numpy(own[name])
+            is_output = any(own[name] is v for v in self.logits.weights)
+            variable.assign(value[..., columns] if is_output else value)
 
     def adapter_extras(self) -> dict[str, Any]:
         """What `load_adapter` needs to rebuild the head."""

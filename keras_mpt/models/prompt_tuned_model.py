@@ -13,7 +13,7 @@ from keras import ops
 from keras_mpt.checkpoints import adapter
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig, config_from_dict
 from keras_mpt.config_values import TaskType
-from keras_mpt.models.fitting import Fitting
+from keras_mpt.models.growing import Growing
 from keras_mpt.models.inputs import Inputs
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
 from keras_mpt.prompts.prompt_embedding import PromptEmbedding
@@ -22,7 +22,7 @@ from keras_mpt.splicing.positions import default_prompt_position
 from keras_mpt.splicing.splice import Splice
 
 
-class PromptTunedModel(Fitting):
+class PromptTunedModel(Growing):
     """A frozen backbone, a prompt, and how the two meet; the base of every prompt-tuned model.
 
     The backbone is set to `trainable=False`: only the prompt (and a head, where a subclass has one)

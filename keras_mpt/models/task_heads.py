@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mpt.prompts.replace_weights import replace_weights
+
 # The logit of a class that a task does not have: its probability is 0 in float32.
 NO_CLASS = -1e9
 
@@ -17,8 +19,8 @@ NO_CLASS = -1e9
 class TaskHeads(keras.layers.Layer):
     """T linear heads side by side in one matrix, (d, C_0 + … + C_{T−1}).
 
-    Every row is multiplied by the whole matrix and its own task's columns are picked. Where a task
-    has fewer classes than the largest, the rest of its logits are −1e9. An id that no task has
+    Every row is multiplied by every task's columns and its own task's logits are picked. Where a
+    task has fewer classes than the largest, the rest of its logits are −1e9. An id that no task has
     gives NaN.
 
     Args:
@@ -43,8 +45,11 @@ class TaskHeads(keras.layers.Layer):
 
     def __init__(self, num_classes: Sequence[int], use_bias: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_classes = [int(n) for n in num_classes]
         self.use_bias = use_bias
+        self._set_num_classes(num_classes)
+
+    def _set_num_classes(self, num_classes: Sequence[int]) -> None:
+        self.num_classes = [int(n) for n in num_classes]
         # Column of class c of task k, or 0 with `has_class` False.
         width, offsets = max(self.num_classes), np.cumsum([0, *self.num_classes[:-1]])
         classes = np.arange(width)
@@ -57,7 +62,7 @@ class TaskHeads(keras.layers.Layer):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(features_shape[-1], total),
-            initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+            initializer=_kernel_initializer(),
         )
         self.bias = None
         if self.use_bias:
@@ -65,7 +70,10 @@ class TaskHeads(keras.layers.Layer):
 
     def call(self, features: Any, task_ids: Any) -> Any:
         """Each row's logits under its own task's head."""
-        logits = ops.matmul(features, self.kernel)
+        # A product per task: the last bits of a matrix product change with the matrix's width, and
+        # a new task must not change the logits of the others.
+        heads = [self.kernel[:, self.columns(k)] for k in range(len(self.num_classes))]
+        logits = ops.concatenate([ops.matmul(features, head) for head in heads], axis=-1)
         if self.bias is not None:
             logits = logits + self.bias
         is_task = ops.equal(task_ids[:, None], ops.arange(len(self.num_classes), dtype="int32"))
@@ -84,6 +92,46 @@ class TaskHeads(keras.layers.Layer):
         known = ops.reshape(known, (-1, *(1,) * (len(features.shape) - 1)))
         return ops.where(known, own, ops.cast(float("nan"), own.dtype))
 
+    def columns(self, task: int) -> slice:
+        """Where in the matrix and the biases a task's head stands.
+
+        Args:
+            task: int. Its id.
+
+        Returns:
+            A slice of the last axis.
+        """
+        start = sum(self.num_classes[:task])
+        return slice(start, start + self.num_classes[task])
+
+    def replace_tasks(self, sources: Sequence[int | None], num_classes: Sequence[int]) -> None:
+        """Gives the layer other tasks: copies of its heads, and fresh ones.
+
+        Args:
+            sources: list with an entry per new task: the id of the task whose head it gets, or
+                `None` for a fresh head.
+            num_classes: list with an entry per new task: its number of classes.
+
+        Example:
+            ```python
+            heads = keras_mpt.models.TaskHeads([2, 3])
+            heads.build((None, 8))
+            heads.replace_tasks([1, None], [3, 4])
+            assert heads.kernel.shape == (8, 7)
+            ```
+        """
+        values = {}
+        for variable in self.weights:
+            old, parts = ops.convert_to_numpy(variable), []
+            for source, classes in zip(sources, num_classes, strict=True):
+                shape = (*old.shape[:-1], classes)
+                start = _kernel_initializer()(shape) if len(shape) == 2 else np.zeros(shape)
+                fresh = ops.convert_to_numpy(start).astype(old.dtype)
+                parts.append(fresh if source is None else old[..., self.columns(source)])
+            values[variable.name] = np.concatenate(parts, axis=-1)
+        replace_weights(self, values)
+        self._set_num_classes(num_classes)
+
     def compute_output_shape(self, features_shape: Any, task_ids_shape: Any) -> tuple[Any, ...]:
         """(B, max(num_classes)), or (B, S, max(num_classes))."""
         return (*features_shape[:-1], max(self.num_classes))
@@ -95,3 +143,8 @@ class TaskHeads(keras.layers.Layer):
             "num_classes": self.num_classes,
             "use_bias": self.use_bias,
         }
+
+
+def _kernel_initializer() -> Any:
+    """As a keras-hub classifier's head starts; one object draws the same numbers every time."""
+    return keras.initializers.TruncatedNormal(stddev=0.02)

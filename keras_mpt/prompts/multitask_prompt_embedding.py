@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_mpt.checkpoints.state_dict import checked_values
 from keras_mpt.prompts.combine import combine, gather, gather_factors
 from keras_mpt.prompts.prompt_embedding import PromptEmbedding, check_sizes
+from keras_mpt.prompts.replace_weights import replace_weights
 from keras_mpt.prompts.task_ids import check_task_ids
 
 
@@ -131,6 +134,38 @@ class MultitaskPromptEmbedding(PromptEmbedding):
             "prefix_task_cols": self.prefix_task_cols,
             "prefix_task_rows": self.prefix_task_rows,
         }
+
+    def replace_tasks(self, cols: Any, rows: Any) -> None:
+        """Gives the layer these tasks in the place of its own; P stays.
+
+        Any number of tasks, so the variables of the factors may change their shape. A model's
+        `add_task` and `remove_task` do this and what else the model needs.
+
+        Args:
+            cols: float array (T, M·L, R).
+            rows: float array (T, R, d).
+
+        Raises:
+            ValueError: another shape, dtype, or values that are not finite.
+
+        Example:
+            ```python
+            layer = keras_mpt.MultitaskPromptEmbedding(2, num_virtual_tokens=4, token_dim=8)
+            layer.replace_tasks(np.ones((3, 4, 1)), np.ones((3, 1, 8)))
+            assert layer.num_tasks == 3
+            ```
+        """
+        num_tasks = max(1, len(cols))
+        length, ranks, width = self.total_virtual_tokens, self.num_ranks, self.token_dim
+        shapes = {
+            "prefix_task_cols": (num_tasks, length, ranks),
+            "prefix_task_rows": (num_tasks, ranks, width),
+        }
+        given = {"prefix_task_cols": np.asarray(cols), "prefix_task_rows": np.asarray(rows)}
+        values = checked_values(given, shapes, "cols and rows")
+        self.named_weights()  # Builds a layer that is not yet.
+        replace_weights(self, values)
+        self.num_tasks = num_tasks
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

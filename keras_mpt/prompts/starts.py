@@ -62,7 +62,7 @@ def start_values(
         prompt = rng.normal(0.0, embed_tokens(sample).std(), (length, token_dim))
     values = {"prompt_embeddings": prompt.astype("float32")}
     if isinstance(config, MultitaskPromptTuningConfig):
-        values |= _task_factors(config, token_dim, rng)
+        values |= task_factors(config, token_dim, rng)
     return values
 
 
@@ -72,10 +72,19 @@ def fit_length(ids: np.ndarray, length: int) -> np.ndarray:
     return np.tile(ids, repeats)[:length]
 
 
-def _task_factors(
+def task_factors(
     config: MultitaskPromptTuningConfig, token_dim: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Factors as `MultitaskPromptEmbedding(task_init=…)` starts them, from NumPy's generator."""
+    """Factors as `MultitaskPromptEmbedding(task_init=…)` starts them, from NumPy's generator.
+
+    Args:
+        config: a `MultitaskPromptTuningConfig`.
+        token_dim: int. d.
+        rng: NumPy's generator.
+
+    Returns:
+        `prefix_task_cols` (T, M·L, R) and `prefix_task_rows` (T, R, d).
+    """
     cols = rng.normal(0.0, 0.02, (config.num_tasks, config.total_virtual_tokens, config.num_ranks))
     rows = rng.normal(0.0, 0.02, (config.num_tasks, config.num_ranks, token_dim))
     if config.task_init == "ones":
@@ -136,7 +145,7 @@ def _from_source(
     length, ranks, tasks = config.total_virtual_tokens, config.num_ranks, config.num_tasks
     prompt = _source_array(state, "prompt_embeddings", (length, token_dim), path)
     if config.prompt_tuning_init == MultitaskPromptTuningInit.ONLY_SOURCE_SHARED:
-        return {"prompt_embeddings": prompt, **_task_factors(config, token_dim, rng)}
+        return {"prompt_embeddings": prompt, **task_factors(config, token_dim, rng)}
     num_sources = _num_sources(state, path)
     cols = _source_array(state, "prefix_task_cols", (num_sources, length, ranks), path)
     rows = _source_array(state, "prefix_task_rows", (num_sources, ranks, token_dim), path)
