@@ -26,7 +26,7 @@ _HEADS = {**_GROUPED, "head_dim": 8}
 _GEMMA = {**_HEADS, "tie_word_embeddings": True}
 _ENCODER = {**_SIZES, "max_position_embeddings": 64}
 # RoBERTa's positions start behind the padding id, which keras-hub takes to be 1.
-_PADDED_BY_1 = {**_ENCODER, "pad_token_id": 1, "bos_token_id": 0}
+_ROBERTA = {**_ENCODER, "layer_norm_eps": 1e-5, "pad_token_id": 1, "bos_token_id": 0}
 _NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 _LAYERS = ["sliding_attention", "full_attention"]
 
@@ -92,7 +92,7 @@ def _encoder(name: str, prefix: str, backbone: str, **kwargs: Any) -> Family:
 def _t5gemma() -> Any:
     import transformers
 
-    module = {**_GEMMA, "layer_types": _LAYERS, "sliding_window": 4, "query_pre_attn_scalar": 8}
+    module = {**_GEMMA, "layer_types": _LAYERS, "sliding_window": 64, "query_pre_attn_scalar": 8}
     module |= {"dropout_rate": 0.0, "attn_logit_softcapping": 50.0}
     config = transformers.T5GemmaConfig(
         encoder=module, decoder={**module, "cross_attention_hidden_size": 16}, dropout_rate=0.0,
@@ -106,7 +106,7 @@ def _t5gemma2() -> Any:
 
     rope = {
         "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
-        "full_attention": {"rope_type": "default", "rope_theta": 1_000_000.0},
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0},
     }
     module = {
         **_GEMMA,
@@ -132,6 +132,24 @@ def _without_token_type(model: Any) -> None:
     model.base_model.embeddings.token_type_embeddings.weight.data.zero_()
 
 
+def _float16_values(model: Any) -> None:
+    for weight in model.parameters():
+        weight.data = weight.data.half().float()
+
+
+def _rename(folder: Path, renamed: Callable[[str], str]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    state = {renamed(name): value for name, value in load_file(file).items()}
+    save_file(state, file, metadata={"format": "pt"})
+
+
+def _norms_by_weight(model: Any, folder: Path) -> None:
+    """Names norms as published checkpoints do; transformers 5 saves "gamma" and "beta" here."""
+    _rename(folder, lambda name: name.replace("Norm.gamma", "Norm.weight").replace("Norm.beta", "Norm.bias"))
+
+
 def _text_only(model: Any, folder: Path) -> None:
     """Takes the vision tower out of a saved configuration: keras-hub builds the text model."""
     config = json.loads((folder / "config.json").read_text())
@@ -141,11 +159,7 @@ def _text_only(model: Any, folder: Path) -> None:
 
 def _beside_vision(model: Any, folder: Path) -> None:
     """Names tensors as a checkpoint of text and images does, the only one that is published."""
-    from safetensors.torch import load_file, save_file
-
-    file = folder / "model.safetensors"
-    state = {n.replace("model.", "model.language_model.", 1): v for n, v in load_file(file).items()}
-    save_file(state, file, metadata={"format": "pt"})
+    _rename(folder, lambda name: name.replace("model.", "model.language_model.", 1))
 
 
 def _write_mxfp4(model: Any, folder: Path) -> None:
@@ -184,10 +198,10 @@ _SHARED_EXPERT = {**_EXPERTS, "shared_expert_intermediate_size": 16}
 FAMILIES = (
     _encoder("bert", "Bert", "Bert", hidden_act="gelu_new", **_ENCODER, **_NO_DROPOUT),
     _encoder(
-        "roberta", "Roberta", "Roberta", randomized=_without_token_type, **_PADDED_BY_1,
+        "roberta", "Roberta", "Roberta", randomized=_without_token_type, **_ROBERTA,
         note="token type row 0: keras-hub's converter drops it", **_NO_DROPOUT,
     ),
-    _encoder("xlm_roberta", "XLMRoberta", "XLMRoberta", **_PADDED_BY_1, **_NO_DROPOUT),
+    _encoder("xlm_roberta", "XLMRoberta", "XLMRoberta", **_ROBERTA, **_NO_DROPOUT),
     _encoder(
         "distilbert", "DistilBert", "DistilBert", dim=16, hidden_dim=32, n_layers=2, n_heads=2,
         max_position_embeddings=64, dropout=0.0, attention_dropout=0.0, **_COMMON,
@@ -196,22 +210,25 @@ FAMILIES = (
         "albert", "Albert", "Albert", embedding_size=16, **_ENCODER, **_NO_DROPOUT,
     ),
     _encoder(
-        "esm", "Esm", "ESM", position_embedding_type="rotary", token_dropout=False,
-        mask_token_id=3, **_ENCODER, **_NO_DROPOUT,
+        "esm", "Esm", "ESM", adjust=_norms_by_weight, position_embedding_type="rotary", token_dropout=False,
+        mask_token_id=3, **_ROBERTA, **_NO_DROPOUT,
     ),
     _causal(
         "gpt2", "GPT2", "GPT2", model="GPT2LMHeadModel", n_embd=16, n_layer=2, n_head=2,
         n_positions=64, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **_COMMON,
     ),
     _causal("llama", "Llama", "Llama3", **_GROUPED),
-    _causal("mistral", "Mistral", "Mistral", **_HEADS, sliding_window=6),
+    _causal("mistral", "Mistral", "Mistral", randomized=_float16_values, **_HEADS, sliding_window=6,
+            note="weights with float16 values: keras-hub's converter rounds to them"),
     _causal("mixtral", "Mixtral", "Mixtral", **_GROUPED, num_local_experts=4),
     _causal("gpt_oss", "GptOss", "GptOss", adjust=_write_mxfp4, **{**_HEADS, "hidden_size": 32},
-            num_local_experts=4, num_experts_per_tok=2, sliding_window=6, layer_types=_LAYERS),
-    _causal("smollm3", "SmolLM3", "SmolLM3", **_GROUPED),
+            num_local_experts=4, num_experts_per_tok=2, sliding_window=64, layer_types=_LAYERS,
+            published={"rope_scaling": {"rope_type": "yarn", "factor": 32.0}}),
+    _causal("smollm3", "SmolLM3", "SmolLM3", **{**_GROUPED, "tie_word_embeddings": True}),
     _causal("qwen", "Qwen2", "Qwen", **_GROUPED),
     _causal("qwen_moe", "Qwen2Moe", "QwenMoe", **_GROUPED, **_SHARED_EXPERT),
-    _causal("qwen3", "Qwen3", "Qwen3", **_HEADS),
+    _causal("qwen3", "Qwen3", "Qwen3", **_HEADS, rms_norm_eps=1e-5,
+            note="rms_norm_eps 1e-5, which keras-hub's query and key norms always have"),
     _causal("qwen3_moe", "Qwen3Moe", "Qwen3Moe", published={"num_experts": 4}, **_HEADS,
             **_EXPERTS),
     _causal("qwen3_5", "Qwen3_5", "Qwen3_5", config="Qwen3_5TextConfig",
@@ -223,7 +240,7 @@ FAMILIES = (
     _causal("gemma", "Gemma", "Gemma", **_GEMMA),
     _causal("gemma2", "Gemma2", "Gemma", **_GEMMA, sliding_window=6, query_pre_attn_scalar=8),
     _causal("gemma3", "Gemma3", "Gemma3", config="Gemma3TextConfig", **_GEMMA, sliding_window=6,
-            layer_types=_LAYERS, query_pre_attn_scalar=8),
+            layer_types=["sliding_attention"] * 2, query_pre_attn_scalar=8),
     _causal("gemma4", "Gemma4", "Gemma4", config="Gemma4TextConfig", **_GEMMA, sliding_window=6,
             layer_types=_LAYERS, hidden_size_per_layer_input=0, global_head_dim=8),
     _family(

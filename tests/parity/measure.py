@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import keras
 import keras_hub
 import numpy as np
 import peft
@@ -23,6 +24,7 @@ import keras_mpt
 from tests.parity.families import Family
 
 LENGTH, TASKS, RANKS, ROWS, TOKENS = 5, 3, 2, 4, 7
+PADDING = 1  # What ESM's graph takes its mask from, and RoBERTa counts its positions from.
 TASK_IDS = [0, 2, 1, 2]
 
 
@@ -66,12 +68,12 @@ def make_pair(family: Family, folder: Path) -> Pair:
 
 
 def data() -> dict[str, np.ndarray]:
-    """Token ids, a mask with padding on the right in every second row, and labels."""
+    """Token ids and ids for a decoder, with padding on the right in every second row."""
     rng = np.random.default_rng(0)
-    ids, labels = (rng.integers(4, 50, (ROWS, TOKENS)) for _ in range(2))
+    ids, decoder_ids = (rng.integers(4, 50, (ROWS, TOKENS)) for _ in range(2))
     mask = np.ones_like(ids)
     mask[1::2, TOKENS - 3 :] = 0
-    return {"ids": ids, "mask": mask, "labels": labels}
+    return {"ids": ids * mask + PADDING * (1 - mask), "mask": mask, "decoder_ids": decoder_ids}
 
 
 def base_difference(pair: Pair) -> float:
@@ -81,19 +83,20 @@ def base_difference(pair: Pair) -> float:
     ids = rng.integers(4, 50, (ROWS, LENGTH + TOKENS))
     mask = np.ones_like(ids)
     mask[1::2, -3:] = 0
+    ids = ids * mask + PADDING * (1 - mask)
     task_type, base = pair.family.task_type, pair.base
     arguments = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
     x = {"token_ids": ids, "padding_mask": mask}
     if task_type == "SEQ_2_SEQ_LM":
         arguments["decoder_input_ids"] = torch.tensor(ids)
-        x = _both_sides(ids, mask, ids, np.ones_like(ids))
+        arguments["decoder_attention_mask"] = torch.tensor(mask)
+        x = _both_sides(ids, mask, ids, mask)
     with torch.no_grad():
         theirs = _states(base(**arguments))
     outputs = pair.backbone(_known(pair.backbone, x))
     head = keras_mpt.prompt_tune(pair.backbone, _config(pair)).to_logits if _is_lm(pair) else None
-    ours = _sequence_output(outputs) if head is None else head(outputs)
-    used = np.ones_like(mask) if task_type == "SEQ_2_SEQ_LM" else mask
-    return difference(ops.convert_to_numpy(ours), theirs, used)
+    ours = _sequence_output(outputs) if head is None else head(keras.tree.flatten(outputs))
+    return difference(ops.convert_to_numpy(ours), theirs, mask)
 
 
 def import_error(pair: Pair) -> float:
@@ -128,7 +131,7 @@ def logits_difference(pair: Pair, ours: Any, theirs: Any) -> float:
         expected = peft_outputs(pair, theirs)
     x = our_inputs(pair)
     found = ops.convert_to_numpy(_sequence_output(ours({**x, "task_ids": TASK_IDS})))
-    used = np.ones((ROWS, TOKENS)) if pair.family.task_type == "SEQ_2_SEQ_LM" else data()["mask"]
+    used = data()["mask"]
     # What the tasks' prompts do must be far above what is compared.
     other = ops.convert_to_numpy(_sequence_output(ours({**x, "task_ids": [1, 1, 2, 0]})))
     assert difference(other, found, used) > 0.01
@@ -140,9 +143,7 @@ def our_inputs(pair: Pair) -> dict[str, np.ndarray]:
     d = data()
     if pair.family.task_type != "SEQ_2_SEQ_LM":
         return _known(pair.backbone, {"token_ids": d["ids"], "padding_mask": d["mask"]})
-    start = np.full((ROWS, 1), pair.base.config.decoder_start_token_id or 1)
-    decoder = np.concatenate([start, d["labels"][:, :-1]], axis=1)
-    return _both_sides(d["ids"], d["mask"], decoder, np.ones_like(decoder))
+    return _both_sides(d["ids"], d["mask"], d["decoder_ids"], d["mask"])
 
 
 def peft_outputs(pair: Pair, model: Any) -> torch.Tensor:
@@ -159,8 +160,10 @@ def peft_outputs(pair: Pair, model: Any) -> torch.Tensor:
         return states.last_hidden_state[:, LENGTH:]
     arguments = {"input_ids": d["ids"], "attention_mask": d["mask"], "task_ids": tasks}
     if pair.family.task_type == "SEQ_2_SEQ_LM":
-        # PEFT makes the decoder's inputs from labels alone.
-        arguments["labels"] = d["labels"]
+        # PEFT takes the decoder's embeddings, or makes them of labels; its ids it passes over.
+        embedding = pair.base.get_decoder().get_input_embeddings()
+        arguments["decoder_inputs_embeds"] = embedding(d["decoder_ids"])
+        arguments["decoder_attention_mask"] = d["mask"]
     return model(**arguments).logits[:, LENGTH:]
 
 
