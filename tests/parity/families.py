@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 VOCABULARY = 60
-_COMMON = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+# 1, as RoBERTa counts its positions from there, and ESM takes its padding mask from the ids.
+PADDING = 1
+_COMMON = {"vocab_size": VOCABULARY, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 # hidden 16, two layers: what most configurations of transformers call them.
 _SIZES = {
     **_COMMON,
@@ -25,8 +27,7 @@ _GROUPED = {**_SIZES, "num_key_value_heads": 1, "tie_word_embeddings": False}
 _HEADS = {**_GROUPED, "head_dim": 8}
 _GEMMA = {**_HEADS, "tie_word_embeddings": True}
 _ENCODER = {**_SIZES, "max_position_embeddings": 64}
-# RoBERTa's positions start behind the padding id, which keras-hub takes to be 1.
-_ROBERTA = {**_ENCODER, "layer_norm_eps": 1e-5, "pad_token_id": 1, "bos_token_id": 0}
+_ROBERTA = {**_ENCODER, "layer_norm_eps": 1e-5}
 _NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 _LAYERS = ["sliding_attention", "full_attention"]
 
@@ -86,7 +87,7 @@ def _causal(name: str, prefix: str, backbone: str, **kwargs: Any) -> Family:
 
 def _encoder(name: str, prefix: str, backbone: str, **kwargs: Any) -> Family:
     model, config = f"{prefix}ForSequenceClassification", f"{prefix}Config"
-    return _family(name, "FEATURE_EXTRACTION", backbone, model, config, **kwargs)
+    return _family(name, "SEQ_CLS", backbone, model, config, **kwargs)
 
 
 def _t5gemma() -> Any:
@@ -96,7 +97,7 @@ def _t5gemma() -> Any:
     module |= {"dropout_rate": 0.0, "attn_logit_softcapping": 50.0}
     config = transformers.T5GemmaConfig(
         encoder=module, decoder={**module, "cross_attention_hidden_size": 16}, dropout_rate=0.0,
-        vocab_size=VOCABULARY, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        **_COMMON,
     )  # fmt: skip
     return transformers.T5GemmaForConditionalGeneration(config)
 
@@ -123,7 +124,7 @@ def _t5gemma2() -> Any:
         encoder={"text_config": module, "vision_config": vision, "vocab_size": VOCABULARY,
                  "mm_tokens_per_image": 4, "image_token_index": 50},
         decoder=module, dropout_rate=0.0, eoi_token_index=51, image_token_index=50,
-        vocab_size=VOCABULARY, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        **_COMMON,
     )  # fmt: skip
     return transformers.T5Gemma2ForConditionalGeneration(config)
 
@@ -196,7 +197,10 @@ _EXPERTS = {"moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok"
 _SHARED_EXPERT = {**_EXPERTS, "shared_expert_intermediate_size": 16}
 
 FAMILIES = (
-    _encoder("bert", "Bert", "Bert", hidden_act="gelu_new", **_ENCODER, **_NO_DROPOUT),
+    _encoder("bert", "Bert", "Bert", hidden_act="gelu_new", **_ENCODER, **_NO_DROPOUT,
+             note="the tanh GELU, which keras-hub always computes"),
+    _encoder("bert_gelu", "Bert", "Bert", **_ENCODER, **_NO_DROPOUT,
+             note="the exact GELU of published checkpoints, which keras-hub does not compute"),
     _encoder(
         "roberta", "Roberta", "Roberta", randomized=_without_token_type, **_ROBERTA,
         note="token type row 0: keras-hub's converter drops it", **_NO_DROPOUT,
