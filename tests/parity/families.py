@@ -42,10 +42,13 @@ class Family:
         backbone: the name of keras-hub's class.
         make: function without arguments that gives a `transformers` model, with the head that
             published checkpoints of the family have.
+        backbone_config: what keras-hub's converter does not take from transformers' configuration.
         published: changes to the saved `config.json` that make it what published checkpoints have
             and keras-hub's converter reads, where transformers 5 now writes something else.
         randomized: function of the model, called after its weights were drawn.
         adjust: function of the model and its folder, called after it was saved.
+        as_keras_hub: function that makes a copy of the model compute what keras-hub's does, where
+            the two differ.
         note: what the reader of the table should know.
     """
 
@@ -53,9 +56,11 @@ class Family:
     task_type: str
     backbone: str
     make: Callable[[], Any]
+    backbone_config: dict[str, Any] = dataclasses.field(default_factory=dict)
     published: dict[str, Any] = dataclasses.field(default_factory=dict)
     randomized: Callable[[Any], None] | None = None
     adjust: Callable[[Any, Path], None] | None = None
+    as_keras_hub: Callable[[Any], None] | None = None
     note: str = ""
 
 
@@ -133,6 +138,14 @@ def _without_token_type(model: Any) -> None:
     model.base_model.embeddings.token_type_embeddings.weight.data.zero_()
 
 
+def _with_tanh_gelu(model: Any) -> None:
+    from transformers.activations import ACT2FN
+
+    for module in model.modules():
+        if hasattr(module, "intermediate_act_fn"):
+            module.intermediate_act_fn = ACT2FN["gelu_new"]
+
+
 def _float16_values(model: Any) -> None:
     for weight in model.parameters():
         weight.data = weight.data.half().float()
@@ -148,7 +161,10 @@ def _rename(folder: Path, renamed: Callable[[str], str]) -> None:
 
 def _norms_by_weight(model: Any, folder: Path) -> None:
     """Names norms as published checkpoints do; transformers 5 saves "gamma" and "beta" here."""
-    _rename(folder, lambda name: name.replace("Norm.gamma", "Norm.weight").replace("Norm.beta", "Norm.bias"))
+    _rename(
+        folder,
+        lambda name: name.replace("Norm.gamma", "Norm.weight").replace("Norm.beta", "Norm.bias"),
+    )
 
 
 def _text_only(model: Any, folder: Path) -> None:
@@ -197,9 +213,9 @@ _EXPERTS = {"moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok"
 _SHARED_EXPERT = {**_EXPERTS, "shared_expert_intermediate_size": 16}
 
 FAMILIES = (
-    _encoder("bert", "Bert", "Bert", hidden_act="gelu_new", **_ENCODER, **_NO_DROPOUT,
+    _encoder("bert", "Bert", "Bert", backbone_config={"dropout": 0.0}, hidden_act="gelu_new", **_ENCODER, **_NO_DROPOUT,
              note="the tanh GELU, which keras-hub always computes"),
-    _encoder("bert_gelu", "Bert", "Bert", **_ENCODER, **_NO_DROPOUT,
+    _encoder("bert_gelu", "Bert", "Bert", as_keras_hub=_with_tanh_gelu, **_ENCODER, **_NO_DROPOUT,
              note="the exact GELU of published checkpoints, which keras-hub does not compute"),
     _encoder(
         "roberta", "Roberta", "Roberta", randomized=_without_token_type, **_ROBERTA,
@@ -257,3 +273,13 @@ FAMILIES = (
     Family("t5gemma", "SEQ_2_SEQ_LM", "T5GemmaBackbone", _t5gemma),
     Family("t5gemma2", "SEQ_2_SEQ_LM", "T5Gemma2Backbone", _t5gemma2, adjust=_text_only),
 )  # fmt: skip
+
+# One of each kind, which every backend is measured on.
+KINDS = ("gpt2", "bert", "bart")
+# PyTorch computes them all: PEFT runs on it, and without compiling it is the fastest here.
+ALL_ON = "torch"
+
+
+def measured_on(backend: str) -> tuple[Family, ...]:
+    """The families that are measured on a Keras backend."""
+    return tuple(f for f in FAMILIES if backend == ALL_ON or f.name in KINDS)
