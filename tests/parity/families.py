@@ -213,10 +213,15 @@ _EXPERTS = {"moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok"
 _SHARED_EXPERT = {**_EXPERTS, "shared_expert_intermediate_size": 16}
 
 FAMILIES = (
-    _encoder("bert", "Bert", "Bert", backbone_config={"dropout": 0.0}, hidden_act="gelu_new", **_ENCODER, **_NO_DROPOUT,
-             note="the tanh GELU, which keras-hub always computes"),
-    _encoder("bert_gelu", "Bert", "Bert", as_keras_hub=_with_tanh_gelu, **_ENCODER, **_NO_DROPOUT,
-             note="the exact GELU of published checkpoints, which keras-hub does not compute"),
+    _encoder(
+        "bert", "Bert", "Bert", backbone_config={"dropout": 0.0}, hidden_act="gelu_new",
+        note="with the tanh GELU, which keras-hub always computes", **_ENCODER, **_NO_DROPOUT,
+    ),
+    _encoder(
+        "bert_gelu", "Bert", "Bert", as_keras_hub=_with_tanh_gelu,
+        note="with the exact GELU of published checkpoints, which keras-hub does not compute",
+        **_ENCODER, **_NO_DROPOUT,
+    ),
     _encoder(
         "roberta", "Roberta", "Roberta", randomized=_without_token_type, **_ROBERTA,
         note="token type row 0: keras-hub's converter drops it", **_NO_DROPOUT,
@@ -230,8 +235,8 @@ FAMILIES = (
         "albert", "Albert", "Albert", embedding_size=16, **_ENCODER, **_NO_DROPOUT,
     ),
     _encoder(
-        "esm", "Esm", "ESM", adjust=_norms_by_weight, position_embedding_type="rotary", token_dropout=False,
-        mask_token_id=3, **_ROBERTA, **_NO_DROPOUT,
+        "esm", "Esm", "ESM", adjust=_norms_by_weight, position_embedding_type="rotary",
+        token_dropout=False, mask_token_id=3, **_ROBERTA, **_NO_DROPOUT,
     ),
     _causal(
         "gpt2", "GPT2", "GPT2", model="GPT2LMHeadModel", n_embd=16, n_layer=2, n_head=2,
