@@ -64,4 +64,4 @@ def _number(value: Any) -> float | None:
     """A constant's value where it is one number, else `None`."""
     if isinstance(value, keras.KerasTensor) or len(ops.shape(value)) > 0:
         return None
-    return float(ops.convert_to_numpy(value))
+    return float(ops.convert_to_numpy(ops.cast(value, "float32")))

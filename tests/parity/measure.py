@@ -54,6 +54,7 @@ class Pair:
         model: PEFT's around `base`, with random prompts.
         backbone: keras-hub's.
         folder: holds `base` and PEFT's adapter, `peft`.
+        ours: our model, once it was asked for.
     """
 
     family: Family
@@ -61,6 +62,7 @@ class Pair:
     model: Any
     backbone: Any
     folder: Path
+    ours: Any = None
 
 
 def make_pair(family: Family, folder: Path) -> Pair:
@@ -142,9 +144,14 @@ def export_error(pair: Pair) -> Measured:
     return logits_difference(pair, ours, open_in_peft(pair, pair.folder / "ours"))
 
 
-def load_peft_adapter(pair: Pair, **kwargs: Any) -> Any:
-    """Our model with the adapter that PEFT wrote."""
-    return keras_mpt.load_adapter(pair.backbone, pair.folder / "peft", **kwargs)
+def load_peft_adapter(pair: Pair) -> Any:
+    """Our model with the adapter that PEFT wrote. It is made once and loaded each time."""
+    if pair.ours is None:
+        pair.ours = keras_mpt.load_adapter(pair.backbone, pair.folder / "peft")
+        assert pair.ours.config.prompt_position == "before"
+    else:
+        pair.ours.load_adapter(pair.folder / "peft")
+    return pair.ours
 
 
 def open_in_peft(pair: Pair, directory: Path) -> Any:

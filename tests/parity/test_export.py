@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import pytest
 
 import keras_mpt
+from tests.parity.families import KINDS
 from tests.parity.measure import LENGTH, export_error, load_peft_adapter, peft
 
 
@@ -13,7 +15,9 @@ def test_logits_are_ours(pair):
     assert measured.error <= measured.limit
 
 
-def test_loading_and_saving_again_keeps_peft_s_weights_and_config(pair, tmp_path):
+@pytest.mark.parametrize("name", KINDS)
+def test_loading_and_saving_again_keeps_peft_s_weights_and_config(name, pair_of, tmp_path):
+    pair = pair_of(name)
     load_peft_adapter(pair).save_adapter(tmp_path / "again")
     folders = (pair.folder / "peft", tmp_path / "again")
     before, after = (keras_mpt.read_state_dict(folder) for folder in folders)

@@ -1,6 +1,6 @@
 """Adapters that PEFT wrote give PEFT's logits here, for every family."""
 
-from tests.parity.measure import TOLERANCE, base_difference, import_error, load_peft_adapter
+from tests.parity.measure import TOLERANCE, base_difference, import_error
 
 
 def test_logits_are_peft_s(pair):
@@ -12,7 +12,3 @@ def test_logits_are_peft_s(pair):
         assert TOLERANCE < base < 1e-3
     measured = import_error(pair)
     assert measured.error <= measured.limit
-
-
-def test_position_is_peft_s(pair):
-    assert load_peft_adapter(pair).config.prompt_position == "before"

@@ -2,11 +2,13 @@
 
 import copy
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 import keras_mpt
+from tests.parity.families import ALL_ON
 from tests.parity.measure import (
     LENGTH,
     RANKS,
@@ -22,6 +24,9 @@ from tests.parity.measure import (
     torch,
 )
 
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != ALL_ON, reason=f"PEFT's side knows no backend: tested on {ALL_ON}"
+)
 TEXT = "good or funny"
 WORDS = ["[PAD]", "[UNK]", *TEXT.split()]
 
