@@ -236,7 +236,8 @@ FAMILIES = (
     ),
     _encoder(
         "esm", "Esm", "ESM", adjust=_norms_by_weight, position_embedding_type="rotary",
-        token_dropout=False, mask_token_id=3, **_ROBERTA, **_NO_DROPOUT,
+        note="on PyTorch; on JAX keras-hub's own attends to padding", token_dropout=False,
+        mask_token_id=3, **_ROBERTA, **_NO_DROPOUT,
     ),
     _causal(
         "gpt2", "GPT2", "GPT2", model="GPT2LMHeadModel", n_embd=16, n_layer=2, n_head=2,
@@ -248,7 +249,8 @@ FAMILIES = (
     _causal("mixtral", "Mixtral", "Mixtral", **_GROUPED, num_local_experts=4),
     _causal("gpt_oss", "GptOss", "GptOss", adjust=_write_mxfp4, **{**_HEADS, "hidden_size": 32},
             num_local_experts=4, num_experts_per_tok=2, sliding_window=64, layer_types=_LAYERS,
-            published={"rope_scaling": {"rope_type": "yarn", "factor": 32.0}}),
+            published={"rope_scaling": {"rope_type": "yarn", "factor": 32.0}},
+            note="window longer than the sequence: keras-hub's is another"),
     _causal("smollm3", "SmolLM3", "SmolLM3", **{**_GROUPED, "tie_word_embeddings": True}),
     _causal("qwen", "Qwen2", "Qwen", **_GROUPED),
     _causal("qwen_moe", "Qwen2Moe", "QwenMoe", **_GROUPED, **_SHARED_EXPERT),
@@ -265,7 +267,8 @@ FAMILIES = (
     _causal("gemma", "Gemma", "Gemma", **_GEMMA),
     _causal("gemma2", "Gemma2", "Gemma", **_GEMMA, sliding_window=6, query_pre_attn_scalar=8),
     _causal("gemma3", "Gemma3", "Gemma3", config="Gemma3TextConfig", **_GEMMA, sliding_window=6,
-            layer_types=["sliding_attention"] * 2, query_pre_attn_scalar=8),
+            layer_types=["sliding_attention"] * 2, query_pre_attn_scalar=8,
+            note="all layers sliding: keras-hub passes over `layer_types`"),
     _causal("gemma4", "Gemma4", "Gemma4", config="Gemma4TextConfig", **_GEMMA, sliding_window=6,
             layer_types=_LAYERS, hidden_size_per_layer_input=0, global_head_dim=8),
     _family(
@@ -275,7 +278,8 @@ FAMILIES = (
         decoder_ffn_dim=32, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
         max_position_embeddings=64, decoder_start_token_id=2, forced_eos_token_id=None, **_COMMON,
     ),
-    Family("t5gemma", "SEQ_2_SEQ_LM", "T5GemmaBackbone", _t5gemma),
+    Family("t5gemma", "SEQ_2_SEQ_LM", "T5GemmaBackbone", _t5gemma,
+           note="window longer than the sequence: keras-hub's encoder has none"),
     Family("t5gemma2", "SEQ_2_SEQ_LM", "T5Gemma2Backbone", _t5gemma2, adjust=_text_only),
 )  # fmt: skip
 

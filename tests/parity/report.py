@@ -24,7 +24,8 @@ HEAD = """\
 # The same numbers as PEFT
 
 Made by `python -m tests.parity.report` with the functions that `tests/parity/` tests with; do not
-edit. Measured on the {backend} backend with {packages}.
+edit. Measured on the {backend} backend with
+{packages}.
 
 For each family that keras-hub reads Hugging Face weights of: a small random model of transformers
 is saved, PEFT writes an adapter for it with random P, cols, rows and head, and `load_adapter` reads
@@ -32,10 +33,11 @@ both. Four rows of three tasks, every second row padded on the right. Numbers ar
 difference of logits at user positions, relative to the largest logit.
 
 - *import*: our model with PEFT's adapter, against PEFT's.
-- *export*: PEFT's model with an adapter that `save_adapter` wrote, against ours. PEFT does not warn.
+- *export*: PEFT's model with an adapter that `save_adapter` wrote, against ours. PEFT opens it
+  without a warning.
 - *training*: the largest difference between P, cols, rows (and head) after {steps} steps of plain
-  SGD here and in PyTorch, both from the same start; an absolute number. Weights moved by {moved} or
-  more.
+  SGD here and in PyTorch from the same start; an absolute number. Each of these arrays has a number
+  that moved by {moved} or more.
 - *base*: keras-hub's model against transformers' without any prompt: what is not ours to mend.
 
 Import and export must be under {tolerance}. Where keras-hub's model is another function (BERT's
@@ -63,13 +65,13 @@ Each is shown by a test of both behaviours in `tests/parity/test_where_peft_diff
 
 | | PEFT | keras_mpt |
 |---|---|---|
-| TEXT start | both factors start at N(0, 0.02): 0.0004 of the text is left | each task starts as the \
-text |
+| TEXT start | both factors start at N(0, 0.02): 0.0004 of the text is left \
+| each task starts as the text |
 | a loaded adapter | refuses `is_trainable=True` | trains on |
 | QUESTION_ANS, FEATURE_EXTRACTION | drop `task_ids` and fail | take them |
-| BERT's pooler | reads the first prompt token | reads [CLS]; `prompt_position="before"` gives \
-PEFT's way |
-| decoder prompts (M = 2) | trained, then left out by `generate` | part of every call |
+| BERT's pooler | reads the first prompt token \
+| reads [CLS]; `prompt_position="before"` gives PEFT's way |
+| decoder prompts (M = 2) | trained, then left out by `generate` | used by `generate` too |
 """
 
 
