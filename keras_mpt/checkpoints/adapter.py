@@ -20,6 +20,9 @@ from keras_mpt.checkpoints.state_dict import (
 )
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 
+# P's name in an adapter file; its numbers there are `embedding_scale.py`'s subject.
+PROMPT = "prompt_embeddings"
+
 
 def save(model: Any, directory: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Writes a model's adapter; see `PromptTunedModel.save_adapter`."""
@@ -33,6 +36,7 @@ def save(model: Any, directory: str | os.PathLike[str], overwrite: bool = False)
             f"directory={str(target)!r} with {existing}"
         )
     state = {**model.prompt.state_dict(), **_head_state(model)}
+    state[PROMPT] = state[PROMPT] * model.file_scale
     state = {name: np.ascontiguousarray(value) for name, value in state.items()}
     peft_fields, own_fields = _saved_config(model).split_fields()
     # "pt" tells transformers and PEFT that the arrays are laid out as PyTorch's.
@@ -49,6 +53,7 @@ def load_into(model: Any, directory: str | os.PathLike[str]) -> None:
     shapes = {name: tuple(v.shape) for name, v in model.prompt.named_weights().items()}
     shapes |= {name: _saved_shape(variable) for name, variable in head.items()}
     values = checked_values(read_state_dict(directory), shapes, str(directory))
+    values[PROMPT] = values[PROMPT] / model.file_scale
     for name, variable in {**model.prompt.named_weights(), **head}.items():
         is_kernel = name in head and len(variable.shape) == 2
         variable.assign(values[name].T if is_kernel else values[name])

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.checkpoints import adapter
+from keras_mpt.checkpoints.embedding_scale import embedding_scale
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig, config_from_dict
 from keras_mpt.config_values import TaskType
 from keras_mpt.models.growing import Growing
@@ -63,6 +64,7 @@ class PromptTunedModel(Growing):
         self.splice = Splice(backbone, config.num_virtual_tokens, config.submodules, position)
         self.config = _fitted_config(config, self.splice, position)
         self.inputs_checked = Inputs(self.config, self.splice, preprocessor)
+        self.file_scale = embedding_scale(self.splice, backbone)
         self.backbone = backbone
         self.backbone.trainable = False
         self.preprocessor = preprocessor
@@ -171,6 +173,7 @@ class PromptTunedModel(Growing):
             self.splice.vocabulary_size,
             self.splice.token_dim,
             tokenizer,
+            self.file_scale,
         )
         self.prompt.load_state_dict(values, "start")
 

@@ -26,6 +26,7 @@ def start_values(
     vocabulary_size: int,
     token_dim: int,
     tokenizer: Any = None,
+    file_scale: np.ndarray | float = 1.0,
 ) -> dict[str, np.ndarray]:
     """The weights that a prompt starts with, under PEFT's names.
 
@@ -35,6 +36,8 @@ def start_values(
         vocabulary_size: int. V.
         token_dim: int. d.
         tokenizer: a keras-hub tokenizer, for a TEXT start. Defaults to `None`.
+        file_scale: array (M·L, 1). What a source file's P is divided by: see
+            `checkpoints/embedding_scale.py`. Defaults to `1.0`.
 
     Returns:
         `prompt_embeddings` (M·L, d), and for a multitask config `prefix_task_cols` (T, M·L, R) and
@@ -51,7 +54,8 @@ def start_values(
     length, start = config.total_virtual_tokens, config.prompt_tuning_init
     if start in SOURCE_INITS:
         assert isinstance(config, MultitaskPromptTuningConfig)
-        return _from_source(config, token_dim, rng)
+        values = _from_source(config, token_dim, rng)
+        return {**values, "prompt_embeddings": values["prompt_embeddings"] / file_scale}
     if start == PromptTuningInit.TEXT:
         ids = _tokenize(config, tokenizer, vocabulary_size)
         prompt = embed_tokens(fit_length(ids, length))

@@ -27,7 +27,10 @@ def task_class(name: str, backbone: Any) -> Any:
     import keras_hub
 
     found = [c for c in _subclasses(getattr(keras_hub.models, name)) if _is_for(c, backbone)]
-    return found[0] if found else None
+    # A backbone may have several: Gemma4AssistantCausalLM drafts for Gemma4CausalLM and is no model
+    # of its own. The main one bears the backbone's name.
+    main = type(backbone).__name__.removesuffix("Backbone") + name
+    return next((c for c in found if c.__name__ == main), found[0] if found else None)
 
 
 def _is_for(task: Any, backbone: Any) -> bool:

@@ -1,0 +1,67 @@
+"""What a backbone multiplies its token embeddings by, and transformers' adapters have in them.
+
+Gemma and its kin multiply token embeddings by √d. keras-hub does it behind the embedding, so our
+prompts, which stand beside the embeddings, are multiplied as well. transformers does it inside
+`embed_tokens`, so PEFT's prompts come after the multiplication. An adapter file has PEFT's numbers:
+a P that is read is divided by the scale, a P that is written multiplied. The factors of the tasks
+are relative to P and stay as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+# Where transformers, too, multiplies behind `embed_tokens` (5.23, `modeling_t5gemma.py`): a fact
+# of its code, which no graph here can show.
+_SCALED_BEHIND_EMBEDDING = ("T5GemmaBackbone",)
+
+
+def embedding_scale(splice: Any, backbone: Any) -> np.ndarray:
+    """What P in an adapter file is larger by than P in the model.
+
+    The scale is read from the graph: the constant in the multiplication that a token embedding's
+    output goes into, 1 where there is none.
+
+    Args:
+        splice: the model's `Splice`.
+        backbone: the backbone that it cuts.
+
+    Returns:
+        float32 (M·L, 1): one scale per token input, repeated for its prompt positions.
+    """
+    count = splice.num_transformer_submodules
+    scales = [1.0] * count
+    if type(backbone).__name__ not in _SCALED_BEHIND_EMBEDDING:
+        scales = [constant_factor(splice.graph.rest, i) for i in range(count)]
+    return np.repeat(np.array(scales, "float32"), splice.num_virtual_tokens)[:, None]
+
+
+def constant_factor(rest: Any, index: int) -> float:
+    """The number that a functional model multiplies an input by as the first thing, or 1.
+
+    Args:
+        rest: a functional `keras.Model`.
+        index: int. Which of its inputs.
+
+    Returns:
+        A float.
+    """
+    tensor = rest.inputs[index]
+    nodes = [n for depth in rest._nodes_by_depth.values() for n in depth if not n.is_input]
+    consumers = [n for n in nodes if any(t is tensor for t in n.input_tensors)]
+    if len(consumers) != 1 or type(consumers[0].operation).__name__ != "Multiply":
+        return 1.0
+    arguments = [*consumers[0].arguments.args, *consumers[0].arguments.kwargs.values()]
+    factors = [_number(value) for value in arguments if value is not tensor]
+    return factors[0] if len(factors) == 1 and factors[0] is not None else 1.0
+
+
+def _number(value: Any) -> float | None:
+    """A constant's value where it is one number, else `None`."""
+    if isinstance(value, keras.KerasTensor) or len(ops.shape(value)) > 0:
+        return None
+    return float(ops.convert_to_numpy(ops.cast(value, "float32")))

@@ -1,0 +1,23 @@
+"""docs/parity.md says what was measured, of every family in the table."""
+
+import json
+
+from tests.parity.families import FAMILIES, KINDS
+from tests.parity.report import DOCUMENT, JSON_FILE, render
+
+
+def test_document_is_made_of_the_measurements():
+    assert DOCUMENT.read_text() == render(json.loads(JSON_FILE.read_text()))
+
+
+def test_every_family_has_a_row():
+    report = json.loads(JSON_FILE.read_text())
+    rows = {row["family"]: row for row in report["rows"]}
+    assert [(f.name, f.task_type, f.note) for f in FAMILIES] == [
+        (row["family"], row["task type"], row["note"]) for row in rows.values()
+    ]
+    assert {name for name, row in rows.items() if row["training"] is not None} == set(KINDS)
+    for family in FAMILIES:
+        if family.as_keras_hub is None:
+            row = rows[family.name]
+            assert max(row["import"], row["export"], row["base"]) <= report["tolerance"]
