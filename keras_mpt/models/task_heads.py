@@ -70,27 +70,26 @@ class TaskHeads(keras.layers.Layer):
 
     def call(self, features: Any, task_ids: Any) -> Any:
         """Each row's logits under its own task's head."""
-        # A product per task: the last bits of a matrix product change with the matrix's width, and
-        # a new task must not change the logits of the others.
-        heads = [self.kernel[:, self.columns(k)] for k in range(len(self.num_classes))]
-        logits = ops.concatenate([ops.matmul(features, head) for head in heads], axis=-1)
-        if self.bias is not None:
-            logits = logits + self.bias
         is_task = ops.equal(task_ids[:, None], ops.arange(len(self.num_classes), dtype="int32"))
         safe_ids = ops.argmax(ops.cast(is_task, "int32"), axis=1)
 
         def per_row(table: Any) -> Any:
-            """(B, max(num_classes)), with an axis of one for each axis of the features."""
-            rows = ops.take(ops.convert_to_tensor(table), safe_ids, axis=0)
+            return ops.take(ops.convert_to_tensor(table), safe_ids, axis=0)
+
+        def per_token(rows: Any) -> Any:
+            """With an axis of one for the tokens, where the features have one."""
             return ops.expand_dims(rows, 1) if len(features.shape) == 3 else rows
 
         columns = per_row(self._columns)
-        columns = ops.broadcast_to(columns, (*ops.shape(logits)[:-1], self._columns.shape[1]))
-        own = ops.take_along_axis(logits, columns, axis=-1)
-        own = ops.where(per_row(self._has_class), own, ops.cast(NO_CLASS, own.dtype))
-        known = ops.any(is_task, axis=1)
-        known = ops.reshape(known, (-1, *(1,) * (len(features.shape) - 1)))
-        return ops.where(known, own, ops.cast(float("nan"), own.dtype))
+        logits = _products(features, ops.take(ops.transpose(self.kernel), columns, axis=0))
+        if self.bias is not None:
+            # Not of the variable itself, whose gradient TensorFlow would then make a sparse one.
+            bias = ops.reshape(self.bias, (-1,))
+            logits = logits + per_token(ops.take(bias, columns, axis=0))
+        has_class = per_token(per_row(self._has_class))
+        logits = ops.where(has_class, logits, ops.cast(NO_CLASS, logits.dtype))
+        is_known = per_token(ops.any(is_task, axis=1, keepdims=True))
+        return ops.where(is_known, logits, ops.cast(float("nan"), logits.dtype))
 
     def columns(self, task: int) -> slice:
         """Where in the matrix and the biases a task's head stands.
@@ -143,6 +142,18 @@ class TaskHeads(keras.layers.Layer):
             "num_classes": self.num_classes,
             "use_bias": self.use_bias,
         }
+
+
+def _products(features: Any, heads: Any) -> Any:
+    """Each row's features, (B, d) or (B, S, d), times its own head, (B, C, d).
+
+    Sums of products, not a matrix product: the last bits of that change with the number of classes,
+    and a new task must not change the logits of the others.
+    """
+    if len(features.shape) == 2:
+        return ops.sum(features[:, None] * heads, axis=-1)
+    classes = [heads[:, c, None] for c in range(heads.shape[1])]
+    return ops.stack([ops.sum(features * head, axis=-1) for head in classes], axis=-1)
 
 
 def _kernel_initializer() -> Any:
