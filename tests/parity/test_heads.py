@@ -2,13 +2,14 @@
 
 import warnings
 
+import keras
 import keras_hub
 import numpy as np
 import pytest
-import safetensors.numpy
 from keras import ops
 
 import keras_mpt
+from tests.parity.families import ALL_ON
 
 peft = pytest.importorskip("peft", reason="PEFT is the reference here: pip install peft")
 transformers = pytest.importorskip("transformers", reason="PEFT's models are transformers'")
@@ -20,7 +21,6 @@ SIZES = {
     "vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
     "num_attention_heads": 2, "num_labels": CLASSES, "pad_token_id": 1,
 }  # fmt: skip
-ROBERTA = {**SIZES, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
 DISTIL_BERT = {
     "vocab_size": VOCABULARY, "dim": 16, "hidden_dim": 32, "n_layers": 2, "n_heads": 2,
     "num_labels": CLASSES, "pad_token_id": 1,
@@ -33,8 +33,6 @@ GPT2 = {
 # config: for BERT with the tanh GELU that keras-hub's BERT computes.
 FAMILIES = {
     "bert": ("Bert", "Model", "BertBackbone", {**SIZES, "hidden_act": "gelu_new"}),
-    "roberta": ("Roberta", "ForSequenceClassification", "RobertaBackbone", ROBERTA),
-    "xlm_roberta": ("XLMRoberta", "Model", "XLMRobertaBackbone", ROBERTA),
     "distil_bert": ("DistilBert", "ForSequenceClassification", "DistilBertBackbone", DISTIL_BERT),
     "albert": (
         "Albert",
@@ -42,7 +40,6 @@ FAMILIES = {
         "AlbertBackbone",
         {**SIZES, "embedding_size": 16},
     ),
-    "esm": ("Esm", "Model", "ESMBackbone", {**SIZES, "position_embedding_type": "rotary"}),
     "gpt2": ("GPT2", "LMHeadModel", "GPT2Backbone", GPT2),
     "llama": ("Llama", "ForCausalLM", "LlamaBackbone", {**SIZES, "num_key_value_heads": 1}),
 }
@@ -52,10 +49,12 @@ HEADS = {
     "QUESTION_ANS": "ForQuestionAnswering",
     "FEATURE_EXTRACTION": "Model",
 }
-CASES = [(family, "SEQ_CLS") for family in FAMILIES]
-CASES += [(family, "TOKEN_CLS") for family in ("bert", "distil_bert", "gpt2", "llama")]
-# PEFT fails on these two when it is given task ids; an ordinary prompt works.
-CASES += [("bert", "QUESTION_ANS"), ("bert", "FEATURE_EXTRACTION")]
+# What tests/parity/families.py has no row for: decoders' heads, a class per token, and the two task
+# types on which PEFT fails with task ids, where an ordinary prompt works.
+CASES = [("gpt2", "SEQ_CLS"), ("bert", "TOKEN_CLS")]
+if keras.backend.backend() == ALL_ON:
+    CASES += [("llama", "SEQ_CLS"), ("bert", "QUESTION_ANS"), ("bert", "FEATURE_EXTRACTION")]
+    CASES += [(family, "TOKEN_CLS") for family in ("distil_bert", "gpt2", "llama")]
 
 
 @pytest.fixture(scope="module")
@@ -70,30 +69,13 @@ def bases(tmp_path_factory):
             model = getattr(transformers, name + head)(
                 getattr(transformers, f"{name}Config")(**sizes)
             )
-            if family in ("roberta", "xlm_roberta"):
-                # keras-hub's converter leaves the one token type's embedding out.
-                model.base_model.embeddings.token_type_embeddings.weight.data.zero_()
             path = tmp_path_factory.mktemp(family)
             model.save_pretrained(path)
-            if family == "esm":
-                _as_published(path / "model.safetensors")
             backbone = getattr(keras_hub.models, backbone_class).from_preset(str(path))
             made[family] = (path, backbone)
         return made[family]
 
     return base
-
-
-def _as_published(file):
-    """transformers writes ESM's layer norms as gamma and beta; checkpoints that people share, and
-    keras-hub, have weight and bias."""
-    with safetensors.safe_open(file, "numpy") as tensors:
-        state = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
-    names = {"gamma": "weight", "beta": "bias"}
-    state = {
-        ".".join(names.get(part, part) for part in key.split(".")): v for key, v in state.items()
-    }
-    safetensors.numpy.save_file(state, file, metadata={"format": "pt"})
 
 
 @pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])

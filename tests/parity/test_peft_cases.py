@@ -5,12 +5,14 @@ cache on and off (test_generation.py), starts from source tasks (tests/prompts/)
 (tests/prompts/test_starts.py), missing task ids (tests/models/test_bad_input.py).
 """
 
+import keras
 import keras_hub
 import numpy as np
 import pytest
 from keras import ops
 
 import keras_mpt
+from tests.parity.families import ALL_ON
 
 peft = pytest.importorskip("peft", reason="PEFT is the reference here: pip install peft")
 transformers = pytest.importorskip("transformers", reason="PEFT's models are transformers'")
@@ -87,6 +89,7 @@ def test_bfloat16(llama, tmp_path):
     np.testing.assert_array_equal(made[:, IDS.shape[1]], likeliest)
 
 
+@pytest.mark.skipif(keras.backend.backend() != ALL_ON, reason=f"slow; tested on {ALL_ON}")
 def test_an_int8_backbone(llama):
     """Prompts train on a backbone of integers, which stays as it is."""
     backbone = keras_hub.models.LlamaBackbone.from_preset(str(llama))
