@@ -16,6 +16,7 @@ from tests.parity.measure import (
     TOLERANCE,
     data,
     difference,
+    each_family,
     load_peft_adapter,
     our_inputs,
     peft_logits,
@@ -35,8 +36,10 @@ def gemma(dtype="float32", **changes):
     return keras_hub.models.GemmaBackbone(**sizes, dtype=dtype, **changes)
 
 
-def test_scale_is_that_of_transformers_token_embedding(pair):
+@each_family
+def test_scale_is_that_of_transformers_token_embedding(name, pair_of):
     """`embed_scale` is where transformers keeps it."""
+    pair = pair_of(name)
     table = pair.base.get_input_embeddings()
     expected = float(getattr(table, "embed_scale", 1.0))
     submodules = 2 if pair.family.task_type == "SEQ_2_SEQ_LM" else 1
