@@ -28,6 +28,10 @@ _HEADS = {**_GROUPED, "head_dim": 8}
 _GEMMA = {**_HEADS, "tie_word_embeddings": True}
 _ENCODER = {**_SIZES, "max_position_embeddings": 64}
 _ROBERTA = {**_ENCODER, "layer_norm_eps": 1e-5}
+_T5 = {
+    **_COMMON, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2,
+    "dropout_rate": 0.0, "decoder_start_token_id": 1,
+}  # fmt: skip
 _NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 _LAYERS = ["sliding_attention", "full_attention"]
 
@@ -43,6 +47,8 @@ class Family:
         make: function without arguments that gives a `transformers` model, with the head that
             published checkpoints of the family have.
         backbone_config: what keras-hub's converter does not take from transformers' configuration.
+        load: function from the saved folder to what `load_adapter` takes; `None` is keras-hub's
+            `Backbone.from_preset` with `backbone_config`.
         published: changes to the saved `config.json` that make it what published checkpoints have
             and keras-hub's converter reads, where transformers 5 now writes something else.
         randomized: function of the model, called after its weights were drawn.
@@ -57,6 +63,7 @@ class Family:
     backbone: str
     make: Callable[[], Any]
     backbone_config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    load: Callable[[Path], Any] | None = None
     published: dict[str, Any] = dataclasses.field(default_factory=dict)
     randomized: Callable[[Any], None] | None = None
     adjust: Callable[[Any, Path], None] | None = None
@@ -93,6 +100,12 @@ def _causal(name: str, prefix: str, backbone: str, **kwargs: Any) -> Family:
 def _encoder(name: str, prefix: str, backbone: str, **kwargs: Any) -> Family:
     model, config = f"{prefix}ForSequenceClassification", f"{prefix}Config"
     return _family(name, "SEQ_CLS", backbone, model, config, **kwargs)
+
+
+def _load_t5(folder: Path) -> Any:
+    import keras_mpt
+
+    return keras_mpt.t5_from_pretrained(folder)
 
 
 def _t5gemma() -> Any:
@@ -278,6 +291,14 @@ FAMILIES = (
         decoder_ffn_dim=32, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
         max_position_embeddings=64, decoder_start_token_id=2, forced_eos_token_id=None, **_COMMON,
     ),
+    _family(
+        "t5", "SEQ_2_SEQ_LM", "T5", "T5ForConditionalGeneration", "T5Config", load=_load_t5,
+        **_T5,
+    ),
+    _family(
+        "t5_v1_1", "SEQ_2_SEQ_LM", "T5", "T5ForConditionalGeneration", "T5Config", load=_load_t5,
+        feed_forward_proj="gated-gelu", tie_word_embeddings=False, **_T5,
+    ),
     Family("t5gemma", "SEQ_2_SEQ_LM", "T5GemmaBackbone", _t5gemma,
            note="window longer than the sequence: keras-hub's encoder has none"),
     Family("t5gemma2", "SEQ_2_SEQ_LM", "T5Gemma2Backbone", _t5gemma2, adjust=_text_only),
@@ -285,6 +306,8 @@ FAMILIES = (
 
 # One of each kind, which every backend is measured on.
 KINDS = ("gpt2", "bert", "bart")
+# Those that are trained as well: T5, which the paper is about, on PyTorch alone.
+TRAINED = (*KINDS, "t5")
 # PyTorch computes them all: PEFT runs on it, and without compiling it is the fastest here.
 ALL_ON = "torch"
 

@@ -20,11 +20,16 @@ import pytest
 from keras import ops
 
 import keras_mpt
-from tests.parity.families import PADDING, Family
+from tests.parity.families import PADDING, Family, measured_on
 
 peft = pytest.importorskip("peft", reason="PEFT is the reference here: pip install peft")
 pytest.importorskip("transformers", reason="PEFT's models are transformers'")
 torch = pytest.importorskip("torch", reason="PEFT runs on PyTorch")
+
+# For tests that take `name`: every family that is measured on this backend.
+each_family = pytest.mark.parametrize(
+    "name", [f.name for f in measured_on(keras.backend.backend())]
+)
 
 TOLERANCE = 1e-5
 LENGTH, TASKS, RANKS, ROWS, TOKENS = 5, 3, 2, 4, 7
@@ -52,7 +57,7 @@ class Pair:
         family: the row of the table.
         base: the model of transformers.
         model: PEFT's around `base`, with random prompts.
-        backbone: keras-hub's.
+        here: keras-hub's backbone or task, as `load_adapter` takes it.
         folder: holds `base` and PEFT's adapter, `peft`.
         ours: our model, once it was asked for.
     """
@@ -60,9 +65,13 @@ class Pair:
     family: Family
     base: Any
     model: Any
-    backbone: Any
+    here: Any
     folder: Path
     ours: Any = None
+
+    @property
+    def backbone(self) -> Any:
+        return getattr(self.here, "backbone", self.here)
 
 
 def make_pair(family: Family, folder: Path) -> Pair:
@@ -87,9 +96,14 @@ def make_pair(family: Family, folder: Path) -> Pair:
             if weight.requires_grad:
                 weight.normal_()
     model.save_pretrained(folder / "peft")
-    backbone = keras_hub.models.Backbone.from_preset(str(folder / "base"), **family.backbone_config)
-    assert type(backbone).__name__ == family.backbone
-    return Pair(family, base, model, backbone, folder)
+    if family.load is not None:
+        here = family.load(folder / "base")
+    else:
+        path, changes = str(folder / "base"), family.backbone_config
+        here = keras_hub.models.Backbone.from_preset(path, **changes)
+    pair = Pair(family, base, model, here, folder)
+    assert type(pair.backbone).__name__ == family.backbone
+    return pair
 
 
 def data(length: int = TOKENS, seed: int = 0) -> dict[str, np.ndarray]:
@@ -147,7 +161,7 @@ def export_error(pair: Pair) -> Measured:
 def load_peft_adapter(pair: Pair) -> Any:
     """Our model with the adapter that PEFT wrote. It is made once and loaded each time."""
     if pair.ours is None:
-        pair.ours = keras_mpt.load_adapter(pair.backbone, pair.folder / "peft")
+        pair.ours = keras_mpt.load_adapter(pair.here, pair.folder / "peft")
         assert pair.ours.config.prompt_position == "before"
     else:
         pair.ours.load_adapter(pair.folder / "peft")
@@ -168,7 +182,7 @@ def logits_difference(pair: Pair, ours: Any, theirs: Any) -> Measured:
     d = data()
     expected = _peft_array(pair, theirs, d)
     found, other_tasks = (
-        ops.convert_to_numpy(ours({**our_inputs(pair, d), "task_ids": task_ids}))
+        ours.predict({**our_inputs(pair, d), "task_ids": np.array(task_ids)}, verbose=0)
         for task_ids in (TASK_IDS, [1, 1, 2, 0])
     )
     mask = np.ones(ROWS) if found.ndim == 2 else d["mask"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from tests.parity.families import ALL_ON, FAMILIES, KINDS
+from tests.parity.families import ALL_ON, FAMILIES, TRAINED
 
 DOCS = Path(__file__).parents[2] / "docs"
 JSON_FILE, DOCUMENT = DOCS / "parity.json", DOCS / "parity.md"
@@ -88,7 +88,7 @@ def measure() -> dict[str, Any]:
             row = {"family": family.name, "task type": family.task_type, "note": family.note}
             row |= {"import": import_error(pair).error, "export": export_error(pair).error}
             row |= {"base": base_difference(pair), "training": None}
-            if family.name in KINDS:
+            if family.name in TRAINED:
                 row["training"], least = training_error(pair)
                 moved.append(least)
         rows.append(row)

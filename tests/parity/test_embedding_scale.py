@@ -16,6 +16,7 @@ from tests.parity.measure import (
     TOLERANCE,
     data,
     difference,
+    each_family,
     load_peft_adapter,
     our_inputs,
     peft_logits,
@@ -35,8 +36,10 @@ def gemma(dtype="float32", **changes):
     return keras_hub.models.GemmaBackbone(**sizes, dtype=dtype, **changes)
 
 
-def test_scale_is_that_of_transformers_token_embedding(pair):
+@each_family
+def test_scale_is_that_of_transformers_token_embedding(name, pair_of):
     """`embed_scale` is where transformers keeps it."""
+    pair = pair_of(name)
     table = pair.base.get_input_embeddings()
     expected = float(getattr(table, "embed_scale", 1.0))
     submodules = 2 if pair.family.task_type == "SEQ_2_SEQ_LM" else 1
@@ -57,15 +60,21 @@ def test_p_is_scaled_on_disk_and_factors_are_not(name, pair_of, tmp_path):
             np.testing.assert_array_equal(saved[factor], state[factor])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_saving_and_loading_keep_p_where_the_scale_rounds(dtype, tmp_path):
+def test_scale_of_a_half_precision_backbone():
+    """The constant in its graph has its dtype."""
+    backbone = gemma("bfloat16")
+    found = embedding_scale(Splice(backbone, LENGTH), backbone)
+    np.testing.assert_allclose(found, np.full((LENGTH, 1), 24**0.5), rtol=2**-8)
+
+
+@on_one_backend
+def test_saving_and_loading_keep_p_where_the_scale_rounds(tmp_path):
     config = keras_mpt.MultitaskPromptTuningConfig(num_virtual_tokens=LENGTH, num_tasks=2)
-    backbone = gemma(dtype)
-    model = keras_mpt.prompt_tune(backbone, config)
+    model = keras_mpt.prompt_tune(gemma(), config)
     before = model.prompt.state_dict()["prompt_embeddings"]
     model.save_adapter(tmp_path / "adapter")
     saved = keras_mpt.read_state_dict(tmp_path / "adapter")["prompt_embeddings"]
-    np.testing.assert_allclose(saved, before * 24**0.5, rtol=1e-2 if dtype == "bfloat16" else 1e-6)
+    np.testing.assert_allclose(saved, before * 24**0.5, rtol=1e-6)
     model.load_adapter(tmp_path / "adapter")
     # A multiplication and a division, each rounded once.
     after = model.prompt.state_dict()["prompt_embeddings"]

@@ -1,9 +1,11 @@
 """Adapters that PEFT wrote give PEFT's logits here, for every family."""
 
-from tests.parity.measure import TOLERANCE, base_difference, import_error
+from tests.parity.measure import TOLERANCE, base_difference, each_family, import_error
 
 
-def test_logits_are_peft_s(pair):
+@each_family
+def test_logits_are_peft_s(name, pair_of):
+    pair = pair_of(name)
     base = base_difference(pair)
     if pair.family.as_keras_hub is None:
         assert base <= TOLERANCE

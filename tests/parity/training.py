@@ -41,7 +41,7 @@ def training_error(pair: Pair) -> Trained:
     if pair.family.task_type == "SEQ_CLS":
         # A classifier's head in keras-hub has a dropout of its own, which PEFT's model has not.
         head = {"head_config": {"dropout": 0.0}}
-        ours = keras_mpt.load_adapter(pair.backbone, pair.folder / "peft", **head)
+        ours = keras_mpt.load_adapter(pair.here, pair.folder / "peft", **head)
     batches = [_labelled(data(seed=step), ours) for step in range(STEPS)]
     before = keras_mpt.read_state_dict(pair.folder / "peft")
     _train_ours(pair, ours, batches)
