@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import keras
 
@@ -18,12 +18,21 @@ class PromptTunedLanguageModel(Generating):
     Args:
         backbone: a `keras_hub.models.Backbone` that keras-hub has such a task for.
         config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
+        head_config: dict. Further arguments of keras-hub's task, such as Gemma 4's
+            `final_logit_cap`; `prompt_tune` takes them from the task that it is given. Defaults to
+            `None`.
         **kwargs: see `keras_mpt.models.PromptTunedModel`.
     """
 
     task_name: ClassVar[str]
 
-    def __init__(self, backbone: Any, config: PromptTuningConfig, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        backbone: Any,
+        config: PromptTuningConfig,
+        head_config: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         found = task_class(self.task_name, backbone)
         if found is None:
             raise ValueError(
@@ -31,13 +40,43 @@ class PromptTunedLanguageModel(Generating):
                 f"a {type(backbone).__name__}"
             )
         super().__init__(backbone, config, **kwargs)
-        task = found(backbone=backbone, preprocessor=None, compile=False)
+        self.head_config = dict(head_config or {})
+        task = found(backbone=backbone, preprocessor=None, compile=False, **self.head_config)
         # Its variables are the backbone's (the output embedding). As a plain function it is kept
         # out of Keras's sight, which would list those variables twice.
         head = cut_head(task)
         self.to_logits, self.logits_spec = head.__call__, head.compute_output_spec
+        # Unless it has weights of its own, as EdRec's has: these are frozen, and saved.
+        if any(all(v is not known for known in backbone.variables) for v in head.variables):
+            head.trainable = False
+            self.head = head
         self.built = True
         self.compile()
+
+    @classmethod
+    def from_task(cls, task: Any, config: PromptTuningConfig, **kwargs: Any) -> Self:
+        """A prompt-tuned model on a keras-hub language model, with that model's head.
+
+        Args:
+            task: a `keras_hub.models.CausalLM` or `Seq2SeqLM`.
+            config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
+            **kwargs: those of the constructor.
+
+        Returns:
+            A model of this class.
+        """
+        shared = ("backbone", "preprocessor", "name", "trainable", "dtype")
+        head_config = {k: v for k, v in task.get_config().items() if k not in shared}
+        for name, value in (("preprocessor", task.preprocessor), ("head_config", head_config)):
+            kwargs.setdefault(name, value)
+        model = cls(task.backbone, config, **kwargs)
+        if hasattr(model, "head"):
+            model.head.set_weights(cut_head(task).get_weights())
+        return model
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "head_config": self.head_config}
 
     def compile(
         self,

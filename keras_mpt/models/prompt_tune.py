@@ -64,10 +64,9 @@ def prompt_tune(base: Any, config: PromptTuningConfig, **kwargs: Any) -> Any:
     if isinstance(base, tasks.TextClassifier):
         return PromptTunedTextClassifier.from_classifier(base, config, **kwargs)
     if isinstance(base, tasks.CausalLM):
-        kwargs.setdefault("preprocessor", base.preprocessor)
         several_inputs = "decoder_token_ids" in (t.name for t in base.backbone.inputs)
         cls: Any = PromptTunedSeq2SeqLM if several_inputs else PromptTunedCausalLM
-        return cls(base.backbone, config, **kwargs)
+        return cls.from_task(base, config, **kwargs)
     if not hasattr(base, "inputs") or isinstance(base, tasks.Task):
         raise ValueError(
             "`base` should be a keras-hub Backbone, TextClassifier, CausalLM or Seq2SeqLM. "

@@ -90,9 +90,6 @@ class PromptTunedModel(Growing):
         inputs = dict(inputs)
         task_ids = inputs.pop("task_ids", None)
         token_ids = inputs[self.splice.token_inputs[0].name]
-        for token_input in self.splice.token_inputs:
-            for name in token_input.other_names:
-                inputs.setdefault(name, ops.zeros_like(inputs[token_input.name]))
         batch_size = ops.shape(token_ids)[0]
         if task_ids is None:
             prompts = self.prompt(self.prompt.indices(batch_size))

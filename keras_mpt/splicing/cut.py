@@ -3,7 +3,8 @@
 One rule, with no branch per family: for each input named `token_ids` or `*_token_ids`, the layer
 with weights that consumes it is the token embedding, and its output becomes a new input of the
 rest of the graph. All token inputs are cut together; an encoder-decoder cut on one side only is no
-longer connected. Variables are shared, nothing is copied.
+longer connected. Variables are shared, nothing is copied. What a prompt could not enter without
+changing what the backbone computes is refused.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +25,7 @@ class TokenInput:
         embedding: the layer that consumes the ids.
         mask_name: name of its padding mask input, or `None`.
         other_names: its other inputs with one entry per token, such as "segment_ids".
+        position_names: those of `other_names` that hold positions, such as "position_ids".
         ids_used_later: whether the rest of the graph needs the ids too (ESM reads its mask off
             them).
     """
@@ -31,6 +34,7 @@ class TokenInput:
     embedding: Any
     mask_name: str | None
     other_names: tuple[str, ...]
+    position_names: tuple[str, ...]
     ids_used_later: bool
 
 
@@ -60,28 +64,30 @@ def cut(backbone: Any) -> CutGraph:
         A `CutGraph` that shares the backbone's variables.
 
     Raises:
-        ValueError: no token input, or none or several layers with weights that consume one.
+        ValueError: a backbone that no prompt can enter: one without token inputs, with inputs
+            other than text, or whose tokens are looked up in several layers, or in one that gives
+            more than the tokens' embeddings.
     """
     inputs = {tensor.name: tensor for tensor in backbone.inputs}
     token_names = sorted((n for n in inputs if _is_token_input(n)), key=_encoder_first)
     if not token_names:
         raise ValueError(
             "`backbone` should have an input named 'token_ids' or '*_token_ids'. Received: "
-            f"backbone={backbone.name!r} with inputs {sorted(inputs)}"
+            f"{_described(backbone)} with inputs {sorted(inputs)}"
+        )
+    not_text = sorted(name for name, tensor in inputs.items() if len(tensor.shape) > 2)
+    if not_text:
+        raise ValueError(
+            "`backbone` should take text alone, in inputs of shape (batch_size, sequence_length): "
+            "a prompt would move the places that images or sounds have among the tokens. Received: "
+            f"{_described(backbone)} with inputs {not_text}"
         )
     token_inputs, embedded = [], []
     for name in token_names:
-        consumers = _consumers(backbone, inputs[name])
-        with_weights = [n for n in consumers if getattr(n.operation, "weights", None)]
-        if len(with_weights) != 1:
-            raise ValueError(
-                f"`backbone` should embed '{name}' in exactly one layer with weights; a prompt has "
-                f"no token ids, so it cannot enter elsewhere. Received: "
-                f"backbone={backbone.name!r}, which uses '{name}' in "
-                f"{[n.operation.name for n in with_weights]}"
-            )
-        embedded.append(with_weights[0].outputs[0])
-        token_inputs.append(_describe(name, inputs, with_weights[0].operation, len(consumers) > 1))
+        node = _embedding_node(backbone, name, inputs[name])
+        several = len(_consumers(backbone, inputs[name])) > 1
+        embedded.append(node.outputs[0])
+        token_inputs.append(_describe(name, inputs, node.operation, several))
     dropped = {t.name for t in token_inputs if not t.ids_used_later}
     plain_names = tuple(name for name in inputs if name not in dropped)
     # Keras notes on the inputs that they belong to the new model; a functional model that is no
@@ -106,15 +112,25 @@ def cut_head(task: Any) -> Any:
     Returns:
         A `keras.Model` from the list of the backbone's flat outputs to the task's outputs.
     """
-    node = next(n for n in _nodes(task) if n.operation is task.backbone)
-    return keras.Model(list(node.outputs), task.output, name=f"{task.name}_head")
+    # Through a layer, as Keras takes no graph whose output is its input: see `_backbone_outputs`.
+    output = keras.layers.Identity()(task.output)
+    return keras.Model(_backbone_outputs(task), output, name=f"{task.name}_head")
 
 
 def cut_features(task: Any) -> Any:
     """As `cut_head`, but ending before the task's last layer: the features that it classifies."""
-    node = next(n for n in _nodes(task) if n.operation is task.backbone)
     last = next(n for n in _nodes(task) if any(o is task.outputs[0] for o in n.outputs))
-    return keras.Model(list(node.outputs), last.input_tensors[0], name=f"{task.name}_features")
+    return keras.Model(_backbone_outputs(task), last.input_tensors[0], name=f"{task.name}_features")
+
+
+def _backbone_outputs(task: Any) -> list[Any]:
+    """Where a task's graph leaves the backbone.
+
+    Most tasks call their backbone. RWKV7CausalLM takes the backbone's inputs and outputs for its
+    own instead.
+    """
+    calls = [n for n in _nodes(task) if n.operation is task.backbone]
+    return list(calls[0].outputs if calls else task.backbone.outputs)
 
 
 def _nodes(model: Any) -> list[Any]:
@@ -128,6 +144,69 @@ def _consumers(model: Any, tensor: Any) -> list[Any]:
         for node in _nodes(model)
         if not node.is_input and any(t is tensor for t in node.input_tensors)
     ]
+
+
+def _lookups(model: Any, ids: Any) -> list[Any]:
+    """The calls of layers with weights that get `ids`, or integers made of them.
+
+    A table that is looked up by `where(is_image, 0, ids)` is one of tokens as well. A mask made of
+    ids is boolean, and ends the search.
+    """
+    found, to_follow = [], [ids]
+    while to_follow:
+        for node in _consumers(model, to_follow.pop()):
+            if getattr(node.operation, "weights", None):
+                found += [node] if node not in found else []
+            else:
+                to_follow += [t for t in node.outputs if "int" in t.dtype]
+    return found
+
+
+def _embedding_node(backbone: Any, name: str, ids: Any) -> Any:
+    """The one call that embeds a token input."""
+    lookups = _lookups(backbone, ids)
+    if len(lookups) != 1 or [t is ids for t in lookups[0].input_tensors] != [True]:
+        raise ValueError(
+            f"`backbone` should look '{name}' up in exactly one layer with weights, as they come "
+            "in: a prompt has no ids that another table could be asked for. Received: "
+            f"{_described(backbone)}, which looks them up in "
+            f"{sorted(n.operation.name for n in lookups)}"
+        )
+    node = lookups[0]
+    if len(node.outputs) != 1 or len(node.outputs[0].shape) != 3:
+        raise ValueError(
+            f"`backbone` should embed '{name}' in a layer that gives embeddings of shape "
+            "(batch_size, sequence_length, token_dim) alone: what else it makes of ids, a prompt "
+            f"does not have. Received: {_described(backbone)}, whose '{node.operation.name}' has "
+            f"{len(node.outputs)} outputs of shapes {[t.shape for t in node.outputs]}"
+        )
+    if _adds_positions(node.operation):
+        raise ValueError(
+            f"`backbone` should embed '{name}' without their positions, or in a "
+            "keras_hub.layers.TokenAndPositionEmbedding, whose halves can be used apart. Received: "
+            f"{_described(backbone)}, whose '{node.operation.name}' embeds a token in two ways at "
+            "two places"
+        )
+    return node
+
+
+def _adds_positions(embedding: Any) -> bool:
+    """Whether an unknown layer embeds one token differently from place to place."""
+    import keras_hub
+
+    known = (
+        keras.layers.Embedding,
+        keras_hub.layers.ReversibleEmbedding,
+        keras_hub.layers.TokenAndPositionEmbedding,
+    )
+    if type(embedding) in known:
+        return False
+    embedded = keras.ops.convert_to_numpy(embedding(np.array([[1, 1, 2]], "int32")))[0]
+    return not np.array_equal(embedded[0], embedded[1])
+
+
+def _described(backbone: Any) -> str:
+    return f"backbone=<{type(backbone).__name__}>"
 
 
 def _is_token_input(name: str) -> bool:
@@ -148,12 +227,13 @@ def _describe(name: str, inputs: dict[str, Any], embedding: Any, used_later: boo
         if other not in (name, mask_name)
         and not _is_token_input(other)
         and other.startswith(prefix)
-        and len(tensor.shape) == 2
+        and tuple(tensor.shape[1:]) == (None,)
     )
     return TokenInput(
         name=name,
         embedding=embedding,
         mask_name=mask_name if mask_name in inputs else None,
         other_names=others,
+        position_names=tuple(n for n in others if n.endswith("position_ids")),
         ids_used_later=used_later,
     )

@@ -34,6 +34,12 @@ def insert_first(sequence: Any, length: int, at: int) -> Any:
     return insert(sequence, ops.repeat(sequence[:, :1], length, axis=1), at)
 
 
+def insert_positions(positions: Any, length: int, at: int) -> Any:
+    """`insert` of the positions of `length` more tokens; those behind move up, (B, S)."""
+    prompt = positions[:, :1] + at + ops.arange(length, dtype=positions.dtype)[None]
+    return ops.concatenate([positions[:, :at], prompt, positions[:, at:] + length], axis=1)
+
+
 def drop(sequence: Any, length: int, at: int) -> Any:
     """What `insert` was given: `sequence` without the prompt's `length` positions.
 

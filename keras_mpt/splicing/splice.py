@@ -8,7 +8,13 @@ import keras
 from keras import ops
 
 from keras_mpt.splicing.cut import TokenInput, cut
-from keras_mpt.splicing.insert import drop, insert, insert_constant, insert_first
+from keras_mpt.splicing.insert import (
+    drop,
+    insert,
+    insert_constant,
+    insert_first,
+    insert_positions,
+)
 
 
 class Splice:
@@ -38,6 +44,15 @@ class Splice:
                 f"backbone, {len(self.graph.token_inputs)}. Received: "
                 f"num_transformer_submodules={num_transformer_submodules}"
             )
+        widths = [
+            tensor.shape[-1] for tensor in self.graph.rest.inputs[:num_transformer_submodules]
+        ]
+        if len(set(widths)) > 1:
+            raise ValueError(
+                "`num_transformer_submodules` should be 1 where the token embeddings of the "
+                f"backbone's encoder and decoder differ in width: {widths}. Received: "
+                f"num_transformer_submodules={num_transformer_submodules}"
+            )
         self.num_virtual_tokens = num_virtual_tokens
         self.num_transformer_submodules = num_transformer_submodules
         self.at = {"before": 0, "after_start": 1}[prompt_position]
@@ -57,7 +72,10 @@ class Splice:
     @property
     def vocabulary_size(self) -> int:
         """V, the rows of the token embedding."""
-        return int(token_table(self.token_inputs[0].embedding).input_dim)
+        table = token_table(self.token_inputs[0].embedding)
+        if hasattr(table, "input_dim"):
+            return int(table.input_dim)
+        return max(int(w.shape[0]) for w in table.weights if len(w.shape) == 2)
 
     def embed_tokens(self, token_ids: Any) -> Any:
         """The token embeddings of ids, (N,) -> (N, d), without positions."""
@@ -67,7 +85,8 @@ class Splice:
         """Runs the backbone on `[prompts; tokens]`.
 
         Args:
-            inputs: the backbone's own inputs by name.
+            inputs: the backbone's own inputs by name. Those with one entry per token other than the
+                ids and the mask may be left out: positions then count from 0, others are zeros.
             prompts: float tensor (B, M·L, d).
             training: bool.
 
@@ -75,6 +94,7 @@ class Splice:
             The backbone's outputs, prompt positions included.
         """
         inputs = {name: ops.convert_to_tensor(value) for name, value in inputs.items()}
+        inputs = self._with_defaults(inputs)
         length, fed, embedded = self.num_virtual_tokens, dict(inputs), []
         for i, token_input in enumerate(self.token_inputs):
             ids = inputs[token_input.name]
@@ -87,13 +107,30 @@ class Splice:
                 mask = inputs[token_input.mask_name]
                 fed[token_input.mask_name] = insert_constant(mask, 1, length, self.at)
             for name in token_input.other_names:
-                fed[name] = insert_constant(inputs[name], 0, length, self.at)
+                fed[name] = (
+                    insert_positions(inputs[name], length, self.at)
+                    if name in token_input.position_names
+                    else insert_constant(inputs[name], 0, length, self.at)
+                )
             if token_input.ids_used_later:
                 # A prompt has no ids. The row's first token stands in for it: under right padding
                 # it is never a padding id, which is what the rest of the graph asks the ids for.
                 fed[token_input.name] = insert_first(ids, length, self.at)
         plain = [fed[name] for name in self.graph.plain_names]
         return self.graph.rest([*embedded, *plain], training=training)
+
+    def _with_defaults(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """`inputs` with what may be left out."""
+        inputs = dict(inputs)
+        for token_input in self.token_inputs:
+            zeros = ops.zeros_like(inputs[token_input.name])
+            for name in token_input.other_names:
+                positions = name in token_input.position_names
+                default = (
+                    zeros + ops.arange(zeros.shape[1], dtype=zeros.dtype) if positions else zeros
+                )
+                inputs.setdefault(name, default)
+        return inputs
 
     def with_prompt_positions(self, spec: Any) -> Any:
         """The spec of a call's outputs, from that of the backbone's own."""

@@ -1,15 +1,16 @@
-"""A prompt made of real token embeddings must give what those tokens give: exactly, in every kind.
+"""A prompt made of real token embeddings must give what those tokens give, wherever it stands.
 
 The reference is the backbone itself on the longer sequence, so nothing of the splice is in it.
+`tests/families/` shows the same of every family, with the prompt where it stands by default and on
+both sides of an encoder-decoder.
 """
 
 import keras
-import keras_hub
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_mpt.splicing.insert import drop, insert, insert_constant, insert_first
+from keras_mpt.splicing.insert import drop, insert, insert_constant, insert_first, insert_positions
 from keras_mpt.splicing.positions import default_prompt_position
 from keras_mpt.splicing.splice import Splice
 from tests import tiny
@@ -40,9 +41,13 @@ def with_tokens(splice, x, prompt_ids):
     return longer
 
 
-@pytest.mark.parametrize("position", ["before", "after_start"])
 @pytest.mark.parametrize(
-    ("kind", "submodules"), [*((k, 1) for k in tiny.KINDS), ("t5", 2), ("bart", 1), ("bart", 2)]
+    ("kind", "submodules", "position"),
+    [
+        *((kind, 1, "before") for kind in ("bert", "roberta", "albert", "esm", "t5", "bart")),
+        *((kind, 1, "after_start") for kind in ("gpt2", "llama")),
+        ("t5", 2, "after_start"),
+    ],
 )
 def test_prompt_of_token_embeddings_equals_those_tokens(kind, submodules, position):
     backbone = tiny.backbone(kind)
@@ -98,19 +103,18 @@ def test_default_positions():
     assert found == {k: "after_start" if k in encoders else "before" for k in found}
 
 
-def test_a_family_of_tomorrow_works_by_the_rule():
-    ids = keras.Input((None,), dtype="int32", name="token_ids")
-    mask = keras.Input((None,), dtype="int32", name="padding_mask")
-    embedding = keras_hub.layers.ReversibleEmbedding(10, 4, name="anything")
-    x = embedding(ids) * ops.cast(mask, "float32")[..., None]
-    toy = keras.Model({"token_ids": ids, "padding_mask": mask}, ops.cumsum(x, axis=1))
-    splice = Splice(toy, 2)
-    x = {"token_ids": np.array([[1, 2]]), "padding_mask": np.array([[1, 0]])}
-    outputs = flat(splice(x, ops.ones((1, 2, 4))))[0]
-    table = ops.convert_to_numpy(embedding.embeddings)
-    np.testing.assert_allclose(outputs[0, :2], [[1] * 4, [2] * 4])
-    np.testing.assert_allclose(outputs[0, 2], 2 + table[1], rtol=1e-6)
-    np.testing.assert_array_equal(outputs[0, 3], outputs[0, 2])
+class Placed(keras.layers.Layer):
+    """Embeds tokens with their positions, as no splice could know."""
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=(4, 2))
+
+    def call(self, ids):
+        places = ops.arange(ids.shape[1] or 2, dtype="float32")
+        return ops.take(self.table, ids, axis=0) + places[:, None]
+
+    def compute_output_shape(self, shape):
+        return (*shape, 2)
 
 
 def test_refused_backbones():
@@ -121,8 +125,29 @@ def test_refused_backbones():
     x = keras.Input((None,), dtype="int32", name="token_ids")
     first, second = keras.layers.Embedding(4, 2), keras.layers.Embedding(4, 2)
     two = keras.Model(x, first(x) + second(x), name="two")
-    with pytest.raises(ValueError, match="embed 'token_ids' in exactly one layer with weights"):
+    with pytest.raises(ValueError, match="look 'token_ids' up in exactly one layer with weights"):
         Splice(two, 2)
+    # The second table gets numbers made of the ids.
+    made = keras.Model(x, first(x) + second(ops.where(x > 2, 0, x)), name="made")
+    with pytest.raises(ValueError, match="look 'token_ids' up in exactly one layer with weights"):
+        Splice(made, 2)
+    # The only table does not get the ids as they come in.
+    shifted = keras.Model(x, keras.layers.Embedding(9, 2)(x + 1), name="shifted")
+    with pytest.raises(ValueError, match="as they come in: a prompt has no ids"):
+        Splice(shifted, 2)
+    image = keras.Input((4, 4, 3), name="image")
+    seen = keras.Model([x, image], first(x) + ops.mean(image), name="seen")
+    with pytest.raises(ValueError, match=r"take text alone.*<Functional> with inputs \['image'\]"):
+        Splice(seen, 2)
+    with pytest.raises(ValueError, match="should embed 'token_ids' without their positions"):
+        Splice(keras.Model(x, Placed()(x)), 2)
+    encoder, decoder = (
+        keras.Input((None,), dtype="int32", name=f"{side}_token_ids")
+        for side in ("encoder", "decoder")
+    )
+    sides = [keras.layers.Embedding(4, 2)(encoder), keras.layers.Embedding(4, 3)(decoder)]
+    with pytest.raises(ValueError, match=r"decoder differ in width: \[2, 3\]"):
+        Splice(keras.Model([encoder, decoder], sides), 2, num_transformer_submodules=2)
     with pytest.raises(ValueError, match="`num_transformer_submodules` should be at most"):
         Splice(tiny.backbone("bert"), 2, num_transformer_submodules=2)
 
@@ -135,5 +160,7 @@ def test_insert_and_drop_by_hand(at):
     assert ops.convert_to_numpy(drop(longer, 2, at)).tolist() == [[1, 2, 3]]
     constant = ops.convert_to_numpy(insert_constant(sequence, 7, 2, at))
     assert constant.tolist() == [[[7, 7, 1, 2, 3]], [[1, 7, 7, 2, 3]]][at]
+    positions = ops.convert_to_numpy(insert_positions(np.array([[5, 6, 7]]), 2, at))
+    assert positions.tolist() == [[5, 6, 7, 8, 9]]
     first = ops.convert_to_numpy(insert_first(sequence, 2, at))
     assert first.tolist() == [[1, 1, 1, 2, 3]]

@@ -1,0 +1,118 @@
+"""From measurements to docs/families.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.families.configurations import FAMILIES, NOT_TEXT, REFUSED
+from tests.families.measure import Measurement
+
+DOCS = Path(__file__).parents[2] / "docs"
+NUMBERS, PAGE = DOCS / "families.json", DOCS / "families.md"
+BACKENDS = ("jax", "tensorflow", "torch")
+NAMES = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
+
+# Rounding may differ between two graphs by this much of the largest output.
+TOLERANCE = 2e-6
+
+_HEAD = """# Which backbones work
+
+Made by `make families` from what `tests/families/` measures; do not edit by hand. A quick test
+checks that this page and the numbers in `families.json` belong together.
+
+One rule serves every family, with no branch per family (see [architecture.md](architecture.md)).
+Each row is a tiny backbone of keras-hub {keras_hub} with Keras {keras}, its weights moved by random
+draws, {length} virtual tokens and {tokens} tokens in {rows} rows, half of the rows padded on the
+right. Errors are the largest absolute difference over all outputs, over the backends run; outputs
+are of size 1 to {scale:.0f}.
+
+- **Own embeddings**: the cut graph, fed with the backbone's own embeddings, against the backbone.
+- **Real tokens**: a prompt made of token embeddings against the backbone (and keras-hub's tasks) on
+  those tokens' ids, at the user's positions. Encoder-decoders have a prompt on both sides.
+- **Padded**: the same on rows with padding on the right.
+- **Gradient**: the smallest gradient that any row of the prompt gets.
+- **`.keras`**: outputs after saving and loading, all weights being equal bit by bit.
+"""
+
+
+def is_exact(measured: Measurement) -> bool:
+    """Whether nothing but rounding separates a family from what it is compared with."""
+    errors = (
+        measured.own_embeddings,
+        measured.real_tokens,
+        measured.right_padding,
+        measured.round_trip,
+        *measured.tasks.values(),
+    )
+    # Comparisons that are false for NaN.
+    exact = all(error <= TOLERANCE * measured.scale for error in errors)
+    return exact and 1e-6 < measured.gradient < 1e6
+
+
+def render(numbers: dict[str, Any]) -> str:
+    """The page, from the content of `families.json`."""
+    first = next(iter(numbers["families"].values()))
+    sizes = numbers["sizes"]
+    scale = max(m["scale"] for by in numbers["families"].values() for m in by.values())
+    columns = [
+        "family", "kind", "keras-hub's tasks", "token_dim", "own embeddings", "real tokens",
+        "padded", "gradient", "`.keras`", "backends",
+    ]  # fmt: skip
+    lines = [
+        _HEAD.format(**sizes, scale=scale),
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
+        *(f"| {' | '.join(_row(name, numbers['families'][name]))} |" for name in FAMILIES),
+        "",
+        "`token_dim` is the width of the token embedding; it is given where the hidden states have",
+        "another. RWKV-7's backbone gives logits.",
+        "",
+        "keras-hub 0.32 leaves `tie_word_embeddings` out of the config of a Llama, so a tied one",
+        "(Llama 3.2) cannot be loaded from `.keras`; use `save_adapter` and `load_adapter` there.",
+        "",
+        "## Refused",
+        "",
+        "These are refused when the model is built, with this sentence:",
+        "",
+        *(f"- **{name}**: {message}" for name, (_, message) in REFUSED.items()),
+        "",
+        "Backbones that take other than text are refused as well: "
+        + ", ".join(f"`{name}` ({reason})" for name, reason in NOT_TEXT.items())
+        + ".",
+        "",
+    ]
+    assert first
+    return "\n".join(lines)
+
+
+def read() -> dict[str, Any]:
+    """What was measured last."""
+    return json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {"families": {}}
+
+
+def _row(name: str, by_backend: dict[str, Any]) -> list[str]:
+    any_one = next(iter(by_backend.values()))
+
+    def worst(key: str) -> str:
+        return _number(max(m[key] for m in by_backend.values()))
+
+    real = max(max([m["real_tokens"], *m["tasks"].values()]) for m in by_backend.values())
+    same = any_one["token_dim"] == any_one["hidden_dim"]
+    return [
+        name,
+        any_one["kind"],
+        ", ".join(any_one["tasks"]) or "none",
+        "" if same else f"{any_one['token_dim']}, states {any_one['hidden_dim']}",
+        worst("own_embeddings"),
+        _number(real),
+        worst("right_padding"),
+        _number(min(m["gradient"] for m in by_backend.values())),
+        worst("round_trip"),
+        ", ".join(NAMES[b] for b in BACKENDS if b in by_backend),
+    ]
+
+
+def _number(value: float) -> str:
+    return "0" if value == 0 else f"{value:.1g}"
