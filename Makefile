@@ -20,7 +20,7 @@ TEST_STAMP := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint format wheel no-tensorflow clean
+.PHONY: help quickstart test test-all families lint format wheel no-tensorflow clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,6 +37,12 @@ test: $(TEST_STAMP) ## Run the tests on TensorFlow, JAX and PyTorch
 	    KERAS_BACKEND=$$backend $(PY) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) || failed="$$failed $$backend"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "tests failed on:$$failed" >&2; exit 1; fi
+
+test-all: $(TEST_STAMP) ## As test, with every backbone family on every backend
+	@$(MAKE) --no-print-directory test PYTEST_ARGS="--all-families $(PYTEST_ARGS)"
+
+families: $(TEST_STAMP) ## Measure every backbone family anew and write docs/families.md
+	@$(PY) -m tests.families.report jax tensorflow torch
 
 lint: $(TEST_STAMP) ## Check style, format and types
 	@echo "== ruff check"

@@ -39,7 +39,8 @@ def run_once(
     def weighted_sum() -> Any:
         rng = np.random.default_rng(2)
         values = differentiated()
-        return sum(ops.sum(x * rng.normal(size=x.shape).astype("float32")) for x in values)
+        weights = [ops.convert_to_tensor(rng.normal(size=x.shape), "float32") for x in values]
+        return sum(ops.sum(w * x) for w, x in zip(weights, values, strict=True))
 
     backend = keras.backend.backend()
     if backend == "jax":

@@ -28,17 +28,17 @@ class ScaledEmbedding(keras.layers.Layer):
 class Decay(keras.layers.Layer):
     """Mixes each token with those before it, the farther the less, by positions that are given."""
 
-    def build(self, tokens, positions, mask):
+    def build(self, tokens_shape, positions_shape, seen_shape):
         self.rate = self.add_weight(shape=(WIDTH,), name="rate")
 
-    def call(self, tokens, positions, mask):
+    def call(self, tokens, positions, seen):
         distance = ops.cast(positions[:, :, None] - positions[:, None], tokens.dtype)
         weights = ops.exp(-ops.abs(distance)) * ops.cast(distance >= 0, tokens.dtype)
-        weights = weights * ops.cast(mask, tokens.dtype)[:, None]
+        weights = weights * ops.cast(seen, tokens.dtype)[:, None]
         return tokens + ops.tanh(ops.matmul(weights, tokens) * self.rate)
 
-    def compute_output_shape(self, tokens, positions, mask):
-        return tokens
+    def compute_output_shape(self, tokens_shape, positions_shape, seen_shape):
+        return tokens_shape
 
 
 @keras.saving.register_keras_serializable(package="tests")

@@ -44,9 +44,11 @@ def with_tokens(splice, x, prompt_ids):
 @pytest.mark.parametrize(
     ("kind", "submodules", "position"),
     [
-        *((kind, 1, "before") for kind in ("bert", "roberta", "albert", "esm", "t5", "bart")),
-        *((kind, 1, "after_start") for kind in ("gpt2", "llama")),
-        ("t5", 2, "after_start"),
+        ("bert", 1, "before"),
+        ("roberta", 1, "before"),
+        ("esm", 1, "before"),
+        ("t5", 1, "before"),
+        ("gpt2", 1, "after_start"),
     ],
 )
 def test_prompt_of_token_embeddings_equals_those_tokens(kind, submodules, position):
@@ -145,7 +147,7 @@ def test_refused_backbones():
         keras.Input((None,), dtype="int32", name=f"{side}_token_ids")
         for side in ("encoder", "decoder")
     )
-    sides = [keras.layers.Embedding(4, 2)(encoder), keras.layers.Embedding(4, 3)(decoder)]
+    sides = [keras.layers.Embedding(4, 2)(encoder) * 2, keras.layers.Embedding(4, 3)(decoder) * 2]
     with pytest.raises(ValueError, match=r"decoder differ in width: \[2, 3\]"):
         Splice(keras.Model([encoder, decoder], sides), 2, num_transformer_submodules=2)
     with pytest.raises(ValueError, match="`num_transformer_submodules` should be at most"):
