@@ -112,7 +112,7 @@ def measure(backbone: Any, folder: Path) -> Measurement:
         kind=kind_of(backbone),
         token_dim=model.splice.token_dim,
         hidden_dim=int(expected[-1].shape[-1]),
-        scale=max(float(np.abs(value).max()) for value in found["backbone"]),
+        scale=float(np.max([np.abs(value).max() for value in found["backbone"]])),
         own_embeddings=error(found["own_embeddings"], found["backbone"]),
         real_tokens=error(found["prompted"], expected, rows=slice(0, None, 2)),
         right_padding=error(found["prompted"], expected, rows=slice(1, None, 2)),
@@ -203,7 +203,5 @@ def error(found: list[Any], expected: list[Any], rows: slice = slice(None)) -> f
     """The largest absolute difference; NaN where anything is not finite."""
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.shape == theirs.shape
-    return max(
-        float(np.abs(ours[rows] - theirs[rows]).max())
-        for ours, theirs in zip(found, expected, strict=True)
-    )
+    pairs = zip(found, expected, strict=True)
+    return float(np.max([np.abs(ours[rows] - theirs[rows]).max() for ours, theirs in pairs]))

@@ -53,15 +53,13 @@ def is_exact(measured: Measurement) -> bool:
 
 def render(numbers: dict[str, Any]) -> str:
     """The page, from the content of `families.json`."""
-    first = next(iter(numbers["families"].values()))
-    sizes = numbers["sizes"]
     scale = max(m["scale"] for by in numbers["families"].values() for m in by.values())
     columns = [
         "family", "kind", "keras-hub's tasks", "token_dim", "own embeddings", "real tokens",
         "padded", "gradient", "`.keras`", "backends",
     ]  # fmt: skip
     lines = [
-        _HEAD.format(**sizes, scale=scale),
+        _HEAD.format(**numbers["sizes"], scale=scale),
         f"| {' | '.join(columns)} |",
         f"|{'---|' * len(columns)}",
         *(f"| {' | '.join(_row(name, numbers['families'][name]))} |" for name in FAMILIES),
@@ -83,7 +81,6 @@ def render(numbers: dict[str, Any]) -> str:
         + ".",
         "",
     ]
-    assert first
     return "\n".join(lines)
 
 

@@ -162,7 +162,7 @@ def test_insert_and_drop_by_hand(at):
     assert ops.convert_to_numpy(drop(longer, 2, at)).tolist() == [[1, 2, 3]]
     constant = ops.convert_to_numpy(insert_constant(sequence, 7, 2, at))
     assert constant.tolist() == [[[7, 7, 1, 2, 3]], [[1, 7, 7, 2, 3]]][at]
-    positions = ops.convert_to_numpy(insert_positions(np.array([[5, 6, 7]]), 2, at))
+    positions = ops.convert_to_numpy(insert_positions(ops.convert_to_tensor([[5, 6, 7]]), 2, at))
     assert positions.tolist() == [[5, 6, 7, 8, 9]]
     first = ops.convert_to_numpy(insert_first(sequence, 2, at))
     assert first.tolist() == [[1, 1, 1, 2, 3]]
