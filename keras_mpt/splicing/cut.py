@@ -73,7 +73,7 @@ def cut(backbone: Any) -> CutGraph:
     if not token_names:
         raise ValueError(
             "`backbone` should have an input named 'token_ids' or '*_token_ids'. Received: "
-            f"{_described(backbone)} with inputs {sorted(inputs)}"
+            f"backbone={backbone.name!r} with inputs {sorted(inputs)}"
         )
     not_text = sorted(name for name, tensor in inputs.items() if len(tensor.shape) > 2)
     if not_text:

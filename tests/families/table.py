@@ -25,8 +25,9 @@ checks that this page and the numbers in `families.json` belong together.
 One rule serves every family, with no branch per family (see [architecture.md](architecture.md)).
 Each row is a tiny backbone of keras-hub {keras_hub} with Keras {keras}, its weights moved by random
 draws, {length} virtual tokens and {tokens} tokens in {rows} rows, half of the rows padded on the
-right. Errors are the largest absolute difference over all outputs, over the backends run; outputs
-are of size 1 to {scale:.0f}.
+right. The prompt stands where it does by default: in encoders behind the start token, else in front.
+Errors are the largest absolute difference over all outputs, over the backends run; outputs are of
+size 1 to {scale:.0f}.
 
 - **Own embeddings**: the cut graph, fed with the backbone's own embeddings, against the backbone.
 - **Real tokens**: a prompt made of token embeddings against the backbone (and keras-hub's tasks) on
@@ -112,4 +113,4 @@ def _row(name: str, by_backend: dict[str, Any]) -> list[str]:
 
 
 def _number(value: float) -> str:
-    return "0" if value == 0 else f"{value:.1g}"
+    return "0" if value == 0 else f"{value:.2g}"
