@@ -24,10 +24,10 @@ checks that this page and the numbers in `families.json` belong together.
 
 One rule serves every family, with no branch per family (see [architecture.md](architecture.md)).
 Each row is a tiny backbone of keras-hub {keras_hub} with Keras {keras}, its weights moved by random
-draws, {length} virtual tokens and {tokens} tokens in {rows} rows, half of the rows padded on the
-right. The prompt stands where it does by default: in encoders behind the start token, else in front.
-Errors are the largest absolute difference over all outputs, over the backends run; outputs are of
-size 1 to {scale:.0f}.
+draws: {length} virtual tokens and {tokens} tokens in {rows} rows, every other one padded on the
+right. The prompt stands where it does by default: behind the start token in encoders, else in
+front. Errors are the largest absolute difference over all outputs, over the backends run; outputs
+are of size 1 to {scale:.0f}.
 
 - **Own embeddings**: the cut graph, fed with the backbone's own embeddings, against the backbone.
 - **Real tokens**: a prompt made of token embeddings against the backbone (and keras-hub's tasks) on
