@@ -74,6 +74,15 @@ class PromptTunedLanguageModel(Generating):
             model.head.set_weights(cut_head(task).get_weights())
         return model
 
+    def folded_arguments(self, task: int) -> dict[str, Any]:
+        """The head of a folded model is this one's."""
+        return {"head_config": self.head_config}
+
+    def copy_head(self, folded: Any, task: int) -> None:
+        """Gives a folded model the head's own weights, where it has some."""
+        if hasattr(self, "head"):
+            folded.head.set_weights(self.head.get_weights())
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "head_config": self.head_config}

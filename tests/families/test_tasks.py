@@ -19,7 +19,9 @@ def test_a_head_with_weights_of_its_own_is_kept_frozen_and_saved(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     kernel = ops.convert_to_numpy(task.lm_head.kernel)
-    for mine in (model, loaded):
+    tasks = keras_mpt.MultitaskPromptTuningConfig(num_virtual_tokens=2, num_tasks=2)
+    folded = keras_mpt.prompt_tune(task, tasks).fold(1)
+    for mine in (model, loaded, folded):
         assert [v.path for v in mine.trainable_variables] == ["prompt/prompt_embeddings"]
         np.testing.assert_array_equal(ops.convert_to_numpy(mine.head.weights[0]), kernel)
 
