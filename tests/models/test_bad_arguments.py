@@ -56,8 +56,8 @@ def assert_refused(words, function, *args, **kwargs):
         ),
         (
             {"task_type": "TOKEN_CLS"},
-            "`task_type` should be one of 'None', 'FEATURE_EXTRACTION', 'SEQ_CLS', 'CAUSAL_LM', "
-            "'SEQ_2_SEQ_LM' for a bare backbone. Received: task_type='TOKEN_CLS'",
+            "`num_classes` should be given for task_type='TOKEN_CLS': an integer, or one per task. "
+            "Received: none",
         ),
         (
             {"task_type": "CAUSAL_LM"},

@@ -61,7 +61,8 @@ rate plain SGD moves P, seen at the file's scale, d times as far here as in PEFT
 
 ## Where keras_mpt does otherwise on purpose
 
-Each is shown by a test of both behaviours in `tests/parity/test_where_peft_differs.py`.
+Each is shown by a test of both behaviours, in `tests/parity/test_where_peft_differs.py` or, for
+decoders as classifiers, `tests/parity/test_heads.py`.
 
 | | PEFT | keras_mpt |
 |---|---|---|
@@ -71,7 +72,30 @@ Each is shown by a test of both behaviours in `tests/parity/test_where_peft_diff
 | QUESTION_ANS, FEATURE_EXTRACTION | drop `task_ids` and fail | take them |
 | BERT's pooler | reads the first prompt token \
 | reads [CLS]; `prompt_position="before"` gives PEFT's way |
+| a decoder as a classifier (GPT-2, Llama) | reads the last position, padding or not \
+| reads the last token, as transformers does without prompts |
 | decoder prompts (M = 2) | trained, then left out by `generate` | used by `generate` too |
+
+## PEFT's own tests
+
+What PEFT's tests of this method run, and where its values are checked here.
+
+| case | here |
+|---|---|
+| preparation: only prompts train | `tests/models/test_backbone.py`, `test_text_classifier.py` |
+| preparation for int8 | `tests/parity/test_peft_cases.py` |
+| save and reload, `.safetensors` and `.bin` | `tests/parity/test_peft_cases.py`, \
+`tests/saving/test_adapter.py` |
+| `generate` with mixed task ids, PEFT's cache on and off, greedy and beam: the same tokens \
+| `tests/parity/test_generation.py` |
+| bfloat16, logits and `generate` | `tests/parity/test_peft_cases.py` |
+| RANDOM | `tests/prompts/test_starts.py` |
+| AVERAGE_SOURCE_TASKS, EXACT_SOURCE_TASK, ONLY_SOURCE_SHARED against PEFT's values \
+| `tests/prompts/test_source_starts.py` |
+| missing task ids | `tests/models/test_bad_input.py` |
+
+Here `generate` has no cache of keys and values yet: each new token runs the whole text, which costs
+time and changes no token.
 """
 
 
