@@ -188,3 +188,23 @@ def test_peft_classifies_padding_and_we_the_last_token(bases, tmp_path):
     alone = peft_outputs(model, ids, mask)
     np.testing.assert_allclose(our_outputs(ours, padded, padded_mask), alone, atol=1e-5)
     assert np.abs(peft_outputs(model, padded, padded_mask) - alone).max() > 1e-2
+
+
+def test_heads_of_several_tasks_open_in_peft_side_by_side(bases, tmp_path):
+    """PEFT knows one head: of all tasks' classes together, of which a task has its own."""
+    path, backbone = bases("bert")
+    config = keras_mpt.MultitaskPromptTuningConfig(
+        num_virtual_tokens=LENGTH, num_tasks=TASKS, prompt_position="before", task_type="SEQ_CLS"
+    )
+    ours = keras_mpt.prompt_tune(backbone, config, num_classes=[2, 1, 3], pooling="base")
+    rng = np.random.default_rng(1)
+    for variable in ours.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape))
+    ours.save_adapter(tmp_path)
+    base = transformers.BertForSequenceClassification.from_pretrained(path, num_labels=6)
+    opened = peft.PeftModel.from_pretrained(base, tmp_path).eval()
+    ids, mask = data(None)
+    logits, found = peft_outputs(opened, ids, mask), our_outputs(ours, ids, mask)
+    for row, task in enumerate(TASK_IDS):
+        start, stop = [(0, 2), (2, 3), (3, 6)][task]
+        np.testing.assert_allclose(found[row, : stop - start], logits[row, start:stop], atol=1e-5)
