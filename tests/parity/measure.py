@@ -22,9 +22,12 @@ from keras import ops
 import keras_mpt
 from tests.parity.families import PADDING, Family, measured_on
 
-peft = pytest.importorskip("peft", reason="PEFT is the reference here: pip install peft")
-pytest.importorskip("transformers", reason="PEFT's models are transformers'")
 torch = pytest.importorskip("torch", reason="PEFT runs on PyTorch")
+pytest.importorskip("transformers", reason="PEFT's models are transformers'")
+peft = pytest.importorskip("peft", reason="PEFT is the reference here: pip install peft")
+
+# Two threads spend ten times as long waiting for each other as such small models take one.
+torch.set_num_threads(1)
 
 # For tests that take `name`: every family that is measured on this backend.
 each_family = pytest.mark.parametrize(
