@@ -1,7 +1,14 @@
 """What every test starts from."""
 
-import keras
-import pytest
+import os
+
+# Before anything imports PyTorch: on small models its threads wait for each other, the more so
+# with a process per core, and tests take many times as long. What runs in a process of its own
+# inherits it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import keras  # noqa: E402
+import pytest  # noqa: E402
 
 
 def pytest_addoption(parser):
