@@ -22,7 +22,7 @@ def flat(outputs):
     return [ops.convert_to_numpy(x) for x in keras.tree.flatten(outputs)]
 
 
-@pytest.mark.parametrize(("kind", "submodules"), [*((k, 1) for k in tiny.KINDS), ("t5", 2)])
+@pytest.mark.parametrize(("kind", "submodules"), [("bert", 1), ("llama", 1), ("t5", 2)])
 def test_outputs_are_the_splice_s_with_each_row_s_own_prompt(kind, submodules):
     backbone = tiny.backbone(kind)
     model = keras_mpt.models.PromptTunedBackbone(
@@ -69,7 +69,7 @@ def test_start_token_stays_in_front_by_default_and_peft_s_order_on_request():
     assert np.abs(outputs["before"] - outputs["after_start"]).max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama", "t5"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama", "t5"])
 def test_training_changes_the_prompt_and_no_bit_of_the_backbone(kind):
     backbone = tiny.backbone(kind)
     model = keras_mpt.prompt_tune(backbone, config(num_transformer_submodules=1))
