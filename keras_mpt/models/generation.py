@@ -8,15 +8,18 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
+from keras_mpt.splicing.prefix_cache import PrefixCache
 
 
 class Generating(PromptTunedModel):
     """`generate` for language models, with keras-hub's samplers and preprocessors.
 
-    Every new token runs `[prompt; tokens]` through the backbone once more. That is exact for every
-    family and for the prompts of both stacks; it costs more than a cache of keys and values would.
+    A causal model's keys and values are kept: those of the prompt are computed once per task of the
+    batch, those of the text once per token. Where keras-hub has no such cache, or a wrong one, and
+    in an encoder-decoder, every new token runs `[prompt; tokens]` through the backbone once more.
     """
 
+    prefix_cache: PrefixCache | None = None
     sampler: Any = None
     generate_function: Any = None
 
@@ -27,6 +30,7 @@ class Generating(PromptTunedModel):
         max_length: int | None = None,
         stop_token_ids: Any = "auto",
         strip_prompt: bool = False,
+        use_cache: bool = True,
     ) -> Any:
         """Continues text under each row's own task, as `keras_hub.models.CausalLM.generate` does.
 
@@ -44,6 +48,8 @@ class Generating(PromptTunedModel):
             stop_token_ids: list of ints that end a row, `None` for no end, or `"auto"`: the
                 tokenizer's end token. Defaults to `"auto"`.
             strip_prompt: bool. Whether to give the new text alone. Defaults to `False`.
+            use_cache: bool. Whether to keep keys and values, where the model can. The text is the
+                same either way. Defaults to `True`.
 
         Returns:
             A string or a list of them; without a preprocessor a dict of int arrays (B, S), the
@@ -64,8 +70,11 @@ class Generating(PromptTunedModel):
         ids_name, mask_name = self._generated_names()
         _check_room(ops.convert_to_numpy(tokens[mask_name]), mask_name)
         given = {name: ops.convert_to_numpy(value) for name, value in tokens.items()}
+        rows = len(given[ids_name])
         if "task_ids" in given:
-            given["task_ids"] = np.broadcast_to(given["task_ids"], len(given[ids_name]))
+            given["task_ids"] = np.broadcast_to(given["task_ids"], rows)
+        if use_cache and self.prefix_cache is not None:
+            given |= _prompts_of_batch(given.pop("task_ids", None), rows, self.prompt)
         made = self.make_generate_function()(given, stop_token_ids=stop_token_ids)
         made = {name: ops.convert_to_numpy(value) for name, value in made.items()}
         if strip_prompt:
@@ -88,19 +97,17 @@ class Generating(PromptTunedModel):
         ids_name, mask_name = self._generated_names()
         token_ids = ops.cast(inputs[ids_name], "int32")
         given = ops.cast(inputs[mask_name], "bool")
-        # What stays the same travels as the sampler's cache, which a beam search repeats per beam.
-        constant = {k: v for k, v in inputs.items() if k not in (ids_name, mask_name)}
-
-        def next_logits(tokens: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
-            # Later positions cannot reach back, so the mask need not say where the text ends.
-            x = {**cache, ids_name: tokens, mask_name: ops.ones_like(tokens)}
-            logits, states = self.logits_at(x, index - 1)
-            return logits, states, cache
+        # A beam search repeats the sampler's cache for each beam, so all that has rows is in it.
+        cache = {k: v for k, v in inputs.items() if k not in (ids_name, mask_name)}
+        next_logits = self._next_by_splice
+        if "prompt_rows" in inputs:
+            cache = self._cache_of_text(token_ids, cache)
+            next_logits = self._next_by_cache
 
         token_ids = self.sampler(
             next=next_logits,
             prompt=token_ids,
-            cache=constant,
+            cache=cache,
             index=ops.min(ops.sum(ops.cast(given, "int32"), axis=-1)),
             mask=given,
             stop_token_ids=stop_token_ids,
@@ -113,6 +120,28 @@ class Generating(PromptTunedModel):
             ends = ops.cast(ends, "int32")
             mask = ops.equal(ops.cumsum(ends, axis=-1) - ends, 0)
         return {ids_name: token_ids, mask_name: mask}
+
+    def _next_by_splice(self, tokens: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
+        """The logits after the token before `index`, by running the whole text."""
+        # Later positions cannot reach back, so the mask need not say where the text ends.
+        ids_name, mask_name = self._generated_names()
+        x = {**cache, ids_name: tokens, mask_name: ops.ones_like(tokens)}
+        logits, states = self.logits_at(x, index - 1)
+        return logits, states, cache
+
+    def _next_by_cache(self, tokens: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
+        """The same, by running the token before `index` alone."""
+        assert self.prefix_cache is not None
+        last = ops.slice(tokens, (0, index - 1), (ops.shape(tokens)[0], 1))
+        logits, states, cache = self.prefix_cache.step(last, cache, index - 1)
+        return logits[:, 0], states[:, 0], cache
+
+    def _cache_of_text(self, token_ids: Any, prompts: dict[str, Any]) -> Any:
+        """The keys and values of each row's prompt and text."""
+        assert self.prefix_cache is not None
+        cache = self.prefix_cache.after(self.prompt(prompts["prompt_ids"]))
+        cache = self.prefix_cache.for_rows(cache, prompts["prompt_rows"], token_ids.shape[1])
+        return self.prefix_cache.step(token_ids, cache, 0)[2]
 
     def logits_at(self, inputs: dict[str, Any], position: Any) -> tuple[Any, Any]:
         """The next token's logits (B, V) after a position, and the states that they are made of."""
@@ -179,6 +208,18 @@ def _check_room(mask: np.ndarray, mask_name: str) -> None:
             f"for new tokens. Received: {int(mask[:, -1].sum())} rows that fill all "
             f"{mask.shape[1]} positions"
         )
+
+
+def _prompts_of_batch(task_ids: Any, rows: int, prompt: Any) -> dict[str, np.ndarray]:
+    """The batch's different prompts (K,), and which of them each row has (B,).
+
+    K is min(T, B) however many differ, so that one compiled function serves all batches of a size.
+    """
+    if task_ids is None:
+        return {"prompt_ids": prompt.indices(1), "prompt_rows": np.zeros(rows, "int32")}
+    different, of_rows = np.unique(task_ids, return_inverse=True)
+    prompt_ids = np.resize(different, min(prompt.num_tasks, rows))
+    return {"prompt_ids": prompt_ids.astype("int32"), "prompt_rows": of_rows.astype("int32")}
 
 
 def _without_input(

@@ -10,6 +10,7 @@ from keras_mpt.config import PromptTuningConfig
 from keras_mpt.models.generation import Generating, at_position
 from keras_mpt.splicing.cut import cut_head
 from keras_mpt.splicing.positions import task_class
+from keras_mpt.splicing.prefix_cache import prefix_cache
 
 
 class PromptTunedLanguageModel(Generating):
@@ -25,6 +26,7 @@ class PromptTunedLanguageModel(Generating):
     """
 
     task_name: ClassVar[str]
+    has_prefix_cache: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -50,6 +52,8 @@ class PromptTunedLanguageModel(Generating):
         if any(all(v is not known for known in backbone.variables) for v in head.variables):
             head.trainable = False
             self.head = head
+        if self.has_prefix_cache:
+            self.prefix_cache = prefix_cache(task, self.splice)
         self.built = True
         self.compile()
 

@@ -48,4 +48,5 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
     """
 
     task_name = "CausalLM"
+    has_prefix_cache = True
     task_type = TaskType.CAUSAL_LM

@@ -57,6 +57,7 @@ def assert_greedy(model, kind, out, task_ids):
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_equals_the_likeliest_tokens(kind):
     model = make(kind)
+    assert (model.prefix_cache is not None) == (kind == "gpt2")
     found = model.generate(inputs(kind), task_ids=TASK_IDS, stop_token_ids=None)
     assert_greedy(model, kind, found, TASK_IDS)
     # Weights that change between two calls count: nothing of the prompt is kept. The last rows are
@@ -67,6 +68,23 @@ def test_greedy_equals_the_likeliest_tokens(kind):
     again = model.generate(inputs(kind), task_ids=["b", "a"], stop_token_ids=None)
     assert_greedy(model, kind, again, [1, 0])
     assert (generated(again) != generated(found)).any()
+
+
+def test_text_without_the_cache_is_the_same():
+    model = make("gpt2")
+    model.compile(sampler=keras_hub.samplers.BeamSampler(num_beams=2))
+    texts = [
+        model.generate(inputs("gpt2"), TASK_IDS, stop_token_ids=None, use_cache=use_cache)
+        for use_cache in (True, False)
+    ]
+    np.testing.assert_array_equal(*(generated(text) for text in texts))
+    # One ordinary prompt is a batch of one task.
+    one = model.fold("c")
+    one.compile(sampler="greedy")
+    model.compile(sampler="greedy")
+    folded = one.generate(inputs("gpt2"), stop_token_ids=None)
+    own = model.generate(inputs("gpt2"), task_ids="c", stop_token_ids=None)
+    np.testing.assert_array_equal(generated(folded), generated(own))
 
 
 def test_stop_tokens_and_stripping():

@@ -93,9 +93,6 @@ What PEFT's tests of this method run, and where its values are checked here.
 | AVERAGE_SOURCE_TASKS, EXACT_SOURCE_TASK, ONLY_SOURCE_SHARED against PEFT's values \
 | `tests/prompts/test_source_starts.py` |
 | missing task ids | `tests/models/test_bad_input.py` |
-
-Here `generate` has no cache of keys and values yet: each new token runs the whole text, which costs
-time and changes no token.
 """
 
 
