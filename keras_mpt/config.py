@@ -17,6 +17,7 @@ from keras_mpt.config_values import (
     PeftType,
     PromptTuningInit,
     TaskType,
+    check_task_name,
     member,
 )
 
@@ -164,6 +165,10 @@ class PromptTuningConfig:
 
         Args:
             save_directory: string. The directory, made where it is missing.
+
+        Raises:
+            ValueError: a directory with an adapter's weights, which another config would make
+                unreadable.
 
         Example:
             ```python
@@ -318,6 +323,8 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
                 f"`task_names` should be {self.num_tasks} different strings (num_tasks="
                 f"{self.num_tasks}). Received: task_names={names!r}"
             )
+        for name in names:
+            check_task_name("task_names", name)
         self.task_names = list(names)
 
     @property

@@ -82,6 +82,15 @@ SOURCE_INITS = frozenset(
 )
 
 
+def check_task_name(argument: str, name: str) -> None:
+    """Refuses names under which a task's logs would be taken for those of validation data."""
+    if name == "val" or name.startswith("val_"):
+        raise ValueError(
+            f"`{argument}` should not be 'val' or begin with 'val_', as Keras's logs of validation "
+            f"data do. Received: {argument} with {name!r}"
+        )
+
+
 def member(enumeration: Any, name: str, value: Any) -> Any:
     """The enum's member for `value` (a member of a sister enum, or a string, will do)."""
     try:

@@ -202,3 +202,12 @@ def test_positional_arguments_are_refused():
     """PEFT's and our fields stand in a different order, so a position would mean another field."""
     with pytest.raises(TypeError, match="positional"):
         PromptTuningConfig("SEQ_CLS")
+
+
+def test_names_that_keras_logs_under():
+    for name in ("val", "val_tone"):
+        message = (
+            f"`task_names` should not be 'val' or begin with 'val_'.* task_names with '{name}'"
+        )
+        with pytest.raises(ValueError, match=message):
+            MultitaskPromptTuningConfig(num_virtual_tokens=2, num_tasks=2, task_names=["a", name])

@@ -11,7 +11,12 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.checkpoints.atomic import write_together
-from keras_mpt.checkpoints.config_files import CONFIG_NAME, config_bytes
+from keras_mpt.checkpoints.config_files import (
+    CONFIG_NAME,
+    OWN_CONFIG_NAME,
+    config_bytes,
+    read_config,
+)
 from keras_mpt.checkpoints.state_dict import (
     BIN_NAME,
     SAFETENSORS_NAME,
@@ -29,7 +34,8 @@ def save(model: Any, directory: str | os.PathLike[str], overwrite: bool = False)
     from safetensors.numpy import save as safetensors_bytes
 
     target = Path(directory)
-    existing = [n for n in (CONFIG_NAME, SAFETENSORS_NAME, BIN_NAME) if (target / n).exists()]
+    names = (CONFIG_NAME, OWN_CONFIG_NAME, SAFETENSORS_NAME, BIN_NAME)
+    existing = [name for name in names if (target / name).exists()]
     if existing and not overwrite:
         raise ValueError(
             "`directory` should hold no adapter yet, or `overwrite` be True. Received: "
@@ -43,12 +49,15 @@ def save(model: Any, directory: str | os.PathLike[str], overwrite: bool = False)
     files = {SAFETENSORS_NAME: safetensors_bytes(state, metadata={"format": "pt"})}
     files |= config_bytes(peft_fields, {**own_fields, **model.adapter_extras()})
     write_together(target, files)
+    # Only now: until the new weights stand there, these are the adapter.
+    (target / BIN_NAME).unlink(missing_ok=True)
 
 
 def load_into(model: Any, directory: str | os.PathLike[str]) -> None:
     """Loads an adapter into a model; see `PromptTunedModel.load_adapter`."""
     config = PromptTuningConfig.from_pretrained(directory)
     _check_config(model.config, config, str(directory))
+    _check_head(model.adapter_extras(), read_config(directory)[1], str(directory))
     head = model.head_weights()
     shapes = {name: tuple(v.shape) for name, v in model.prompt.named_weights().items()}
     shapes |= {name: _saved_shape(variable) for name, variable in head.items()}
@@ -111,16 +120,12 @@ def _check_config(
     config: PromptTuningConfig, adapter_config: PromptTuningConfig, source: str
 ) -> None:
     """Refuses an adapter of another kind or size, by the name of the field that differs."""
-    for name in ("peft_type", "prompt_position", *_SIZES):
+    for name in ("peft_type", "task_type", "prompt_position", *_SIZES):
         wanted, found = getattr(config, name, None), getattr(adapter_config, name, None)
         if name == "num_transformer_submodules":
             wanted, found = config.submodules, adapter_config.submodules
-        if found is not None and found != wanted:
-            raise ValueError(
-                f"`{name}` of the adapter should be the model's, {_shown(wanted)}; "
-                "`keras_mpt.load_adapter(backbone, directory)` builds a model that fits it. "
-                f"Received: {name}={_shown(found)} in {source!r}"
-            )
+        if found is not None and found != wanted and not (name == "task_type" and wanted is None):
+            raise _misfit(name, wanted, found, source)
     names = getattr(config, "task_names", None)
     found_names = getattr(adapter_config, "task_names", None)
     if names and found_names and names != found_names:
@@ -130,5 +135,21 @@ def _check_config(
         )
 
 
+def _check_head(extras: dict[str, Any], own: dict[str, Any] | None, source: str) -> None:
+    """Refuses the weights of another head, which may have the same shapes: classes of [2, 3] and
+    [3, 2], or a mean over tokens and a start token. PEFT's adapters say nothing of it."""
+    for name, wanted in extras.items():
+        if own is not None and name in own and own[name] != wanted:
+            raise _misfit(name, wanted, own[name], source)
+
+
+def _misfit(name: str, wanted: Any, found: Any, source: str) -> ValueError:
+    return ValueError(
+        f"`{name}` of the adapter should be the model's, {_shown(wanted)}; "
+        "`keras_mpt.load_adapter(backbone, directory)` builds a model that fits it. "
+        f"Received: {name}={_shown(found)} in {source!r}"
+    )
+
+
 def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, int) else f"'{value}'"
+    return f"'{value}'" if isinstance(value, str) else str(value)

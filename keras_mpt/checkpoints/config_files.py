@@ -12,12 +12,19 @@ from keras_mpt.checkpoints.atomic import write_together
 
 CONFIG_NAME = "adapter_config.json"
 OWN_CONFIG_NAME = "keras_mpt_config.json"
+WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def write_config(
     directory: str | os.PathLike[str], peft_fields: dict[str, Any], own_fields: dict[str, Any]
 ) -> None:
-    """Writes both files, or neither."""
+    """Writes both files, or neither, and not over those of an adapter."""
+    weights = [n for n in WEIGHT_NAMES if (Path(directory) / n).exists()]
+    if weights:
+        raise ValueError(
+            "`save_directory` should hold no adapter's weights: another config could not read "
+            f"them. Received: save_directory={str(directory)!r} with {weights}"
+        )
     write_together(directory, config_bytes(peft_fields, own_fields))
 
 
@@ -52,7 +59,7 @@ def keep_known(values: dict[str, Any], known: set[str], class_name: str) -> dict
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file."""
-    if not path.is_file():
+    if not path.is_file():  # A directory of that name included.
         raise ValueError(
             f"`{path.name}` should be a file in the adapter's directory. Received: no such file: "
             f"{str(path)!r}"

@@ -15,6 +15,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mpt.splicing.cut import consumers
+
 # Where transformers, too, multiplies behind `embed_tokens` (5.23, `modeling_t5gemma.py`): a fact
 # of its code, which no graph here can show.
 _SCALED_BEHIND_EMBEDDING = ("T5GemmaBackbone",)
@@ -51,11 +53,10 @@ def constant_factor(rest: Any, index: int) -> float:
         A float.
     """
     tensor = rest.inputs[index]
-    nodes = [n for depth in rest._nodes_by_depth.values() for n in depth if not n.is_input]
-    consumers = [n for n in nodes if any(t is tensor for t in n.input_tensors)]
-    if len(consumers) != 1 or type(consumers[0].operation).__name__ != "Multiply":
+    nodes = consumers(rest, tensor)
+    if len(nodes) != 1 or type(nodes[0].operation).__name__ != "Multiply":
         return 1.0
-    arguments = [*consumers[0].arguments.args, *consumers[0].arguments.kwargs.values()]
+    arguments = [*nodes[0].arguments.args, *nodes[0].arguments.kwargs.values()]
     factors = [_number(value) for value in arguments if value is not tensor]
     return factors[0] if len(factors) == 1 and factors[0] is not None else 1.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -161,9 +162,13 @@ def _read_torch(file: Path) -> dict[str, np.ndarray]:
         return {name: _to_numpy(value) for name, value in state.items()}
     except Exception as error:  # torch.load has no one error for a file it cannot read.
         reason = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):
+            # PyTorch's own words advise to run the code that such a file may hold.
+            reason = "unpickling it would need more than tensors, which may run code"
         raise ValueError(
             f"`path` should be a PyTorch state dict of plain tensors. Received: {str(file)!r}, "
-            f"which is truncated, of another kind, or holds more than weights: {reason}"
+            f"which is truncated, of another kind, or holds more than weights: {reason}. Nothing "
+            "in it was run; ask its author for a .safetensors file"
         ) from None
 
 

@@ -22,7 +22,8 @@ class TaskMix(keras.utils.PyDataset):
 
     Args:
         datasets: dict of task name to `(x, y)`, in the order of the model's tasks. `x` is a dict of
-            arrays (N, …), or a list of N strings, or a pair of such lists; `y` an array (N, …).
+            arrays (N, …), or a list of N strings, or a pair of such lists; `y` an array (N, …), or
+            `None` for all tasks where a language model's preprocessor makes the targets of text.
         batch_size: int. B. Defaults to `32`.
         weights: how often each task is drawn: `"uniform"`, `"proportional"` (to its rows), or a
             list of positive numbers. Defaults to `"uniform"`.
@@ -34,7 +35,7 @@ class TaskMix(keras.utils.PyDataset):
 
     Yields:
         `(x, y)`: `x` a dict of arrays (B, …) with `task_ids` (B,) int32, and `text` where `x` was
-        strings; `y` an array (B, …).
+        strings; `y` an array (B, …). `(x,)` where there are no targets.
 
     Raises:
         ValueError: a dataset that is empty, has other inputs than the rest or more or fewer targets
@@ -86,9 +87,8 @@ class TaskMix(keras.utils.PyDataset):
     def __len__(self) -> int:
         return self.steps
 
-    def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        x, y = self._batches[self.epoch * self.steps + index]
-        return x, y
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        return tuple(self._batches[self.epoch * self.steps + index])
 
     def on_epoch_begin(self) -> None:
         """Notes that an epoch began: Keras also calls `on_epoch_end` before the first one."""
@@ -103,15 +103,16 @@ class TaskMix(keras.utils.PyDataset):
 class _Rows:
     """One task's rows, for Grain to draw from."""
 
-    def __init__(self, x: dict[str, np.ndarray], y: np.ndarray) -> None:
+    def __init__(self, x: dict[str, np.ndarray], y: np.ndarray | None) -> None:
         self.x = x
         self.y = y
 
     def __len__(self) -> int:
-        return len(self.y)
+        return len(self.x["task_ids"])
 
-    def __getitem__(self, row: int) -> tuple[dict[str, Any], Any]:
-        return {name: value[row] for name, value in self.x.items()}, self.y[row]
+    def __getitem__(self, row: int) -> tuple[Any, ...]:
+        x = {name: value[row] for name, value in self.x.items()}
+        return (x,) if self.y is None else (x, self.y[row])
 
 
 def _grain() -> Any:
@@ -122,8 +123,7 @@ def _grain() -> Any:
     return grain
 
 
-def _as_rows(name: str, k: int, x: Any, y: Any) -> _Rows:
-    y = np.asarray(y)
+def _as_rows(name: str, k: int, x: Any, y: Any = None) -> _Rows:
     if not isinstance(x, dict):
         x = {"text": x}
     is_pair = isinstance(x.get("text"), tuple)
@@ -132,20 +132,24 @@ def _as_rows(name: str, k: int, x: Any, y: Any) -> _Rows:
         x = {**x, "text": first, "second text": second}
     arrays = {key: np.asarray(value) for key, value in x.items()}
     lengths = {key: len(value) for key, value in arrays.items()}
-    if len(y) == 0 or set(lengths.values()) != {len(y)}:
+    rows = next(iter(lengths.values()), 0)
+    y = None if y is None else np.asarray(y)
+    targets = rows if y is None else len(y)
+    if rows == 0 or {*lengths.values(), targets} != {rows}:
         raise ValueError(
             f"`datasets` should have rows, and one target per row, for each task. Received: task "
-            f"{name!r} with {len(y)} targets and rows {lengths}"
+            f"{name!r} with {targets} targets and rows {lengths}"
         )
     if is_pair:
         arrays["text"] = np.stack([arrays["text"], arrays.pop("second text")], axis=1)
-    arrays["task_ids"] = np.full(len(y), k, "int32")
+    arrays["task_ids"] = np.full(rows, k, "int32")
     return _Rows(arrays, y)
 
 
 def _check_same_inputs(tasks: dict[str, _Rows]) -> None:
-    found = {
-        name: {key: value.shape[1:] for key, value in rows.x.items()} | {"y": rows.y.shape[1:]}
+    found: dict[str, Any] = {
+        name: {key: value.shape[1:] for key, value in rows.x.items()}
+        | {"y": None if rows.y is None else rows.y.shape[1:]}
         for name, rows in tasks.items()
     }
     first = next(iter(found.values()))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_mpt.data.streams import is_stream, map_batches
 from keras_mpt.models.inputs import Inputs, to_numpy
@@ -21,6 +22,8 @@ class Fitting(keras.Model):
     inputs_checked: Inputs
     # Whether the model gives one tensor: Keras may compute a loss of each of several.
     has_one_output: bool = True
+    # Whether a row has several targets, such as one per token.
+    has_targets_per_token: ClassVar[bool] = False
     train_function: Any
     test_function: Any
     predict_function: Any
@@ -56,6 +59,12 @@ class Fitting(keras.Model):
             ValueError: wrong data. Arrays are checked before the first step; a stream's batch is
                 checked before the step that it is for.
         """
+        if self.has_targets_per_token and kwargs.get("class_weight") is not None:
+            raise ValueError(
+                "`class_weight` should be left out: Keras takes it for one class per row. Give "
+                "`sample_weight` per token, (N, S). Received: "
+                f"class_weight={kwargs['class_weight']!r}"
+            )
         with self._plain_errors() as errors:
             x, y, sample_weight = self._prepared(x, y, sample_weight, errors)
             if isinstance(validation_data, (tuple, list)):
@@ -141,11 +150,28 @@ class Fitting(keras.Model):
         report = self._task_report
         return super().metrics + ([] if report is None else report.metrics)
 
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **kw: Any
+    ) -> Any:
+        """The loss; a weight per row counts for each of the row's targets."""
+        sample_weight = self._weight_per_target(y, sample_weight)
+        return super().compute_loss(x, y, y_pred, sample_weight, **kw)
+
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Updates the metrics of all rows and of each task."""
+        sample_weight = self._weight_per_target(y, sample_weight)
         if self._task_report is not None:
             self._task_report.update(x["task_ids"], y, y_pred, sample_weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def _weight_per_target(self, y: Any, sample_weight: Any) -> Any:
+        """Keras would lay weights (B,) along the last axis of targets (B, S)."""
+        if sample_weight is None or not self.has_targets_per_token or len(y.shape) != 2:
+            return sample_weight
+        weight = ops.cast(sample_weight, "float32")
+        if len(weight.shape) == 1:
+            weight = ops.expand_dims(weight, 1)
+        return ops.broadcast_to(weight, ops.shape(y))
 
     def make_train_function(self, force: bool = False) -> None:
         """As `keras.Model`; an error in a step leaves the model its variables."""
@@ -230,7 +256,13 @@ class Fitting(keras.Model):
 def _as_array(values: Any) -> Any:
     """A list of numbers as an array. A list of arrays, one per output, stays as it is."""
     is_numbers = isinstance(values, list) and not any(hasattr(v, "shape") for v in values)
-    return np.asarray(values) if is_numbers else values
+    try:
+        return np.asarray(values) if is_numbers else values
+    except ValueError:
+        raise ValueError(
+            "`y` and `sample_weight` should be arrays, or lists of equal lengths. Received: "
+            f"{values!r}"
+        ) from None
 
 
 def _noting(function: Callable[..., Any], errors: list[str]) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_mpt.models.generation_inputs import as_text, check_room, tokenized, trim, without_input
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.splicing.prefix_cache import PrefixCache
 
@@ -37,15 +38,15 @@ class Generating(PromptTunedModel):
         The sampler is `compile`'s, "top_k" if none is given.
 
         Args:
-            inputs: string or list of strings, where the model has a preprocessor (an
-                encoder-decoder also takes a dict of `encoder_text` and `decoder_text`); else a
-                dict of the backbone's inputs, each (B, S) integer and padded on the right to the
-                length that is wanted.
-            task_ids: integer, task name, or a list of them with one per row. Not given to a model
-                without tasks. Defaults to `None`.
+            inputs: string or list of strings, where the model has a preprocessor (also as
+                `{"text": …}`; an encoder-decoder also takes `encoder_text` and `decoder_text`);
+                else a dict of the backbone's inputs, each (B, S) integer and padded on the right
+                to the length that is wanted. A dict may hold `task_ids`.
+            task_ids: integer, task name, or a list of them with one per row, (B,). Not given to a
+                model without tasks. Defaults to `None`.
             max_length: int. The length of the input and the new text together, prompts not counted.
-                Defaults to `None`: the preprocessor's. Without a preprocessor S counts.
-            stop_token_ids: list of ints that end a row, `None` for no end, or `"auto"`: the
+                Defaults to `None`: the preprocessor's. A dict of tokens has its own, S.
+            stop_token_ids: int or list of ints that end a row, `None` for no end, or `"auto"`: the
                 tokenizer's end token. Defaults to `"auto"`.
             strip_prompt: bool. Whether to give the new text alone. Defaults to `False`.
             use_cache: bool. Whether to keep keys and values, where the model can. The text is the
@@ -59,18 +60,21 @@ class Generating(PromptTunedModel):
             ValueError: wrong inputs or task ids, rows that are not padded on the right, no room for
                 new tokens, or strings without a preprocessor.
         """
-        is_text = not isinstance(inputs, dict) or any(name.endswith("text") for name in inputs)
         stop_token_ids = self._stop_token_ids(stop_token_ids)
-        is_one, tokens = False, inputs
-        if is_text:
-            is_one, tokens = self._tokenized(inputs, max_length)
+        if isinstance(inputs, dict) and "task_ids" in inputs:
+            inputs, task_ids = {**inputs}, inputs["task_ids"] if task_ids is None else task_ids
+            del inputs["task_ids"]
+        text = as_text(inputs, self.preprocessor, len(self.splice.token_inputs) > 1)
+        tokens = inputs if text is None else tokenized(text, self.preprocessor, max_length)
         if task_ids is not None:
             tokens = {**tokens, "task_ids": task_ids}
         tokens = self.inputs_checked.prepare(tokens)
         ids_name, mask_name = self._generated_names()
-        _check_room(ops.convert_to_numpy(tokens[mask_name]), mask_name)
         given = {name: ops.convert_to_numpy(value) for name, value in tokens.items()}
+        check_room(given[mask_name], mask_name, None if text is not None else max_length)
         rows = len(given[ids_name])
+        for token_input in self.splice.token_inputs[:-1]:
+            trim(given, token_input)
         if "task_ids" in given:
             given["task_ids"] = np.broadcast_to(given["task_ids"], rows)
         if use_cache and self.prefix_cache is not None:
@@ -78,11 +82,11 @@ class Generating(PromptTunedModel):
         made = self.make_generate_function()(given, stop_token_ids=stop_token_ids)
         made = {name: ops.convert_to_numpy(value) for name, value in made.items()}
         if strip_prompt:
-            made = _without_input(made, given[mask_name] != 0, ids_name, mask_name)
-        if not is_text:
+            made = without_input(made, given[mask_name] != 0, ids_name, mask_name)
+        if text is None:
             return made
-        text = self.preprocessor.generate_postprocess(made)
-        return text[0] if is_one else text
+        made_text = self.preprocessor.generate_postprocess(made)
+        return made_text[0] if text.is_one else made_text
 
     def generate_step(self, inputs: dict[str, Any], stop_token_ids: Any = None) -> dict[str, Any]:
         """One batch, compiled on TensorFlow and JAX.
@@ -99,10 +103,13 @@ class Generating(PromptTunedModel):
         given = ops.cast(inputs[mask_name], "bool")
         # A beam search repeats the sampler's cache for each beam, so all that has rows is in it.
         cache = {k: v for k, v in inputs.items() if k not in (ids_name, mask_name)}
-        next_logits = self._next_by_splice
         if "prompt_rows" in inputs:
-            cache = self._cache_of_text(token_ids, cache)
+            states, cache = self._cache_of_text(token_ids, cache)
             next_logits = self._next_by_cache
+        else:
+            next_logits, states = self._next_by_splice, None
+            if self._is_contrastive():
+                states = self.states({**cache, ids_name: token_ids, mask_name: inputs[mask_name]})
 
         token_ids = self.sampler(
             next=next_logits,
@@ -111,6 +118,7 @@ class Generating(PromptTunedModel):
             index=ops.min(ops.sum(ops.cast(given, "int32"), axis=-1)),
             mask=given,
             stop_token_ids=stop_token_ids,
+            hidden_states=states,
             model=self,
         )
         mask = ops.ones_like(given)
@@ -136,16 +144,21 @@ class Generating(PromptTunedModel):
         logits, states, cache = self.prefix_cache.step(last, cache, index - 1)
         return logits[:, 0], states[:, 0], cache
 
-    def _cache_of_text(self, token_ids: Any, prompts: dict[str, Any]) -> Any:
-        """The keys and values of each row's prompt and text."""
+    def _cache_of_text(self, token_ids: Any, prompts: dict[str, Any]) -> tuple[Any, Any]:
+        """The states of each row's text, and the keys and values of its prompt and text."""
         assert self.prefix_cache is not None
         cache = self.prefix_cache.after(self.prompt(prompts["prompt_ids"]))
         cache = self.prefix_cache.for_rows(cache, prompts["prompt_rows"], token_ids.shape[1])
-        return self.prefix_cache.step(token_ids, cache, 0)[2]
+        return self.prefix_cache.step(token_ids, cache, 0)[1:]
 
     def logits_at(self, inputs: dict[str, Any], position: Any) -> tuple[Any, Any]:
         """The next token's logits (B, V) after a position, and the states that they are made of."""
         raise NotImplementedError
+
+    def states(self, inputs: dict[str, Any]) -> Any:
+        """The states (B, S, d) of the text that is continued."""
+        outputs = self.splice.user_positions(self.run_backbone(inputs, training=False))
+        return self.splice.follows_last_input(outputs)
 
     def make_generate_function(self) -> Any:
         """`generate_step`, compiled as keras-hub compiles its own."""
@@ -161,13 +174,20 @@ class Generating(PromptTunedModel):
         self.sampler = keras_hub.samplers.get(sampler)
         self.generate_function = None
 
+    def _is_contrastive(self) -> bool:
+        """Whether the sampler compares the new token's states with those of the text."""
+        import keras_hub
+
+        return isinstance(self.sampler, keras_hub.samplers.ContrastiveSampler)
+
     def _generated_names(self) -> tuple[str, str]:
         last = self.splice.token_inputs[-1]
         return last.name, str(last.mask_name)
 
     def _stop_token_ids(self, stop_token_ids: Any) -> Any:
-        if stop_token_ids != "auto":
-            return None if stop_token_ids is None else tuple(int(i) for i in stop_token_ids)
+        if stop_token_ids is None or not isinstance(stop_token_ids, str):
+            stops = np.reshape(np.asarray([] if stop_token_ids is None else stop_token_ids), -1)
+            return tuple(int(i) for i in stops) or None
         if self.preprocessor is None:
             raise ValueError(
                 "`stop_token_ids` should be None or a list of token ids where the model has no "
@@ -176,38 +196,6 @@ class Generating(PromptTunedModel):
         tokenizer = self.preprocessor.tokenizer
         ends = [tokenizer.end_token_id, getattr(tokenizer, "end_token2_id", None)]
         return tuple(int(i) for i in ends if i is not None)
-
-    def _tokenized(self, inputs: Any, max_length: int | None) -> tuple[bool, dict[str, Any]]:
-        """Whether there is one text alone, and the inputs' tokens."""
-        if self.preprocessor is None:
-            raise ValueError(
-                "`inputs` should be a dict of the backbone's inputs where the model has no "
-                f"preprocessor. Received: inputs of type {type(inputs).__name__}"
-            )
-        is_one = isinstance(inputs, str)
-        if isinstance(inputs, dict):
-            is_one = all(isinstance(text, str) for text in inputs.values())
-            inputs = {k: [v] if is_one else list(v) for k, v in inputs.items()}
-        else:
-            inputs = [inputs] if is_one else list(inputs)
-        tokens = self.preprocessor.generate_preprocess(inputs, sequence_length=max_length)
-        return is_one, {k: ops.convert_to_numpy(v).astype("int32") for k, v in tokens.items()}
-
-
-def _check_room(mask: np.ndarray, mask_name: str) -> None:
-    """Refuses rows that generation would continue in the wrong place, or not at all."""
-    mask = mask != 0
-    if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
-        raise ValueError(
-            f"`{mask_name}` should be 1 at each row's tokens, then 0: rows are padded on the right "
-            f"and have at least one token. Received: {mask_name}={mask.astype(int).tolist()}"
-        )
-    if mask[:, -1].any():
-        raise ValueError(
-            f"`max_length` (without a preprocessor: the length of the inputs) should leave room "
-            f"for new tokens. Received: {int(mask[:, -1].sum())} rows that fill all "
-            f"{mask.shape[1]} positions"
-        )
 
 
 def _prompts_of_batch(task_ids: Any, rows: int, prompt: Any) -> dict[str, np.ndarray]:
@@ -220,19 +208,6 @@ def _prompts_of_batch(task_ids: Any, rows: int, prompt: Any) -> dict[str, np.nda
     different, of_rows = np.unique(task_ids, return_inverse=True)
     prompt_ids = np.resize(different, min(prompt.num_tasks, rows))
     return {"prompt_ids": prompt_ids.astype("int32"), "prompt_rows": of_rows.astype("int32")}
-
-
-def _without_input(
-    made: dict[str, Any], given: np.ndarray, ids_name: str, mask_name: str
-) -> dict[str, np.ndarray]:
-    """The new tokens of each row at its front; padding (the mask's 0) behind them."""
-    # A stable sort by "was given" brings the new tokens forward in their order.
-    order = np.argsort(given, axis=1, kind="stable")
-    is_new = (made[mask_name] != 0) & ~given
-    return {
-        ids_name: np.take_along_axis(made[ids_name], order, axis=1),
-        mask_name: np.take_along_axis(is_new, order, axis=1),
-    }
 
 
 def at_position(sequence: Any, position: Any) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.config_values import check_task_name
 from keras_mpt.models.fitting import Fitting
 from keras_mpt.prompts.starts import task_factors
 
@@ -312,6 +313,7 @@ def _check_name(argument: str, name: Any, names: Sequence[str]) -> None:
             f"`{argument}` should be a string that is not empty and not yet the name of a task: "
             f"there are {list(names)}. Received: {argument}={name!r}"
         )
+    check_task_name(argument, name)
 
 
 def _fresh(item: Any) -> Any:

@@ -106,20 +106,20 @@ class Inputs:
         given = [n for n in TEXT_NAMES if n in x] if isinstance(x, dict) else []
         if self.preprocessor is None or not given:
             return x, y, sample_weight
+        self._check_text_names(given)
         text = x["text"] if given == ["text"] else {n: x[n] for n in given}
         # By name: keras-hub takes a lone positional pair for (x, y).
         tokens = self.preprocessor(x=_as_text(text))
         tokens, made_y, made_weight = keras.utils.unpack_x_y_sample_weight(tokens)
         if y is None:
-            y = made_y
-            if sample_weight is None or made_weight is None:
-                sample_weight = made_weight if sample_weight is None else sample_weight
-            else:  # A weight per row on top of the preprocessor's weight per token.
-                rows = (
-                    np.asarray(sample_weight) if isinstance(sample_weight, list) else sample_weight
-                )
-                sample_weight = made_weight * rows[:, None]
+            y, sample_weight = made_y, _both_weights(made_weight, sample_weight)
         return {**{k: v for k, v in x.items() if k not in given}, **tokens}, y, sample_weight
+
+    def _check_text_names(self, given: list[str]) -> None:
+        has_sides = len(self.splice.token_inputs) > 1
+        wanted = ["encoder_text", "decoder_text"] if has_sides else ["text"]
+        if given != wanted:
+            raise ValueError(f"`x` should have text under {wanted}. Received: x with {given}")
 
     def check(self, x: Any) -> dict[str, Any]:
         """Inputs after all checks that can be made of what is known: names, shapes and values.
@@ -197,6 +197,16 @@ class Inputs:
                 f"`x` should have the inputs {self.names}{text}. Received: x without {missing} and "
                 f"with unknown {unknown}"
             )
+
+
+def _both_weights(made: Any, given: Any) -> Any:
+    """A preprocessor's weights (B, S) times the user's, (B,) or (B, S)."""
+    if made is None or given is None:
+        return made if given is None else given
+    if isinstance(given, (list, np.ndarray)):
+        given = np.asarray(given)
+        made = keras.ops.convert_to_numpy(made) if keras.ops.is_tensor(made) else made
+    return made * (given[:, None] if len(given.shape) == 1 else given)
 
 
 def _shape(tensor: Any) -> tuple[Any, ...] | None:

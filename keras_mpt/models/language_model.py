@@ -26,6 +26,7 @@ class PromptTunedLanguageModel(Generating):
     """
 
     task_name: ClassVar[str]
+    has_targets_per_token = True
     has_prefix_cache: ClassVar[bool] = False
 
     def __init__(
@@ -86,6 +87,7 @@ class PromptTunedLanguageModel(Generating):
         """Gives a folded model the head's own weights, where it has some."""
         if hasattr(self, "head"):
             folded.head.set_weights(self.head.get_weights())
+        folded.set_sampler(self.sampler)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

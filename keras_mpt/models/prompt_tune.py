@@ -12,6 +12,7 @@ from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_causal_lm import PromptTunedCausalLM
+from keras_mpt.models.prompt_tuned_model import config_for_task
 from keras_mpt.models.prompt_tuned_question_answerer import PromptTunedQuestionAnswerer
 from keras_mpt.models.prompt_tuned_seq2seq_lm import PromptTunedSeq2SeqLM
 from keras_mpt.models.prompt_tuned_text_classifier import PromptTunedTextClassifier
@@ -62,10 +63,13 @@ def prompt_tune(base: Any, config: PromptTuningConfig, **kwargs: Any) -> Any:
 
     tasks = keras_hub.models
     if isinstance(base, tasks.TextClassifier):
+        config_for_task(config, PromptTunedTextClassifier.task_type)
         return PromptTunedTextClassifier.from_classifier(base, config, **kwargs)
     if isinstance(base, tasks.CausalLM):
         several_inputs = "decoder_token_ids" in (t.name for t in base.backbone.inputs)
         cls: Any = PromptTunedSeq2SeqLM if several_inputs else PromptTunedCausalLM
+        # Before arguments that are another model's.
+        config_for_task(config, cls.task_type)
         return cls.from_task(base, config, **kwargs)
     if not hasattr(base, "inputs") or isinstance(base, tasks.Task):
         raise ValueError(

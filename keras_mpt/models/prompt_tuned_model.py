@@ -58,7 +58,7 @@ class PromptTunedModel(Growing):
     ) -> None:
         trainable = kwargs.pop("trainable", True)
         super().__init__(**kwargs)
-        config = _config_for_task(config, self.task_type)
+        config = config_for_task(config, self.task_type)
         position = config.prompt_position or default_prompt_position(backbone)
         assert config.num_virtual_tokens is not None
         self.splice = Splice(backbone, config.num_virtual_tokens, config.submodules, position)
@@ -196,7 +196,7 @@ class PromptTunedModel(Growing):
         return model
 
 
-def _config_for_task(config: PromptTuningConfig, task_type: TaskType | None) -> PromptTuningConfig:
+def config_for_task(config: PromptTuningConfig, task_type: TaskType | None) -> PromptTuningConfig:
     """The config with the model's task type: PEFT chooses M, and the model that it opens, by it."""
     if task_type is None or config.task_type == task_type:
         return config

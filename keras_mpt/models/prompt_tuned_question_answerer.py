@@ -61,8 +61,14 @@ class PromptTunedQuestionAnswerer(PromptTunedClassifier):
     """
 
     task_type = TaskType.QUESTION_ANS
+    has_targets_per_token = True
 
     def __init__(self, backbone: Any, config: PromptTuningConfig, **kwargs: Any) -> None:
+        if "num_classes" in kwargs:
+            raise ValueError(
+                "`num_classes` should be left out: a span has a start and an end. Received: "
+                f"num_classes={kwargs['num_classes']!r}"
+            )
         super().__init__(backbone, config, num_classes=2, **kwargs)
         self.build_head(self.splice.follows_first_input(backbone.output).shape[-1])
 
@@ -140,11 +146,11 @@ def best_spans(logits: Any, max_length: int = 30) -> np.ndarray:
         raise ValueError(
             f"`logits` should have shape (B, 2, S). Received: logits of shape {logits.shape}"
         )
-    if max_length < 1:
-        raise ValueError(f"`max_length` should be at least 1. Received: max_length={max_length}")
+    if not isinstance(max_length, int) or max_length < 1:
+        raise ValueError(f"`max_length` should be at least 1. Received: max_length={max_length!r}")
     length = logits.shape[2]
     scores = logits[:, 0, :, None] + logits[:, 1, None, :]
     span = np.arange(length)[None, :] - np.arange(length)[:, None]
     scores = np.where((span >= 0) & (span < max_length), scores, -np.inf)
-    best = scores.reshape(len(scores), -1).argmax(axis=1)
+    best = scores.reshape(len(scores), length * length).argmax(axis=1)
     return np.stack([best // length, best % length], axis=1)

@@ -24,7 +24,8 @@ class PromptTunedTokenClassifier(PromptTunedClassifier):
     """A frozen backbone with prompts that gives each user token a class: names, parts of speech.
 
     It is compiled as it is made (sparse cross-entropy on logits, accuracy, Adam). Tokens that are
-    padding or have the label −100 count in neither; the loss is the mean over those that count.
+    padding or have the label −100 count in neither; a batch's loss is the mean over those that
+    count.
 
     Args:
         backbone: a `keras_hub.models.Backbone`. It is set to `trainable=False`.
@@ -66,6 +67,7 @@ class PromptTunedTokenClassifier(PromptTunedClassifier):
     """
 
     task_type = TaskType.TOKEN_CLS
+    has_targets_per_token = True
 
     def __init__(
         self,
@@ -149,7 +151,6 @@ class PromptTunedTokenClassifier(PromptTunedClassifier):
         if mask_name is not None:
             counts = ops.logical_and(counts, ops.cast(x[mask_name], "bool"))
         weight = ops.cast(counts, "float32")
-        if sample_weight is not None:
-            given = ops.cast(sample_weight, "float32")
-            weight = weight * (given if len(given.shape) == 2 else ops.reshape(given, (-1, 1)))
+        given = self._weight_per_target(y, sample_weight)
+        weight = weight if given is None else weight * given
         return ops.where(counts, y, ops.zeros_like(y)), weight

@@ -85,7 +85,7 @@ def cut(backbone: Any) -> CutGraph:
     token_inputs, embedded = [], []
     for name in token_names:
         node = _embedding_node(backbone, name, inputs[name])
-        several = len(_consumers(backbone, inputs[name])) > 1
+        several = len(consumers(backbone, inputs[name])) > 1
         embedded.append(node.outputs[0])
         token_inputs.append(_describe(name, inputs, node.operation, several))
     dropped = {t.name for t in token_inputs if not t.ids_used_later}
@@ -138,7 +138,8 @@ def _nodes(model: Any) -> list[Any]:
     return [node for nodes in model._nodes_by_depth.values() for node in nodes]
 
 
-def _consumers(model: Any, tensor: Any) -> list[Any]:
+def consumers(model: Any, tensor: Any) -> list[Any]:
+    """The calls in a functional model's graph that take a tensor."""
     return [
         node
         for node in _nodes(model)
@@ -154,7 +155,7 @@ def _lookups(model: Any, ids: Any) -> list[Any]:
     """
     found, to_follow = [], [ids]
     while to_follow:
-        for node in _consumers(model, to_follow.pop()):
+        for node in consumers(model, to_follow.pop()):
             if getattr(node.operation, "weights", None):
                 found += [node] if node not in found else []
             else:

@@ -72,16 +72,19 @@ def test_greedy_equals_the_likeliest_tokens(kind):
 
 def test_text_without_the_cache_is_the_same():
     model = make("gpt2")
-    model.compile(sampler=keras_hub.samplers.BeamSampler(num_beams=2))
-    texts = [
-        model.generate(inputs("gpt2"), TASK_IDS, stop_token_ids=None, use_cache=use_cache)
-        for use_cache in (True, False)
-    ]
-    np.testing.assert_array_equal(*(generated(text) for text in texts))
+    samplers = keras_hub.samplers
+    # A beam search reorders what is kept; contrastive search reads the states of the text.
+    for sampler in (samplers.BeamSampler(num_beams=2), samplers.ContrastiveSampler(k=2, alpha=0.5)):
+        model.compile(sampler=sampler)
+        texts = [
+            model.generate(inputs("gpt2"), TASK_IDS, stop_token_ids=None, use_cache=use_cache)
+            for use_cache in (True, False)
+        ]
+        np.testing.assert_array_equal(*(generated(text) for text in texts))
     # One ordinary prompt is a batch of one task.
     one = model.fold("c")
-    one.compile(sampler="greedy")
     model.compile(sampler="greedy")
+    one.set_sampler("greedy")
     folded = one.generate(inputs("gpt2"), stop_token_ids=None)
     own = model.generate(inputs("gpt2"), task_ids="c", stop_token_ids=None)
     np.testing.assert_array_equal(generated(folded), generated(own))
@@ -108,17 +111,13 @@ def test_stop_tokens_and_stripping():
         np.testing.assert_array_equal(new, whole["token_ids"][row, given : lengths[row]])
 
 
-def test_other_samplers():
+def test_samplers_that_come_down_to_greedy_search():
     model = make("gpt2")
-    for sampler in ("top_k", keras_hub.samplers.BeamSampler(num_beams=2)):
+    samplers = keras_hub.samplers
+    for sampler in (samplers.TopKSampler(k=1), samplers.BeamSampler(num_beams=1)):
         model.compile(sampler=sampler)
-        out = model.generate(inputs("gpt2"), task_ids=TASK_IDS, stop_token_ids=None)
-        assert (out["token_ids"][IDS != 0] == IDS[IDS != 0]).all()
-        assert (out["token_ids"] < tiny.VOCABULARY).all()
-    # One beam is greedy search.
-    model.compile(sampler=keras_hub.samplers.BeamSampler(num_beams=1))
-    one = model.generate(inputs("gpt2"), task_ids=TASK_IDS, stop_token_ids=None)
-    assert_greedy(model, "gpt2", one, TASK_IDS)
+        out = model.generate(inputs("gpt2"), TASK_IDS, stop_token_ids=None)
+        assert_greedy(model, "gpt2", out, TASK_IDS)
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +131,13 @@ def preprocessor():
 
 def test_strings_in_strings_out(preprocessor):
     model = make("gpt2", preprocessor)
+    x = {"text": ["d"], "task_ids": ["c"]}  # As `fit` takes them.
     both = model.generate(["ab c", "d"], task_ids=["a", "c"], max_length=8, stop_token_ids=None)
     assert isinstance(both, list)
     assert both[0].startswith("ab c")
     alone = model.generate("d", task_ids=2, max_length=8, stop_token_ids=None)
     assert alone == both[1]
+    assert model.generate(x, max_length=8, stop_token_ids=None) == [alone]
     new = model.generate("d", task_ids=2, max_length=8, stop_token_ids=None, strip_prompt=True)
     assert "d" + new == alone
     assert isinstance(model.generate("d", task_ids=2), str)  # To the tokenizer's end token.
@@ -160,6 +161,12 @@ REFUSED = {
         {"task_ids": 0},
         "`padding_mask` should be 1 at each row's tokens, then 0: rows are padded on the right",
     ),
+    "a length of its own": (
+        {},
+        {"task_ids": 0, "max_length": 5},
+        r"`max_length` should be left out where the inputs are tokens: .* Received: max_length=5 "
+        r"with padding_mask of shape \(2, 8\)",
+    ),
     "no room": (
         {"padding_mask": np.ones((2, 8), int)},
         {"task_ids": 0},
@@ -182,3 +189,51 @@ def test_strings_without_a_preprocessor_or_room(preprocessor):
         make("gpt2").generate("a", task_ids=0, stop_token_ids=None)
     with pytest.raises(ValueError, match="`max_length` .* should leave room for new tokens"):
         make("gpt2", preprocessor).generate("a b c d", task_ids=0, max_length=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        (None, {}, "`inputs` should be a string or a list of strings, with as many of each"),
+        ([], {}, "`inputs` should be a string or a list of strings"),
+        (["a", 3], {}, "`inputs` should be a string or a list of strings"),
+        ({"encoder_text": "a"}, {}, "`inputs` should be a string or a list of strings"),
+        (
+            "a",
+            {"max_length": 0},
+            "`max_length` should be a positive integer. Received: max_length=0",
+        ),
+    ],
+    ids=["nothing", "empty", "a number", "another model's", "no length"],
+)
+def test_text_that_cannot_be_continued(preprocessor, text, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make("gpt2", preprocessor).generate(text, task_ids=0, **arguments)
+
+
+def test_stop_tokens_in_other_forms():
+    model = make("gpt2")
+    one, several, none = (
+        model.generate(inputs("gpt2"), TASK_IDS, stop_token_ids=stop)["token_ids"]
+        for stop in (7, [7], [])
+    )
+    np.testing.assert_array_equal(one, several)
+    whole = model.generate(inputs("gpt2"), TASK_IDS, stop_token_ids=None)["token_ids"]
+    np.testing.assert_array_equal(none, whole)
+
+
+def test_mixed_text_trains_a_language_model(preprocessor):
+    """The preprocessor makes the targets, and weights that leave padding out."""
+    model = make("gpt2", preprocessor)
+    texts = {"a": ["ab c", "d e f"], "b": ["g"], "c": ["h h", "a b"]}
+    mix = keras_mpt.TaskMix({name: (t, None) for name, t in texts.items()}, batch_size=4)
+    assert len(mix[0]) == 1
+    history = model.fit(mix, epochs=1, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    # A weight per row multiplies that of each token.
+    x = {"text": ["ab c", "d e f"], "task_ids": ["a", "c"]}
+    first, second = (
+        model.evaluate({k: [v[i]] for k, v in x.items()}, verbose=0)[0] for i in range(2)
+    )
+    both = model.evaluate(x, sample_weight=[2.0, 0.5], verbose=0)[0]
+    np.testing.assert_allclose(both, (2 * first + 0.5 * second) / 2, rtol=1e-5)

@@ -86,3 +86,24 @@ def test_spans_that_cannot_be_right(spans, message):
     model, x = make()
     with pytest.raises(ValueError, match=message):
         model.fit(x, spans, verbose=0)
+
+
+def test_a_weight_per_row_counts_for_start_and_end():
+    model, x = make()
+    weights = np.array([1.0, 0.5, 2.0, 0.0])
+    rows = [
+        model.evaluate({k: v[i : i + 1] for k, v in x.items()}, SPANS[i : i + 1], verbose=0)[0]
+        for i in range(4)
+    ]
+    logs = model.evaluate(x, SPANS, sample_weight=weights, return_dict=True, verbose=0)
+    np.testing.assert_allclose(logs["loss"], np.mean(weights * rows), rtol=1e-5)
+    own = np.mean((weights * rows)[TASK_IDS == 1])
+    np.testing.assert_allclose(logs["task_1_loss"], own, rtol=1e-5)
+    with pytest.raises(ValueError, match="`class_weight` should be left out: Keras takes it for"):
+        model.fit(x, SPANS, class_weight={0: 1.0}, verbose=0)
+
+
+def test_a_number_of_classes_is_refused():
+    model, _ = make()
+    with pytest.raises(ValueError, match="`num_classes` should be left out: a span has a start"):
+        keras_mpt.prompt_tune(model.backbone, model.config, num_classes=3)

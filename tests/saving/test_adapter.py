@@ -93,7 +93,7 @@ REFUSED = {
         4,
         "`num_virtual_tokens` of the adapter should be the model's, 3; ",
     ),
-    "other classes": ({}, 5, r"`base_model.classifier.weight` in `.*` should have shape \(4, 16\)"),
+    "other classes": ({}, 5, "`num_classes` of the adapter should be the model's, 4; "),
     "other position": (
         {"prompt_position": "before"},
         4,
@@ -173,3 +173,60 @@ def test_half_an_adapter_is_refused(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-8])
     with pytest.raises(ValueError, match="truncated or of another kind"):
         keras_mpt.load_adapter(backbone, tmp_path / "whole")
+
+
+OTHER_HEADS = {
+    "classes of other tasks": (
+        {"num_classes": [3, 2]},
+        r"`num_classes` of the adapter should be the model's, \[3, 2\]; .* Received: "
+        r"num_classes=\[2, 3\] in",
+    ),
+    "a shared head": ({"num_classes": 5}, "`num_classes` of the adapter should be the model's, 5;"),
+    "pooling": (
+        {"num_classes": [2, 3], "pooling": "mean"},
+        "`pooling` of the adapter should be the model's, 'mean'; .* Received: pooling='base' in",
+    ),
+    "task type": (
+        {"num_classes": [2, 3], "task_type": "TOKEN_CLS"},
+        "`task_type` of the adapter should be the model's, 'TOKEN_CLS'; .*task_type='SEQ_CLS' in",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_HEADS)
+def test_weights_of_the_same_shapes_but_another_head_are_refused(tmp_path, what):
+    backbone = tiny.backbone()
+
+    def two_tasks(task_type="SEQ_CLS", **kwargs):
+        config = keras_mpt.MultitaskPromptTuningConfig(
+            task_type=task_type, num_virtual_tokens=3, num_tasks=2
+        )
+        return keras_mpt.prompt_tune(backbone, config, **kwargs)
+
+    changes, message = OTHER_HEADS[what]
+    two_tasks(num_classes=[2, 3]).save_adapter(tmp_path)
+    model = two_tasks(**changes)
+    before = [ops.convert_to_numpy(v) for v in model.trainable_variables]
+    with pytest.raises(ValueError, match=message):
+        model.load_adapter(tmp_path)
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
+
+
+def test_what_saving_would_destroy_or_leave_behind(tmp_path):
+    model = classifier(tiny.backbone(), 4)
+    own = tmp_path / "own" / "keras_mpt_config.json"
+    own.parent.mkdir()
+    own.write_text("{}")
+    with pytest.raises(ValueError, match=r"with \['keras_mpt_config.json'\]"):
+        model.save_adapter(own.parent)
+    assert own.read_text() == "{}"
+    model.save_adapter(tmp_path / "adapter")
+    before = (tmp_path / "adapter" / "adapter_config.json").read_bytes()
+    with pytest.raises(ValueError, match="`save_directory` should hold no adapter's weights: .*"):
+        keras_mpt.PromptTuningConfig(num_virtual_tokens=3).save_pretrained(tmp_path / "adapter")
+    assert (tmp_path / "adapter" / "adapter_config.json").read_bytes() == before
+    # An older .bin would be another adapter's weights under the new config.
+    (tmp_path / "adapter" / "adapter_model.bin").write_bytes(b"old")
+    model.save_adapter(tmp_path / "adapter", overwrite=True)
+    assert not (tmp_path / "adapter" / "adapter_model.bin").exists()

@@ -1,0 +1,122 @@
+"""What `generate` is given and gives: text to tokens, room for new ones, and the new ones alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+# An encoder's input is cut to its longest row, in steps of this: each width is compiled anew.
+WIDTH_STEP = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """Strings to continue.
+
+    Attributes:
+        inputs: list of strings, or a dict of such lists, as keras-hub's preprocessors take them.
+        is_one: whether one string was given rather than a list.
+    """
+
+    inputs: Any
+    is_one: bool
+
+
+def as_text(inputs: Any, preprocessor: Any, has_encoder: bool) -> Text | None:
+    """The strings in `generate`'s inputs, or `None` where they are a dict of tokens.
+
+    Raises:
+        ValueError: no text, other things than strings, lists of different lengths, an encoder's
+            text that is missing, or text for a model without a preprocessor.
+    """
+    if isinstance(inputs, dict) and not any(name.endswith("text") for name in inputs):
+        return None
+    if preprocessor is None:
+        raise ValueError(
+            "`inputs` should be a dict of the backbone's inputs where the model has no "
+            f"preprocessor. Received: inputs of type {type(inputs).__name__}"
+        )
+    names = ("encoder_text", "decoder_text") if has_encoder else ()
+    texts = dict(inputs) if isinstance(inputs, dict) else {"text": inputs}
+    lists = {name: [t] if isinstance(t, str) else t for name, t in texts.items()}
+    is_text = all(
+        isinstance(t, (list, tuple, np.ndarray)) and len(t) and all(isinstance(s, str) for s in t)
+        for t in lists.values()
+    )
+    if (
+        not is_text
+        or len({len(t) for t in lists.values()}) != 1
+        or set(lists) not in ({"text"}, set(names))
+    ):
+        kinds = f", or a dict of {list(names)}" if names else ""
+        raise ValueError(
+            f"`inputs` should be a string or a list of strings{kinds}, with as many of each. "
+            f"Received: inputs={inputs!r}"
+        )
+    lists = {name: list(t) for name, t in lists.items()}
+    is_one = all(isinstance(t, str) for t in texts.values())
+    return Text(lists.get("text", lists), is_one)
+
+
+def tokenized(text: Text, preprocessor: Any, max_length: int | None) -> dict[str, np.ndarray]:
+    """The text's tokens and masks, with room up to `max_length`."""
+    if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
+        raise ValueError(
+            f"`max_length` should be a positive integer. Received: max_length={max_length!r}"
+        )
+    tokens = preprocessor.generate_preprocess(text.inputs, sequence_length=max_length)
+    return {k: ops.convert_to_numpy(v).astype("int32") for k, v in tokens.items()}
+
+
+def check_room(mask: np.ndarray, mask_name: str, max_length: int | None = None) -> None:
+    """Refuses rows that generation would continue in the wrong place, or not at all."""
+    mask = mask != 0
+    if max_length is not None and max_length != mask.shape[1]:
+        raise ValueError(
+            "`max_length` should be left out where the inputs are tokens: their own length counts. "
+            f"Received: max_length={max_length} with {mask_name} of shape {mask.shape}"
+        )
+    if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
+        raise ValueError(
+            f"`{mask_name}` should be 1 at each row's tokens, then 0: rows are padded on the right "
+            f"and have at least one token. Received: {mask_name}={mask.astype(int).tolist()}"
+        )
+    if mask[:, -1].any():
+        raise ValueError(
+            f"`max_length` (without a preprocessor: the length of the inputs) should leave room "
+            f"for new tokens. Received: {int(mask[:, -1].sum())} rows that fill all "
+            f"{mask.shape[1]} positions"
+        )
+
+
+def trim(x: dict[str, Any], token_input: Any) -> None:
+    """Cuts an encoder's inputs, in place, to the longest row: it runs once for each new token.
+
+    Args:
+        x: dict of arrays (B, S).
+        token_input: the `TokenInput` that is meant.
+    """
+    if token_input.mask_name is None:
+        return
+    mask = x[token_input.mask_name] != 0
+    longest = int((mask * np.arange(1, mask.shape[1] + 1)).max(initial=1))
+    width = -(-longest // WIDTH_STEP) * WIDTH_STEP
+    for name in (token_input.name, token_input.mask_name, *token_input.other_names):
+        if name in x:
+            x[name] = x[name][:, :width]
+
+
+def without_input(
+    made: dict[str, Any], given: np.ndarray, ids_name: str, mask_name: str
+) -> dict[str, np.ndarray]:
+    """The new tokens of each row at its front; padding (the mask's 0) behind them."""
+    # A stable sort by "was given" brings the new tokens forward in their order.
+    order = np.argsort(given, axis=1, kind="stable")
+    is_new = (made[mask_name] != 0) & ~given
+    return {
+        ids_name: np.take_along_axis(made[ids_name], order, axis=1),
+        mask_name: np.take_along_axis(is_new, order, axis=1),
+    }
