@@ -20,7 +20,7 @@ TEST_STAMP := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all families lint format wheel no-tensorflow clean
+.PHONY: help quickstart test test-all families bench lint format wheel no-tensorflow clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,6 +43,9 @@ test-all: $(TEST_STAMP) ## As test, with every backbone family on every backend
 
 families: $(TEST_STAMP) ## Measure every backbone family anew and write docs/families.md
 	@$(PY) -m tests.families.report jax tensorflow torch
+
+bench: $(TEST_STAMP) ## Time keras_mpt and PEFT side by side and write docs/benchmarks/
+	@$(PY) -m benchmarks.report
 
 lint: $(TEST_STAMP) ## Check style, format and types
 	@echo "== ruff check"

@@ -32,8 +32,8 @@ class PromptTunedTokenClassifier(PromptTunedClassifier):
         config: a `PromptTuningConfig` (no `task_ids` then) or `MultitaskPromptTuningConfig`.
         num_classes: list of T ints, each task's number of classes, for a head per task; or int, one
             head that all tasks share.
-        **kwargs: `tokenizer`, `initialize`, `name`, `dtype`: see `keras_mpt.models.
-            PromptTunedModel`.
+        **kwargs: `tokenizer`, `initialize`, `name`, `dtype`: see
+            `keras_mpt.models.PromptTunedModel`.
 
     Call arguments:
         inputs: dict of the backbone's inputs, each (B, S) integer, and `task_ids`, (B,) or scalar
