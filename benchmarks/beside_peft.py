@@ -48,11 +48,11 @@ class Case:
         base: Any,
         task_type: str,
         backbone: str,
-        length: int,
-        rows: int,
-        tokens: int,
+        sizes: tuple[int, ...],
     ) -> None:
-        self.name, self.length, self.rows = name, length, rows
+        length, rows, tokens = sizes
+        self.name = f"{name}, L {length}, B {rows}, S {tokens}"
+        self.length, self.rows = length, rows
         vocabulary = base.config.vocab_size
         with tempfile.TemporaryDirectory() as folder:
             base.save_pretrained(f"{folder}/base")

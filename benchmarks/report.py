@@ -47,6 +47,8 @@ def main() -> int:
         lines = done.stdout.strip().splitlines()
         if lines:
             results.append(json.loads(lines[-1]))
+    if not results:
+        raise SystemExit(f"no backend could be measured: {failed}")
     FOLDER.mkdir(parents=True, exist_ok=True)
     report = {
         "machine": _processor(),
