@@ -127,7 +127,9 @@ class Splice:
             for name in token_input.other_names:
                 positions = name in token_input.position_names
                 default = (
-                    zeros + ops.arange(zeros.shape[1], dtype=zeros.dtype) if positions else zeros
+                    zeros + ops.arange(ops.shape(zeros)[1], dtype=zeros.dtype)
+                    if positions
+                    else zeros
                 )
                 inputs.setdefault(name, default)
         return inputs
