@@ -166,3 +166,25 @@ def test_insert_and_drop_by_hand(at):
     assert positions.tolist() == [[5, 6, 7, 8, 9]]
     first = ops.convert_to_numpy(insert_first(sequence, 2, at))
     assert first.tolist() == [[1, 1, 1, 2, 3]]
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="only its graphs have lengths that are unknown"
+)
+def test_positions_where_a_graph_does_not_know_the_length():
+    import tensorflow as tf
+
+    from tests.families.configurations import FAMILIES
+
+    backbone = FAMILIES["Gemma 4"].build()
+    splice = Splice(backbone, LENGTH)
+    x = {name: tiny.inputs(backbone)[name] for name in ("token_ids", "padding_mask")}
+    prompts = np.random.default_rng(0).normal(size=(4, LENGTH, splice.token_dim)).astype("float32")
+    unknown = tf.TensorSpec((None, None), tf.int32)
+
+    @tf.function(input_signature=[unknown, unknown])
+    def graph(token_ids, padding_mask):
+        return splice({"token_ids": token_ids, "padding_mask": padding_mask}, prompts)
+
+    found, expected = flat(graph(**x))[0], flat(splice(x, prompts))[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
