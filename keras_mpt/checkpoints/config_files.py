@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from keras_mpt.checkpoints.atomic import write_together
+from keras_mpt.checkpoints.state_dict import BIN_NAME, SAFETENSORS_NAME
 
 CONFIG_NAME = "adapter_config.json"
 OWN_CONFIG_NAME = "keras_mpt_config.json"
-WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def write_config(
     directory: str | os.PathLike[str], peft_fields: dict[str, Any], own_fields: dict[str, Any]
 ) -> None:
     """Writes both files, or neither, and not over those of an adapter."""
-    weights = [n for n in WEIGHT_NAMES if (Path(directory) / n).exists()]
+    weights = [n for n in (SAFETENSORS_NAME, BIN_NAME) if (Path(directory) / n).exists()]
     if weights:
         raise ValueError(
             "`save_directory` should hold no adapter's weights: another config could not read "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -20,6 +21,8 @@ class Generating(PromptTunedModel):
     in an encoder-decoder, every new token runs `[prompt; tokens]` through the backbone once more.
     """
 
+    # From the backbone's flat outputs to logits; a language model sets it.
+    to_logits: Any
     prefix_cache: PrefixCache | None = None
     sampler: Any = None
     generate_function: Any = None
@@ -61,9 +64,10 @@ class Generating(PromptTunedModel):
                 new tokens, or strings without a preprocessor.
         """
         stop_token_ids = self._stop_token_ids(stop_token_ids)
-        if isinstance(inputs, dict) and "task_ids" in inputs:
-            inputs, task_ids = {**inputs}, inputs["task_ids"] if task_ids is None else task_ids
-            del inputs["task_ids"]
+        if isinstance(inputs, dict):
+            inputs = dict(inputs)
+            own_ids = inputs.pop("task_ids", None)
+            task_ids = own_ids if task_ids is None else task_ids
         text = as_text(inputs, self.preprocessor, len(self.splice.token_inputs) > 1)
         tokens = inputs if text is None else tokenized(text, self.preprocessor, max_length)
         if task_ids is not None:
@@ -109,7 +113,8 @@ class Generating(PromptTunedModel):
         else:
             next_logits, states = self._next_by_splice, None
             if self._is_contrastive():
-                states = self.states({**cache, ids_name: token_ids, mask_name: inputs[mask_name]})
+                x = {**cache, ids_name: token_ids, mask_name: inputs[mask_name]}
+                _, states = self._outputs_and_states(x)
 
         token_ids = self.sampler(
             next=next_logits,
@@ -153,12 +158,15 @@ class Generating(PromptTunedModel):
 
     def logits_at(self, inputs: dict[str, Any], position: Any) -> tuple[Any, Any]:
         """The next token's logits (B, V) after a position, and the states that they are made of."""
-        raise NotImplementedError
+        outputs, states = self._outputs_and_states(inputs)
+        here = _at_position(states, position)
+        flat = [here if o is states else o for o in keras.tree.flatten(outputs)]
+        return self.to_logits(flat, training=False)[:, 0], here[:, 0]
 
-    def states(self, inputs: dict[str, Any]) -> Any:
-        """The states (B, S, d) of the text that is continued."""
+    def _outputs_and_states(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
+        """The backbone's outputs at user positions; of these the text's that is continued."""
         outputs = self.splice.user_positions(self.run_backbone(inputs, training=False))
-        return self.splice.follows_last_input(outputs)
+        return outputs, self.splice.follows_last_input(outputs)
 
     def make_generate_function(self) -> Any:
         """`generate_step`, compiled as keras-hub compiles its own."""
@@ -185,7 +193,7 @@ class Generating(PromptTunedModel):
         return last.name, str(last.mask_name)
 
     def _stop_token_ids(self, stop_token_ids: Any) -> Any:
-        if stop_token_ids is None or not isinstance(stop_token_ids, str):
+        if not isinstance(stop_token_ids, str):
             stops = np.reshape(np.asarray([] if stop_token_ids is None else stop_token_ids), -1)
             return tuple(int(i) for i in stops) or None
         if self.preprocessor is None:
@@ -210,7 +218,7 @@ def _prompts_of_batch(task_ids: Any, rows: int, prompt: Any) -> dict[str, np.nda
     return {"prompt_ids": prompt_ids.astype("int32"), "prompt_rows": of_rows.astype("int32")}
 
 
-def at_position(sequence: Any, position: Any) -> Any:
+def _at_position(sequence: Any, position: Any) -> Any:
     """One position of a sequence, (B, S, d) -> (B, 1, d), for a position that a loop counts."""
     rows, _, width = ops.shape(sequence)
     return ops.slice(sequence, (0, ops.cast(position, "int32"), 0), (rows, 1, width))

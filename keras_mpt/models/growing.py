@@ -17,7 +17,7 @@ from keras import ops
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import check_task_name
 from keras_mpt.models.fitting import Fitting
-from keras_mpt.prompts.starts import task_factors
+from keras_mpt.prompts.starts import seed_of, task_factors
 
 AVERAGE, SHARED = "average", "shared"
 
@@ -263,9 +263,8 @@ class Growing(Fitting):
                 return cols.mean(0), rows.mean(0)
             if isinstance(source, int):
                 return cols[source], rows[source]
-            seed = np.random.randint(2**31) if self.config.seed is None else self.config.seed
             # The number of tasks makes it another draw for each task that is added.
-            rng = np.random.default_rng([seed, len(cols)])
+            rng = np.random.default_rng([seed_of(self.config), len(cols)])
             alone = dataclasses.replace(
                 self._tasks(),
                 num_tasks=1,

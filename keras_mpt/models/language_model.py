@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import keras
 
 from keras_mpt.config import PromptTuningConfig
-from keras_mpt.models.generation import Generating, at_position
+from keras_mpt.models.generation import Generating
 from keras_mpt.splicing.cut import cut_head
 from keras_mpt.splicing.positions import task_class
 from keras_mpt.splicing.prefix_cache import prefix_cache
@@ -128,11 +128,3 @@ class PromptTunedLanguageModel(Generating):
         """Logits (B, S, V)."""
         outputs = self.splice.user_positions(self.run_backbone(inputs, training))
         return self.to_logits(keras.tree.flatten(outputs), training=training)
-
-    def logits_at(self, inputs: dict[str, Any], position: Any) -> tuple[Any, Any]:
-        """The next token's logits (B, V) after a position, and the states that they are made of."""
-        outputs = self.splice.user_positions(self.run_backbone(inputs, training=False))
-        states = self.splice.follows_last_input(outputs)
-        here = at_position(states, position)
-        flat = [here if o is states else o for o in keras.tree.flatten(outputs)]
-        return self.to_logits(flat, training=False)[:, 0], here[:, 0]

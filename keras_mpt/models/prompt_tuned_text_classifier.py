@@ -115,7 +115,8 @@ class PromptTunedTextClassifier(PromptTunedClassifier):
         """A prompt-tuned model on a keras-hub text classifier, starting from its head.
 
         Args:
-            classifier: a `keras_hub.models.TextClassifier`.
+            classifier: a `keras_hub.models.TextClassifier`. Its `activation` is left out: the model
+                gives logits.
             config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
             num_classes: as in the constructor; `None` keeps the classifier's own last layer, shared
                 by all tasks. Defaults to `None`.

@@ -49,8 +49,7 @@ def start_values(
     Source: PEFT `tuners/prompt_tuning/model.py`, `tuners/multitask_prompt_tuning/model.py`.
     """
     # `keras.utils.set_random_seed` seeds NumPy's global generator, which the seed then comes from.
-    seed = np.random.randint(2**31) if config.seed is None else config.seed
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_of(config))
     length, start = config.total_virtual_tokens, config.prompt_tuning_init
     if start in SOURCE_INITS:
         assert isinstance(config, MultitaskPromptTuningConfig)
@@ -68,6 +67,11 @@ def start_values(
     if isinstance(config, MultitaskPromptTuningConfig):
         values |= task_factors(config, token_dim, rng)
     return values
+
+
+def seed_of(config: PromptTuningConfig) -> int:
+    """The config's seed, or one that follows `keras.utils.set_random_seed`."""
+    return int(np.random.randint(2**31)) if config.seed is None else config.seed
 
 
 def fit_length(ids: np.ndarray, length: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mpt.splicing.splice import Splice, token_table
+from keras_mpt.splicing.splice import Splice
 from keras_mpt.splicing.view import View
 
 # Where keras-hub 0.32's own cached path does not compute what its model does. A test compares every
@@ -35,7 +35,6 @@ class PrefixCache:
     def __init__(self, task: Any, splice: Splice, length_axes: Any) -> None:
         self.task, self.length = task, splice.num_virtual_tokens
         self.length_axes = length_axes
-        self._table = token_table(splice.token_inputs[0].embedding)
 
     def after(self, prompts: Any) -> Any:
         """The cache after each of K prompts.
@@ -54,7 +53,7 @@ class PrefixCache:
         def embeddings(ids: Any, start_index: Any = 0) -> Any:
             """Of a layer for tokens and positions together, as OPT's."""
             positions = self.task.backbone.embeddings.position_embedding
-            tokens = ops.cast(prompts, self._table.compute_dtype)
+            tokens = token_embedding(ids)
             return tokens + positions(tokens, start_index=start_index)
 
         instead: dict[str, Any] = {"token_embedding": token_embedding}
