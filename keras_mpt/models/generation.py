@@ -81,7 +81,8 @@ class Generating(PromptTunedModel):
             trim(given, token_input)
         if "task_ids" in given:
             given["task_ids"] = np.broadcast_to(given["task_ids"], rows)
-        if use_cache and self.prefix_cache is not None:
+        own_positions = set(given) - {ids_name, mask_name, "task_ids"}
+        if use_cache and self.prefix_cache is not None and not own_positions:
             given |= _prompts_of_batch(given.pop("task_ids", None), rows, self.prompt)
         made = self.make_generate_function()(given, stop_token_ids=stop_token_ids)
         made = {name: ops.convert_to_numpy(value) for name, value in made.items()}

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-import keras
+from typing import Any
 
+import keras
+from keras import ops
+
+from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
 from keras_mpt.models.language_model import PromptTunedLanguageModel
+from keras_mpt.prompts.distinct import distinct_tasks
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
 class PromptTunedCausalLM(PromptTunedLanguageModel):
     """A frozen keras-hub `CausalLM` with prompts: logits of the user's positions alone.
 
+    Nothing before a token depends on it here, so a prompt's keys and values are computed once for
+    each task of a batch and shared by the task's rows, in `fit`, `evaluate`, `predict` and calls
+    alike. Losses, gradients and logits are those of a prompt per row, to rounding. Under dropout
+    the rows of a task also share what is dropped in their prompt.
+
     Args:
         backbone: a `keras_hub.models.Backbone` that keras-hub has a `CausalLM` for. It is set to
             `trainable=False`.
         config: a `PromptTuningConfig` (no `task_ids` then) or `MultitaskPromptTuningConfig`.
+        share_prompts: whether a batch computes each task's prompt once. `"auto"` does where that
+            saves work, and where keras-hub's cached path computes what its model does: not for
+            GPT-NeoX, RWKV-7, Qwen 3.5, Falcon (left padding), a prompt behind the start token, or
+            `position_ids` of your own. `True` is an error where it never can; `False` gives each
+            row its own prompt. Defaults to `"auto"`.
         **kwargs: `preprocessor`, `tokenizer`, `initialize`, `name`, `dtype`: see
             `keras_mpt.models.PromptTunedModel`.
 
@@ -50,3 +65,57 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
     task_name = "CausalLM"
     has_prefix_cache = True
     task_type = TaskType.CAUSAL_LM
+
+    def __init__(
+        self,
+        backbone: Any,
+        config: PromptTuningConfig,
+        share_prompts: bool | str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        if share_prompts not in ("auto", True, False):
+            raise ValueError(
+                "`share_prompts` should be 'auto', True or False. Received: "
+                f"share_prompts={share_prompts!r}"
+            )
+        super().__init__(backbone, config, **kwargs)
+        self.share_prompts = share_prompts
+        if share_prompts is True and not self._can_share():
+            raise ValueError(
+                "`share_prompts` should be 'auto' or False where keras-hub keeps no keys and "
+                "values that a prompt in front could be put into. Received: share_prompts=True "
+                f"for a {type(backbone).__name__}, prompt_position={self.config.prompt_position!r}"
+            )
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """Logits (B, S, V)."""
+        own_positions = set(inputs) - {"token_ids", "padding_mask", "task_ids"}
+        if self.share_prompts is False or not self._can_share() or own_positions:
+            return super().call(inputs, training)
+        token_ids = inputs["token_ids"]
+        tasks, rows, poison = self._distinct_prompts(inputs.get("task_ids"), token_ids)
+        is_saving = tasks.shape[0] is None or tasks.shape[0] != token_ids.shape[0]
+        if self.share_prompts == "auto" and not is_saving:  # A prompt for every row either way.
+            return super().call(inputs, training)
+        cache = self.prefix_cache.after(self.prompt(tasks))
+        return self.prefix_cache.behind(token_ids, inputs["padding_mask"], cache, rows, poison)
+
+    def _can_share(self) -> bool:
+        return self.prefix_cache is not None and self.prefix_cache.takes_padding
+
+    def _distinct_prompts(self, task_ids: Any, token_ids: Any) -> tuple[Any, Any, Any]:
+        """What to ask the prompt layer for, which of it each row has, and NaN for wrong ids."""
+        batch_size = ops.shape(token_ids)[0]
+        if task_ids is None:
+            rows = ops.zeros((batch_size,), "int32")
+            return self.prompt.indices(1), rows, ops.zeros((batch_size,))
+        task_ids = ops.broadcast_to(task_ids, (batch_size,))
+        return distinct_tasks(task_ids, self.prompt.num_tasks)
+
+    def folded_arguments(self, task: int) -> dict[str, Any]:
+        """A folded model shares prompts as this one does."""
+        return {**super().folded_arguments(task), "share_prompts": self.share_prompts}
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "share_prompts": self.share_prompts}

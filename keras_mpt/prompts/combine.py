@@ -58,14 +58,26 @@ def gather_factors(cols: Any, rows: Any, task_ids: Any) -> tuple[Any, Any]:
     Returns:
         `(cols, rows)` of shapes (B, M·L, R) and (B, R, d).
     """
-    num_tasks = cols.shape[0]
+    safe_ids, poison = safe_task_ids(task_ids, cols.shape[0])
+    task_cols = gather(cols, safe_ids)
+    task_rows = gather(rows, safe_ids)
+    task_cols = task_cols + ops.cast(poison, task_cols.dtype)[:, None, None]
+    return task_cols, task_rows
+
+
+def safe_task_ids(task_ids: Any, num_tasks: int) -> tuple[Any, Any]:
+    """Ids that can be looked up, and what to add to what is made of them.
+
+    Args:
+        task_ids: integer tensor, (B,).
+        num_tasks: int. T.
+
+    Returns:
+        The ids, those outside [0, T) being 0, and a float32 tensor (B,): 0, or NaN for those.
+    """
     # Compared as uint8, 300 tasks would be 44; narrowed to int32, id 2**32 would be 0.
     is_wide = keras.backend.standardize_dtype(task_ids.dtype) in ("int64", "uint64")
     task_ids = ops.cast(task_ids, "int64" if is_wide else "int32")
     valid = ops.logical_and(task_ids >= 0, task_ids < num_tasks)
     safe_ids = ops.where(valid, task_ids, ops.zeros_like(task_ids))
-    task_cols = gather(cols, safe_ids)
-    task_rows = gather(rows, safe_ids)
-    poison = ops.where(valid, 0.0, float("nan"))
-    task_cols = task_cols + ops.cast(poison, task_cols.dtype)[:, None, None]
-    return task_cols, task_rows
+    return safe_ids, ops.cast(ops.where(valid, 0.0, float("nan")), "float32")

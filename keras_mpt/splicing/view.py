@@ -29,3 +29,7 @@ class View:
         if inspect.isfunction(method):
             return method.__get__(self)
         return getattr(self._target, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Python looks `__call__` up on the class, not on the object."""
+        return self._instead["__call__"](*args, **kwargs)
