@@ -17,8 +17,9 @@ class Generating(PromptTunedModel):
     """`generate` for language models, with keras-hub's samplers and preprocessors.
 
     A causal model's keys and values are kept: those of the prompt are computed once per task of the
-    batch, those of the text once per token. Where keras-hub has no such cache, or a wrong one, and
-    in an encoder-decoder, every new token runs `[prompt; tokens]` through the backbone once more.
+    batch, those of the text once per token. So are a decoder's, behind an encoder that runs once.
+    Where keras-hub has no such cache, or a wrong one, every new token runs `[prompt; tokens]`
+    through the backbone once more.
     """
 
     # From the backbone's flat outputs to logits; a language model sets it.
@@ -26,6 +27,11 @@ class Generating(PromptTunedModel):
     prefix_cache: PrefixCache | None = None
     sampler: Any = None
     generate_function: Any = None
+
+    @property
+    def keeps_cache(self) -> bool:
+        """Whether anything is kept from one new token to the next."""
+        return self.prefix_cache is not None
 
     def generate(
         self,
@@ -81,7 +87,7 @@ class Generating(PromptTunedModel):
             trim(given, token_input)
         if "task_ids" in given:
             given["task_ids"] = np.broadcast_to(given["task_ids"], rows)
-        if use_cache and self.prefix_cache is not None:
+        if use_cache and self.keeps_cache:
             given |= _prompts_of_batch(given.pop("task_ids", None), rows, self.prompt)
         made = self.make_generate_function()(given, stop_token_ids=stop_token_ids)
         made = {name: ops.convert_to_numpy(value) for name, value in made.items()}
@@ -144,10 +150,14 @@ class Generating(PromptTunedModel):
 
     def _next_by_cache(self, tokens: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
         """The same, by running the token before `index` alone."""
-        assert self.prefix_cache is not None
         last = ops.slice(tokens, (0, index - 1), (ops.shape(tokens)[0], 1))
-        logits, states, cache = self.prefix_cache.step(last, cache, index - 1)
+        logits, states, cache = self.step_of_cache(last, cache, index - 1)
         return logits[:, 0], states[:, 0], cache
+
+    def step_of_cache(self, tokens: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
+        """Logits and states of tokens (B, n) that stand behind `index` others, and the cache."""
+        assert self.prefix_cache is not None
+        return self.prefix_cache.step(tokens, cache, index)
 
     def _cache_of_text(self, token_ids: Any, prompts: dict[str, Any]) -> tuple[Any, Any]:
         """The states of each row's text, and the keys and values of its prompt and text."""

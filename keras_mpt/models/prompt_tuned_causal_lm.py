@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from keras_mpt.config_values import TaskType
 from keras_mpt.models.language_model import PromptTunedLanguageModel
+from keras_mpt.splicing.prefix_cache import prefix_cache
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
@@ -48,5 +51,8 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
     """
 
     task_name = "CausalLM"
-    has_prefix_cache = True
     task_type = TaskType.CAUSAL_LM
+
+    def find_caches(self, task: Any) -> None:
+        """Finds out whether keys and values can be kept behind the prompt's."""
+        self.prefix_cache = prefix_cache(task, self.splice)
