@@ -8,24 +8,35 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt.models.generation_inputs import as_text, check_room, tokenized, trim, without_input
+from keras_mpt.models.generation_inputs import (
+    as_text,
+    check_room,
+    tokenized,
+    trim,
+    up_to_step,
+    without_input,
+)
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
-from keras_mpt.splicing.prefix_cache import PrefixCache
 
 
 class Generating(PromptTunedModel):
     """`generate` for language models, with keras-hub's samplers and preprocessors.
 
     A causal model's keys and values are kept: those of the prompt are computed once per task of the
-    batch, those of the text once per token. Where keras-hub has no such cache, or a wrong one, and
-    in an encoder-decoder, every new token runs `[prompt; tokens]` through the backbone once more.
+    batch, those of the text once per token. So are a decoder's, behind an encoder that runs once.
+    Where keras-hub has no such cache, or a wrong one, every new token runs `[prompt; tokens]`
+    through the backbone once more.
     """
 
     # From the backbone's flat outputs to logits; a language model sets it.
     to_logits: Any
-    prefix_cache: PrefixCache | None = None
     sampler: Any = None
     generate_function: Any = None
+
+    @property
+    def keeps_cache(self) -> bool:
+        """Whether anything is kept from one new token to the next."""
+        return False
 
     def generate(
         self,
@@ -81,9 +92,12 @@ class Generating(PromptTunedModel):
             trim(given, token_input)
         if "task_ids" in given:
             given["task_ids"] = np.broadcast_to(given["task_ids"], rows)
-        own_positions = set(given) - {ids_name, mask_name, "task_ids"}
-        if use_cache and self.prefix_cache is not None and not own_positions:
-            given |= _prompts_of_batch(given.pop("task_ids", None), rows, self.prompt)
+        own_positions = any(name in given for name in self.splice.token_inputs[-1].other_names)
+        if use_cache and self.keeps_cache and not own_positions:
+            given |= self.prompts_of_batch(given.pop("task_ids", None), rows)
+            # The columns in which some row has text. The new tokens come one by one.
+            columns = given[mask_name].any(axis=0).sum()
+            given["text_ids"] = given[ids_name][:, : up_to_step(columns)]
         made = self.make_generate_function()(given, stop_token_ids=stop_token_ids)
         made = {name: ops.convert_to_numpy(value) for name, value in made.items()}
         if strip_prompt:
@@ -108,8 +122,12 @@ class Generating(PromptTunedModel):
         given = ops.cast(inputs[mask_name], "bool")
         # A beam search repeats the sampler's cache for each beam, so all that has rows is in it.
         cache = {k: v for k, v in inputs.items() if k not in (ids_name, mask_name)}
-        if "prompt_rows" in inputs:
-            states, cache = self._cache_of_text(token_ids, cache)
+        if "text_ids" in inputs:
+            text_ids = ops.cast(cache.pop("text_ids"), "int32")
+            room = token_ids.shape[1] - text_ids.shape[1]
+            states, cache = self._cache_of_text(text_ids, cache, room)
+            if states is not None:
+                states = ops.pad(states, [(0, 0), (0, room), (0, 0)])
             next_logits = self._next_by_cache
         else:
             next_logits, states = self._next_by_splice, None
@@ -145,17 +163,34 @@ class Generating(PromptTunedModel):
 
     def _next_by_cache(self, tokens: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
         """The same, by running the token before `index` alone."""
-        assert self.prefix_cache is not None
         last = ops.slice(tokens, (0, index - 1), (ops.shape(tokens)[0], 1))
-        logits, states, cache = self.prefix_cache.step(last, cache, index - 1)
+        logits, states, cache = self.step_of_cache(last, cache, index - 1)
         return logits[:, 0], states[:, 0], cache
 
-    def _cache_of_text(self, token_ids: Any, prompts: dict[str, Any]) -> tuple[Any, Any]:
+    def step_of_cache(self, tokens: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
+        """Logits and states of tokens (B, n) that stand behind `index` others, and the cache."""
+        raise NotImplementedError
+
+    def prompts_of_batch(self, task_ids: Any, rows: int) -> dict[str, Any]:
+        """What `_cache_of_text` gets for the rows' prompts.
+
+        The batch's different prompts (K,), and which of them each row has (B,). K is min(T, B)
+        however many differ, so that one compiled function serves all batches of a size.
+        """
+        if task_ids is None:
+            return {"prompt_ids": self.prompt.indices(1), "prompt_rows": np.zeros(rows, "int32")}
+        different, of_rows = np.unique(task_ids, return_inverse=True)
+        prompt_ids = np.resize(different, min(self.prompt.num_tasks, rows))
+        return {
+            "prompt_ids": prompt_ids.astype("int32"),
+            "prompt_rows": of_rows.astype("int32"),
+        }
+
+    def _cache_of_text(
+        self, text_ids: Any, prompts: dict[str, Any], room: int = 0
+    ) -> tuple[Any, Any]:
         """The states of each row's text, and the keys and values of its prompt and text."""
-        assert self.prefix_cache is not None
-        cache = self.prefix_cache.after(self.prompt(prompts["prompt_ids"]))
-        cache = self.prefix_cache.for_rows(cache, prompts["prompt_rows"], token_ids.shape[1])
-        return self.prefix_cache.step(token_ids, cache, 0)[1:]
+        raise NotImplementedError
 
     def logits_at(self, inputs: dict[str, Any], position: Any) -> tuple[Any, Any]:
         """The next token's logits (B, V) after a position, and the states that they are made of."""
@@ -205,18 +240,6 @@ class Generating(PromptTunedModel):
         tokenizer = self.preprocessor.tokenizer
         ends = [tokenizer.end_token_id, getattr(tokenizer, "end_token2_id", None)]
         return tuple(int(i) for i in ends if i is not None)
-
-
-def _prompts_of_batch(task_ids: Any, rows: int, prompt: Any) -> dict[str, np.ndarray]:
-    """The batch's different prompts (K,), and which of them each row has (B,).
-
-    K is min(T, B) however many differ, so that one compiled function serves all batches of a size.
-    """
-    if task_ids is None:
-        return {"prompt_ids": prompt.indices(1), "prompt_rows": np.zeros(rows, "int32")}
-    different, of_rows = np.unique(task_ids, return_inverse=True)
-    prompt_ids = np.resize(different, min(prompt.num_tasks, rows))
-    return {"prompt_ids": prompt_ids.astype("int32"), "prompt_rows": of_rows.astype("int32")}
 
 
 def _at_position(sequence: Any, position: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-# An encoder's input is cut to its longest row, in steps of this: each width is compiled anew.
+# What is run is cut to its longest row, in steps of this: each width is compiled anew.
 WIDTH_STEP = 16
 
 
@@ -103,10 +103,15 @@ def trim(x: dict[str, Any], token_input: Any) -> None:
         return
     mask = x[token_input.mask_name] != 0
     longest = int((mask * np.arange(1, mask.shape[1] + 1)).max(initial=1))
-    width = -(-longest // WIDTH_STEP) * WIDTH_STEP
+    width = up_to_step(longest)
     for name in (token_input.name, token_input.mask_name, *token_input.other_names):
         if name in x:
             x[name] = x[name][:, :width]
+
+
+def up_to_step(width: int) -> int:
+    """The width, up to a multiple of `WIDTH_STEP`."""
+    return int(-(-width // WIDTH_STEP) * WIDTH_STEP)
 
 
 def without_input(

@@ -10,7 +10,6 @@ from keras_mpt.config import PromptTuningConfig
 from keras_mpt.models.generation import Generating
 from keras_mpt.splicing.cut import cut_head
 from keras_mpt.splicing.positions import task_class
-from keras_mpt.splicing.prefix_cache import prefix_cache
 
 
 class PromptTunedLanguageModel(Generating):
@@ -27,7 +26,6 @@ class PromptTunedLanguageModel(Generating):
 
     task_name: ClassVar[str]
     has_targets_per_token = True
-    has_prefix_cache: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -53,10 +51,12 @@ class PromptTunedLanguageModel(Generating):
         if any(all(v is not known for known in backbone.variables) for v in head.variables):
             head.trainable = False
             self.head = head
-        if self.has_prefix_cache:
-            self.prefix_cache = prefix_cache(task, self.splice)
+        self.find_caches(task)
         self.built = True
         self.compile()
+
+    def find_caches(self, task: Any) -> None:
+        """Keeps what `generate` needs of keras-hub's task, where that has the caches for it."""
 
     @classmethod
     def from_task(cls, task: Any, config: PromptTuningConfig, **kwargs: Any) -> Self:

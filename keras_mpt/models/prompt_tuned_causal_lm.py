@@ -9,8 +9,11 @@ from keras import ops
 
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
+from keras_mpt.models.compiled import compiled
+from keras_mpt.models.kept_prompts import KeptPrompts, sample_of
 from keras_mpt.models.language_model import PromptTunedLanguageModel
 from keras_mpt.prompts.distinct import distinct_tasks
+from keras_mpt.splicing.prefix_cache import prefix_cache
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
@@ -63,7 +66,6 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
     """
 
     task_name = "CausalLM"
-    has_prefix_cache = True
     task_type = TaskType.CAUSAL_LM
 
     def __init__(
@@ -97,6 +99,7 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
         is_saving = tasks.shape[0] is None or tasks.shape[0] != token_ids.shape[0]
         if self.share_prompts == "auto" and not is_saving:  # A prompt for every row either way.
             return super().call(inputs, training)
+        assert self.prefix_cache is not None
         cache = self.prefix_cache.after(self.prompt(tasks))
         return self.prefix_cache.behind(token_ids, inputs["padding_mask"], cache, rows, poison)
 
@@ -111,6 +114,44 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
             return self.prompt.indices(1), rows, ops.zeros((batch_size,))
         task_ids = ops.broadcast_to(task_ids, (batch_size,))
         return distinct_tasks(task_ids, self.prompt.num_tasks)
+
+    def find_caches(self, task: Any) -> None:
+        """Finds out whether keys and values can be kept behind the prompt's."""
+        self.prefix_cache = prefix_cache(task, self.splice)
+        self.kept_prompts = KeptPrompts()
+
+    def set_sampler(self, sampler: Any) -> None:
+        """Takes a keras-hub sampler or its name, and forgets what was compiled."""
+        super().set_sampler(sampler)
+        if self.prefix_cache is not None:
+            self.kept_prompts.compute = compiled(self, self.prefix_cache.after)
+            self.kept_prompts.sample = compiled(self, lambda _: sample_of(self.backbone.weights))
+
+    @property
+    def keeps_cache(self) -> bool:
+        """Whether the keys and values of prompt and text are kept from token to token."""
+        return self.prefix_cache is not None
+
+    def prompts_of_batch(self, task_ids: Any, rows: int) -> dict[str, Any]:
+        """The caches of the batch's different prompts, kept or computed, and which each row has."""
+        found = super().prompts_of_batch(task_ids, rows)
+        ids = found.pop("prompt_ids")
+        tasks = [0] if task_ids is None else ids
+        return {**found, "prompt_cache": self.kept_prompts.get(tasks, self.prompt(ids))}
+
+    def step_of_cache(self, tokens: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
+        """Logits and states of tokens (B, n) that stand behind `index` others, and the cache."""
+        assert self.prefix_cache is not None
+        return self.prefix_cache.step(tokens, cache, index)
+
+    def _cache_of_text(
+        self, text_ids: Any, prompts: dict[str, Any], room: int = 0
+    ) -> tuple[Any, Any]:
+        """The states of each row's text, and the keys and values of its prompt and text."""
+        assert self.prefix_cache is not None
+        more = text_ids.shape[1] + room
+        cache = self.prefix_cache.for_rows(prompts["prompt_cache"], prompts["prompt_rows"], more)
+        return self.prefix_cache.step(text_ids, cache, 0, with_logits=False)[1:]
 
     def folded_arguments(self, task: int) -> dict[str, Any]:
         """A folded model shares prompts as this one does."""

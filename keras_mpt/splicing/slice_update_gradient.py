@@ -6,6 +6,7 @@ keras-hub writes new keys and values into its cache with it. Keras runs it as th
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import keras
@@ -26,7 +27,6 @@ def register() -> None:
         rest = ops.slice_update(grad, start, tf.zeros_like(update))
         return rest, tf.slice(grad, tf.cast(start, "int32"), tf.shape(update)), None
 
-    try:
+    # An earlier call may have registered it, or a newer TensorFlow.
+    with contextlib.suppress(KeyError):
         tf.RegisterGradient("XlaDynamicUpdateSlice")(gradient)
-    except KeyError:  # It is registered already, by an earlier call or by a newer TensorFlow.
-        pass

@@ -95,29 +95,46 @@ class Splice:
         """
         inputs = {name: ops.convert_to_tensor(value) for name, value in inputs.items()}
         inputs = self._with_defaults(inputs)
-        length, fed, embedded = self.num_virtual_tokens, dict(inputs), []
-        for i, token_input in enumerate(self.token_inputs):
-            ids = inputs[token_input.name]
-            if i >= self.num_transformer_submodules:
-                embedded.append(token_input.embedding(ids))
-                continue
-            prompt = prompts[:, i * length : (i + 1) * length]
-            embedded.append(self._embed(token_input.embedding, ids, prompt))
-            if token_input.mask_name is not None:
-                mask = inputs[token_input.mask_name]
-                fed[token_input.mask_name] = insert_constant(mask, 1, length, self.at)
-            for name in token_input.other_names:
-                fed[name] = (
-                    insert_positions(inputs[name], length, self.at)
-                    if name in token_input.position_names
-                    else insert_constant(inputs[name], 0, length, self.at)
-                )
-            if token_input.ids_used_later:
-                # A prompt has no ids. The row's first token stands in for it: under right padding
-                # it is never a padding id, which is what the rest of the graph asks the ids for.
-                fed[token_input.name] = insert_first(ids, length, self.at)
+        fed, embedded = dict(inputs), []
+        for i in range(len(self.token_inputs)):
+            embeddings, longer = self.embedded(i, inputs, prompts)
+            embedded.append(embeddings)
+            fed |= longer
         plain = [fed[name] for name in self.graph.plain_names]
         return self.graph.rest([*embedded, *plain], training=training)
+
+    def embedded(self, i: int, inputs: dict[str, Any], prompts: Any) -> tuple[Any, dict[str, Any]]:
+        """One token input's `[prompt; tokens]`.
+
+        Args:
+            i: int. Which of `token_inputs`.
+            inputs: the backbone's inputs by name, those of this token input at least.
+            prompts: float tensor (B, M·L, d).
+
+        Returns:
+            Its embeddings (B, L + S, d), or (B, S, d) where it has no prompt; and a dict of those
+            of `inputs` that the prompt makes longer.
+        """
+        token_input, length = self.token_inputs[i], self.num_virtual_tokens
+        ids = inputs[token_input.name]
+        longer: dict[str, Any] = {}
+        if i >= self.num_transformer_submodules:
+            return token_input.embedding(ids), longer
+        prompt = prompts[:, i * length : (i + 1) * length]
+        if token_input.mask_name is not None:
+            mask = inputs[token_input.mask_name]
+            longer[token_input.mask_name] = insert_constant(mask, 1, length, self.at)
+        for name in token_input.other_names:
+            longer[name] = (
+                insert_positions(inputs[name], length, self.at)
+                if name in token_input.position_names
+                else insert_constant(inputs[name], 0, length, self.at)
+            )
+        if token_input.ids_used_later:
+            # A prompt has no ids. The row's first token stands in for it: under right padding it is
+            # never a padding id, which is what the rest of the graph asks the ids for.
+            longer[token_input.name] = insert_first(ids, length, self.at)
+        return self._embed(token_input.embedding, ids, prompt), longer
 
     def _with_defaults(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """`inputs` with what may be left out."""

@@ -1,0 +1,119 @@
+"""Prompts' keys and values, kept from one call of `generate` or `score` to the next."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+# What is kept of all tasks together: about a hundred tasks of a GPT-2 with 100 virtual tokens.
+MAX_BYTES = 512 * 2**20
+
+
+class KeptPrompts:
+    """The caches of the tasks that were asked for last, as long as they are right.
+
+    The rule: a task's cache is used as long as the task's prompt has the very numbers, bit by bit,
+    that the cache was made of. So training, assignment and loading drop it by themselves. The
+    backbone is frozen; all is dropped where a sample of each of its variables differs, as it does
+    after loading or quantizing.
+
+    Args:
+        max_bytes: int. What is kept at most: the tasks asked for last. A batch that needs more has
+            its tasks computed again in its next call. Defaults to `MAX_BYTES`, 512 MiB.
+    """
+
+    # Of prompts, float array (K, L, d): their cache, a nest of tensors (K, …).
+    compute: Callable[[Any], Any]
+    # Of `{}`: a sample of the backbone's numbers.
+    sample: Callable[[Any], Any]
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self._kept: OrderedDict[int, tuple[np.ndarray, Any]] = OrderedDict()
+        self._sample: np.ndarray | None = None
+
+    @property
+    def tasks(self) -> list[int]:
+        """The tasks that are kept, the one asked for last at the end."""
+        return list(self._kept)
+
+    @property
+    def nbytes(self) -> int:
+        """How much is kept."""
+        return sum(_nbytes(cache) for _, cache in self._kept.values())
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._kept.clear()
+
+    def get(self, tasks: Sequence[int], prompts: Any) -> Any:
+        """The tasks' caches, computed where they are missing or not of these prompts.
+
+        Args:
+            tasks: K ints, of which some may repeat.
+            prompts: float tensor (K, L, d): their prompts as they are now.
+
+        Returns:
+            A nest of tensors (K, …).
+        """
+        self._check_backbone()
+        numbers = ops.convert_to_numpy(ops.cast(prompts, "float32"))
+        places = {int(task): i for i, task in enumerate(tasks)}
+        caches = {task: self._kept_cache(task, numbers[i]) for task, i in places.items()}
+        missing = [task for task, cache in caches.items() if cache is None]
+        if missing:
+            # As many as a power of two, by repeating the first: few sizes are then compiled.
+            size = 1 << (len(missing) - 1).bit_length()
+            rows = [places[task] for task in missing + missing[:1] * (size - len(missing))]
+            made = self.compute(ops.take(prompts, np.asarray(rows, "int32"), axis=0))
+            for n, task in enumerate(missing):
+                caches[task] = keras.tree.map_structure(lambda t, n=n: t[n], made)
+                self._kept[task] = (numbers[places[task]].copy(), caches[task])
+        for task in places:
+            self._kept.move_to_end(task)
+        while self.nbytes > self.max_bytes:
+            self._kept.popitem(last=False)
+        rows_of = [caches[int(task)] for task in tasks]
+        return keras.tree.map_structure(lambda *parts: ops.stack(parts), *rows_of)
+
+    def _kept_cache(self, task: int, prompt: np.ndarray) -> Any:
+        """The task's cache, or `None` where there is none of this prompt."""
+        kept_prompt, cache = self._kept.get(task, (None, None))
+        is_same = kept_prompt is not None and kept_prompt.tobytes() == prompt.tobytes()
+        return cache if is_same else None
+
+    def _check_backbone(self) -> None:
+        sample = ops.convert_to_numpy(self.sample({}))
+        if self._sample is None or self._sample.tobytes() != sample.tobytes():
+            self.clear()
+        self._sample = sample
+
+
+def sample_of(variables: Sequence[Any]) -> Any:
+    """A few numbers of each variable: those along its last axis, in the middle of the others.
+
+    Args:
+        variables: sequence of `keras.Variable`s.
+
+    Returns:
+        A float32 tensor of rank 1.
+    """
+    middles = [_middle(v.value) for v in variables]
+    return ops.concatenate([ops.cast(ops.reshape(m, (-1,)), "float32") for m in middles])
+
+
+def _middle(value: Any) -> Any:
+    return value[tuple(n // 2 for n in value.shape[:-1])] if value.shape else value
+
+
+def _nbytes(cache: Any) -> int:
+    def size(tensor: Any) -> int:
+        bits = int(keras.backend.standardize_dtype(tensor.dtype).lstrip("bfloat"))
+        return int(np.prod(tensor.shape)) * bits // 8
+
+    return sum(size(tensor) for tensor in keras.tree.flatten(cache))

@@ -1,0 +1,145 @@
+"""A decoder's keys and values, kept from token to token, behind an encoder that runs once.
+
+keras-hub's encoder-decoders have a `call_decoder_with_cache` each. They take the same things under
+two sets of names, and give the same things in the same order.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mpt.splicing.insert import insert
+from keras_mpt.splicing.splice import Splice
+from keras_mpt.splicing.view import View
+
+# What each argument of a `call_decoder_with_cache` is, by the names that keras-hub has for it.
+_ARGUMENTS = {
+    "decoder_token_ids": "ids",
+    "decoder_padding_mask": "mask",
+    "encoder_hidden_states": "encoder_states",
+    "encoder_output": "encoder_states",
+    "encoder_padding_mask": "encoder_mask",
+    "self_attention_cache": "own",
+    "cross_attention_cache": "cross",
+    "cache": "both",
+    "self_attention_cache_update_index": "index",
+    "cache_update_index": "index",
+    "cross_attention_cache_update_index": "cross_index",
+}
+
+
+class DecoderCache:
+    """What a task's `call_decoder_with_cache` needs to go on token by token; see `decoder_cache`.
+
+    Args:
+        task: a `keras_hub.models.Seq2SeqLM`.
+        splice: the model's `Splice`.
+        names: list of strings. The arguments of the task's `call_decoder_with_cache`.
+    """
+
+    def __init__(self, task: Any, splice: Splice, names: list[str]) -> None:
+        self.task, self.names = task, names
+        self.embedding = splice.token_inputs[1].embedding
+        # L where the decoder has a prompt of its own, behind the encoder's.
+        self.length = splice.num_virtual_tokens * (splice.num_transformer_submodules - 1)
+
+    def after(
+        self, token_ids: Any, encoded: dict[str, Any], prompts: Any, room: int = 0
+    ) -> tuple[Any, Any]:
+        """Runs `[the decoder's prompt; tokens]`, or the tokens where the decoder has no prompt.
+
+        Args:
+            token_ids: int tensor (B, S).
+            encoded: `EncoderOnce.encode`'s dict, for the same rows.
+            prompts: float tensor (B, M·L, d).
+            room: int. How many more tokens the cache should have room for. Defaults to `0`.
+
+        Returns:
+            Hidden states (B, S, d), and the cache: a dict of tensors (B, …).
+        """
+        ids = ops.cast(token_ids, "int32")
+        task = self._with_prompt(prompts[:, self.length :]) if self.length else self.task
+        longer = ops.pad(ids, [(0, 0), (self.length, room)])
+        own, cross = _empty(self.task, encoded["encoder_mask"], longer)
+        cache = {**encoded, "own": own, "cross": cross}
+        _, states, cache = self._call(task, ids, cache, index=0, cross_index=0)
+        return states[:, self.length :], cache
+
+    def step(self, token_ids: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
+        """Runs tokens behind those in the cache.
+
+        Args:
+            token_ids: int tensor (B, n).
+            cache: what `after` or an earlier step gave.
+            index: int or int tensor (). How many of the user's tokens are before these.
+
+        Returns:
+            Logits (B, n, V), hidden states (B, n, d), and the cache with these tokens.
+        """
+        index = ops.cast(index, "int32") + self.length
+        return self._call(self.task, token_ids, cache, index, cross_index=None)
+
+    def _call(self, task: Any, ids: Any, cache: Any, index: Any, cross_index: Any) -> Any:
+        # Every slot may be looked at: the causal mask hides those that are not written yet.
+        rows, slots = ops.shape(cache["own"])[0], ops.shape(cache["own"])[3]
+        given = {
+            **cache,
+            "ids": ids,
+            "mask": ops.ones((rows, slots), "bool"),
+            "both": (cache["own"], cache["cross"]),
+            "index": index,
+            "cross_index": cross_index,
+        }
+        made = task.call_decoder_with_cache(**{n: given[_ARGUMENTS[n]] for n in self.names})
+        logits, states, *caches = made
+        own, cross = keras.tree.flatten(caches)
+        return logits, states, {**cache, "own": own, "cross": cross}
+
+    def _with_prompt(self, prompt: Any) -> View:
+        """The task, seen with a prompt in front of the decoder's token embeddings."""
+        real = self.embedding
+
+        def embedding(ids: Any, **kwargs: Any) -> Any:
+            if kwargs:  # The table read backwards, for logits.
+                return real(ids, **kwargs)
+            tokens = real(ids)
+            return insert(tokens, ops.cast(prompt, tokens.dtype), 0)
+
+        backbone = self.task.backbone
+        # keras-hub's property `token_embedding` is kept as `_token_embedding`.
+        names = {n.removeprefix("_") for n, v in vars(backbone).items() if v is real}
+        return View(self.task, backbone=View(backbone, **dict.fromkeys(names, embedding)))
+
+
+def decoder_cache(task: Any, splice: Splice) -> DecoderCache | None:
+    """The task's `DecoderCache`, or `None` where it has no such path, or its prompt does not fit.
+
+    Args:
+        task: a `keras_hub.models.Seq2SeqLM`.
+        splice: the model's `Splice`.
+    """
+    call = getattr(type(task), "call_decoder_with_cache", None)
+    if call is None or not any(hasattr(task, n) for n in ("_initialize_cache", "_build_cache")):
+        return None
+    names = list(inspect.signature(call).parameters)[1:]
+    # A prompt behind the start token would stand between tokens that the cache counts as one row.
+    behind_start = splice.at > 0 and splice.num_transformer_submodules > 1
+    if behind_start or not set(names) <= set(_ARGUMENTS):
+        return None
+    return DecoderCache(task, splice, names)
+
+
+def _empty(task: Any, encoder_ids: Any, decoder_ids: Any) -> tuple[Any, Any]:
+    """What the task allocates: for the decoder's own tokens, and for the encoder's."""
+    if hasattr(task, "_initialize_cache"):
+        return tuple(task._initialize_cache(encoder_ids, decoder_ids))
+    view = View(
+        task,
+        call_encoder=lambda *args, **kwargs: (None, None),
+        call_decoder_with_cache=lambda *args, cache, **kwargs: (None, None, cache),
+    )
+    return tuple(view._build_cache(encoder_ids, None, decoder_ids, None)[1])
