@@ -47,6 +47,7 @@ class PromptTunedLanguageModel(Generating):
         # out of Keras's sight, which would list those variables twice.
         head = cut_head(task)
         self.to_logits, self.logits_spec = head.__call__, head.compute_output_spec
+        self.logits_dtype = head.outputs[0].dtype
         # Unless it has weights of its own, as EdRec's has: these are frozen, and saved.
         if any(all(v is not known for known in backbone.variables) for v in head.variables):
             head.trainable = False

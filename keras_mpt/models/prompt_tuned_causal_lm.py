@@ -101,7 +101,8 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
             return super().call(inputs, training)
         assert self.prefix_cache is not None
         cache = self.prefix_cache.after(self.prompt(tasks))
-        return self.prefix_cache.behind(token_ids, inputs["padding_mask"], cache, rows, poison)
+        logits = self.prefix_cache.behind(token_ids, inputs["padding_mask"], cache, rows, poison)
+        return ops.cast(logits, self.logits_dtype)
 
     def _can_share(self) -> bool:
         return self.prefix_cache is not None and self.prefix_cache.takes_padding

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mpt._keras import mean_values
+
 # With more tasks than this a log line serves nobody, and every metric costs an update a step.
 MAX_REPORTED_TASKS = 32
 
@@ -138,6 +140,9 @@ def _metric_measure(metric: Any, weighted: bool, known: list[str]) -> _Measure:
         name = given if isinstance(given, str) else getattr(metric, "name", None)
         name = name or metric.__name__
     name = f"weighted_{name}" if name in known else name
+    values = mean_values(metric)
+    if values is not None:  # These are computed once for all tasks, not once for each.
+        return _Measure(name, keras.metrics.Mean, lambda y, p, _: values(y, p), weighted)
     if isinstance(metric, keras.Metric):
         config = metric.get_config()
         return _Measure(name, lambda: type(metric).from_config(dict(config)), None, weighted)
