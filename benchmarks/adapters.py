@@ -1,6 +1,6 @@
 """Saving and loading an adapter, in PEFT's layout on either side.
 
-    KERAS_BACKEND=jax python -m benchmarks.adapters [--quick]
+KERAS_BACKEND=jax python -m benchmarks.adapters [--quick]
 """
 
 from __future__ import annotations

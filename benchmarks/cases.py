@@ -7,6 +7,7 @@ not hold the other.
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ class Case:
         return f"{self.shape}, L {self.length}, B {self.rows}, S {self.tokens}"
 
     @property
+    def layers(self) -> int:
+        return 2 if self.small else 6
+
+    @property
     def is_causal(self) -> bool:
         return self.shape in ("GPT-2", "Llama")
 
@@ -67,7 +72,7 @@ def base_config(case: Case) -> Any:
     """The configuration of transformers."""
     import transformers
 
-    layers, width, heads = (2, 32, 2) if case.small else (6, 512, 8)
+    layers, width, heads = case.layers, *((32, 2) if case.small else (512, 8))
     vocabulary = 100 if case.small else 8000
     match case.shape:
         case "GPT-2":
@@ -152,8 +157,12 @@ def _is_trained(name: str) -> bool:
     return "prompt_encoder" in name or "modules_to_save" in name
 
 
-def open_backbone(case: Case, folder: Path, dtype: str | None = None) -> Any:
-    """keras-hub's model of the same weights, as `keras_mpt.load_adapter` takes it."""
+def open_backbone(case: Case, folder: Path, dtype: str | None = None, remat: bool = False) -> Any:
+    """keras-hub's model of the same weights, as `keras_mpt.load_adapter` takes it.
+
+    With `remat` the states within GPT-2's blocks are computed again on the way back.
+    """
+    import keras
     import keras_hub
 
     import keras_mpt
@@ -165,16 +174,19 @@ def open_backbone(case: Case, folder: Path, dtype: str | None = None) -> Any:
     if dtype is not None:
         changes["dtype"] = dtype
     cls = getattr(keras_hub.models, f"{name}Backbone")
-    return cls.from_preset(str(folder / "base"), **changes)
+    blocks = [f"transformer_layer_{i}" for i in range(case.layers)] if remat else []
+    with keras.RematScope("list_of_layers", layer_names=blocks) if remat else nullcontext():
+        return cls.from_preset(str(folder / "base"), **changes)
 
 
-def open_ours(case: Case, folder: Path, dtype: str | None = None) -> Any:
+def open_ours(case: Case, folder: Path, dtype: str | None = None, remat: bool = False) -> Any:
     """Our model of what `write` wrote."""
     import keras_mpt
 
     # A classifier's head in keras-hub has a dropout of its own, which PEFT's has not.
     head = {"head_config": {"dropout": 0.0}} if case.shape == "MiniLM" else {}
-    return keras_mpt.load_adapter(open_backbone(case, folder, dtype), folder / "adapter", **head)
+    backbone = open_backbone(case, folder, dtype, remat)
+    return keras_mpt.load_adapter(backbone, folder / "adapter", **head)
 
 
 @dataclasses.dataclass

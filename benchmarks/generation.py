@@ -1,6 +1,6 @@
 """Greedy text: the first token, the rest, and the bare keras-hub model at the same total length.
 
-    KERAS_BACKEND=jax python -m benchmarks.generation [--quick]
+KERAS_BACKEND=jax python -m benchmarks.generation [--quick]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`import keras_mpt` beside `import keras_hub`, each in a fresh process.
 
-    KERAS_BACKEND=jax python -m benchmarks.imports [--quick]
+KERAS_BACKEND=jax python -m benchmarks.imports [--quick]
 """
 
 from __future__ import annotations

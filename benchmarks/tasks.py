@@ -1,6 +1,6 @@
 """What a step costs against the number of tasks, beside Adam on such factors and nothing else.
 
-    KERAS_BACKEND=jax python -m benchmarks.tasks [--quick]
+KERAS_BACKEND=jax python -m benchmarks.tasks [--quick]
 """
 
 from __future__ import annotations

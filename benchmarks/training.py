@@ -1,6 +1,6 @@
 """A step of training, beside PEFT and beside the bare backbone; compilations in an epoch.
 
-    KERAS_BACKEND=jax python -m benchmarks.training [--quick]
+KERAS_BACKEND=jax python -m benchmarks.training [--quick]
 """
 
 from __future__ import annotations
