@@ -25,10 +25,11 @@ REPEATS, WARM_UPS = 15, 3
 
 def measure(quick: bool) -> Results:
     """All cases on this backend."""
-    return {"rows": [_row(sized(case, quick), quick) for case in CASES]}
+    return {"rows": [row(sized(case, quick), quick) for case in CASES]}
 
 
-def _row(case: Case, quick: bool) -> Results:
+def row(case: Case, quick: bool) -> Results:
+    """One case, timed after its outputs were compared."""
     with written(case) as folder, tempfile.TemporaryDirectory() as other:
         theirs, ours = cases.open_peft(case, folder), cases.open_ours(case, folder)
         peft_folder, our_folder = f"{other}/peft", Path(other, "ours")

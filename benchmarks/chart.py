@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page import NAMES, peak
+from benchmarks.page import NAMES, least_seconds, peak
 from benchmarks.timing import middle, ratios, spread
 
 # Distinct for colour-blind readers too, and in the order of the tables.
@@ -48,8 +48,8 @@ def _training(pyplot: Any, parts: dict[str, Any]) -> Any:
                 label=NAMES[backend] if k == 0 else None,
             )  # fmt: skip
             axes.plot([low, high], [place, place], color="black", linewidth=1)
-            if "prompts" in s:
-                least = [a + b for a, b in zip(s["floor"], s["prompts"], strict=True)]
+            least = least_seconds(s)
+            if least is not None:
                 axes.plot(
                     middle(ratios(s["peft"], least)), place, "|", color="#CC3311",
                     markersize=12, markeredgewidth=2,
@@ -89,6 +89,8 @@ def _tasks(pyplot: Any, parts: dict[str, Any]) -> Any:
         _plot_memory(right, tasks, memory, backend, "ours", "o-", colour)
     for axes, title in ((left, "a step, seconds"), (right, "peak memory of a step, MiB")):
         axes.set_xscale("log")
+        axes.set_xticks(tasks, [f"{count:,}" for count in tasks])
+        axes.minorticks_off()
         axes.set_ylim(bottom=0)
         axes.set_xlabel("tasks")
         axes.set_title(title, fontsize=11)

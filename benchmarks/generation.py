@@ -26,10 +26,11 @@ CASES = (Case("GPT-2", 100, 1, 32, distinct=1), Case("GPT-2", 100, 16, 32))
 def measure(quick: bool) -> Results:
     """All cases on this backend."""
     new = 4 if quick else NEW
-    return {"new": new, "rows": [_row(sized(case, quick), new, quick) for case in CASES]}
+    return {"new": new, "rows": [row(sized(case, quick), new, quick) for case in CASES]}
 
 
-def _row(case: Case, new: int, quick: bool) -> Results:
+def row(case: Case, new: int, quick: bool) -> Results:
+    """One case, timed after its outputs were compared."""
     data = cases.batch(case)
     with written(case) as folder:
         theirs, ours = cases.open_peft(case, folder), cases.open_ours(case, folder)

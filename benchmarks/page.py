@@ -27,9 +27,9 @@ Given are medians, and in brackets the smallest and the largest. Before anything
 are compared: *difference* is that of logits at the user's positions, relative to the largest, and
 may be {tolerance} at most; generated tokens must be the same.
 
-PEFT is at its best: its models' own attention ({attention}), no gradients but of prompts and a
-classifier's head, no keys and values kept in training, the fused Adam. On each backend it is the
-same PyTorch; what differs between rows is chance.
+PEFT is at its best: attention as transformers chooses it ({attention}),
+no gradients but of prompts and a classifier's head, no keys and values kept in training, the fused
+Adam. On each backend it is the same PyTorch; what differs between rows is chance.
 
 Letters: L virtual tokens, B rows, S tokens in a row, T tasks. GPT-2 and Llama are 6 layers, 512
 wide, with 8,000 tokens (Llama: 8 heads on 4); *MiniLM* is a BERT of 6 layers, 384 wide; T5 has 6
@@ -50,6 +50,10 @@ theirs.
 
 ![Training beside PEFT](training.svg)
 
+"""
+
+_COMPILATIONS = """
+Compilations of our step in an epoch of whole batches: {counts}. PyTorch does not compile it.
 """
 
 _GENERATION = """\
@@ -153,9 +157,7 @@ def _training(parts: dict[str, Any]) -> str:
     lines = []
     for backend, row in _rows(parts["training"]):
         s = row["seconds"]
-        least = [a + b for a, b in zip(s["floor"], s["prompts"], strict=True)] if (
-            "prompts" in s
-        ) else None  # fmt: skip
+        least = least_seconds(s)
         cells = [_time(s["peft"]), _time(s["ours"]), _ratio(s["peft"], s["ours"])]
         cells += [_ratio(s["ours"], s["floor"]), _ratio(s["ours"], least) if least else ""]
         cells += [f"{row['difference']:.0e}", str(len(s["ours"]))]
@@ -165,10 +167,8 @@ def _training(parts: dict[str, Any]) -> str:
         for backend, found in _by_backend(parts["training"])
         if found["compilations"] is not None
     ]
-    said = f"\nCompilations of the step in an epoch of whole batches: {', '.join(counts)}." if (
-        counts
-    ) else "\n"  # fmt: skip
-    return _TRAINING + _table(columns, lines) + f"{said} PyTorch runs it without compiling.\n"
+    said = _COMPILATIONS.format(counts=", ".join(counts)) if counts else ""
+    return _TRAINING + _table(columns, lines) + said
 
 
 def _generation(parts: dict[str, Any]) -> str:
@@ -294,6 +294,13 @@ def _imports(parts: dict[str, Any]) -> str:
     return _IMPORTS + _table(columns, lines)
 
 
+def least_seconds(seconds: dict[str, list[float]]) -> list[float] | None:
+    """The bare backbone on the user's tokens and each prompt, where prompts can be shared."""
+    if "prompts" not in seconds:
+        return None
+    return [a + b for a, b in zip(seconds["floor"], seconds["prompts"], strict=True)]
+
+
 def peak(memory: dict[str, Any], backend: str, case: str, side: str) -> int | None:
     """Bytes of one case's side, where they were measured."""
     rows = memory.get(backend, {"rows": []})["rows"]
@@ -317,7 +324,7 @@ def _rows(results: dict[str, Any], plain: bool = False) -> Iterator[tuple[str, A
 
 def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rows = [columns, ["---"] * len(columns), *lines]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows).replace("|  |", "| |")
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _time(seconds: Sequence[float]) -> str:

@@ -29,8 +29,10 @@ def written(case: cases.Case) -> Iterator[Path]:
 
 
 def rounds(quick: bool) -> dict[str, int]:
-    """How often everything is run."""
-    return {"repeats": 2, "warm_ups": 1} if quick else {"repeats": REPEATS, "warm_ups": WARM_UPS}
+    """How often everything is run; `BENCH_REPEATS` in the environment says otherwise."""
+    if quick:
+        return {"repeats": 2, "warm_ups": 1}
+    return {"repeats": int(os.environ.get("BENCH_REPEATS", REPEATS)), "warm_ups": WARM_UPS}
 
 
 def sized(case: cases.Case, quick: bool) -> cases.Case:

@@ -32,10 +32,11 @@ def all_cases(quick: bool) -> list[Case]:
 
 def measure(quick: bool) -> Results:
     """All numbers of tasks on this backend."""
-    return {"rows": [_row(case, quick) for case in all_cases(quick)]}
+    return {"rows": [row(case, quick) for case in all_cases(quick)]}
 
 
-def _row(case: Case, quick: bool) -> Results:
+def row(case: Case, quick: bool) -> Results:
+    """One case, timed after its outputs were compared."""
     data = cases.batch(case)
     with written(case) as folder:
         theirs, ours = cases.open_peft(case, folder), cases.open_ours(case, folder)
@@ -43,7 +44,7 @@ def _row(case: Case, quick: bool) -> Results:
     runs = {
         "peft": steps.peft_step(case, theirs, data),
         "ours": steps.our_step(case, ours, data),
-        "adam": adam_alone([tuple(v.shape) for v in ours.trainable_variables]),
+        "adam": AdamAlone([tuple(v.shape) for v in ours.trainable_variables]),
     }
     seconds = paired(runs, **rounds(quick))
     say_seconds(f"T = {case.tasks}", seconds)
@@ -56,49 +57,65 @@ def _row(case: Case, quick: bool) -> Results:
     }  # fmt: skip
 
 
-def adam_alone(shapes: list[tuple[int, ...]]) -> Callable[[], None]:
+class AdamAlone:
     """The optimizer's own arithmetic: an update of variables of these shapes, gradients given.
 
     Compiled, and with the old values' memory used anew, as Keras does in a step.
-    """
-    variables = [keras.Variable(ops.ones(shape), name=f"v{i}") for i, shape in enumerate(shapes)]
-    gradients = [ops.full(shape, 1e-3) for shape in shapes]
-    optimizer = keras.optimizers.Adam(steps.RATE)
-    optimizer.build(variables)
-    backend = keras.backend.backend()
-    if backend == "jax":
-        return _on_jax(optimizer, gradients, variables)
-    if backend == "tensorflow":
-        import tensorflow as tf
 
-        @tf.function(jit_compile=True)
+    Args:
+        shapes: of the variables. They start at one, and their gradients are constant.
+    """
+
+    def __init__(self, shapes: list[tuple[int, ...]]) -> None:
+        variables = [keras.Variable(ops.ones(s), name=f"v{i}") for i, s in enumerate(shapes)]
+        gradients = [ops.full(shape, 1e-3) for shape in shapes]
+        optimizer = keras.optimizers.Adam(steps.RATE)
+        optimizer.build(variables)
+        self._values: list[Any] = variables
+        run = {"jax": self._on_jax, "tensorflow": _on_tensorflow, "torch": _on_torch}
+        self._update = run[keras.backend.backend()](optimizer, gradients, variables)
+
+    def __call__(self) -> None:
+        self._update()
+
+    def values(self) -> list[Any]:
+        """The variables as NumPy arrays."""
+        return [ops.convert_to_numpy(v) for v in self._values]
+
+    def _on_jax(self, optimizer: Any, gradients: Any, variables: Any) -> Callable[[], None]:
+        import jax
+
+        def apply(values: Any, state: Any, gradients: Any) -> Any:
+            return optimizer.stateless_apply(state, gradients, values)
+
+        compiled = jax.jit(apply, donate_argnums=(0, 1))
+        # Copies: what is given away is of no more use to the variables.
+        state = [[ops.copy(v.value) for v in group] for group in (variables, optimizer.variables)]
+
         def update() -> None:
-            optimizer.apply(gradients, variables)
+            state[:] = compiled(*state, gradients)
+            jax.block_until_ready(state)
+            self._values = state[0]
 
         return update
 
+
+def _on_tensorflow(optimizer: Any, gradients: Any, variables: Any) -> Callable[[], None]:
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True)
+    def update() -> None:
+        optimizer.apply(gradients, variables)
+
+    return update
+
+
+def _on_torch(optimizer: Any, gradients: Any, variables: Any) -> Callable[[], None]:
     import torch
 
-    def updated() -> None:
+    def update() -> None:
         with torch.no_grad():
             optimizer.apply(gradients, variables)
-
-    return updated
-
-
-def _on_jax(optimizer: Any, gradients: list[Any], variables: list[Any]) -> Callable[[], None]:
-    import jax
-
-    def apply(values: Any, state: Any, gradients: Any) -> Any:
-        return optimizer.stateless_apply(state, gradients, values)
-
-    compiled = jax.jit(apply, donate_argnums=(0, 1))
-    # Copies: what is given away is of no more use to the variables.
-    state = [[ops.copy(v.value) for v in group] for group in (variables, optimizer.variables)]
-
-    def update() -> None:
-        state[:] = compiled(*state, gradients)
-        jax.block_until_ready(state)
 
     return update
 

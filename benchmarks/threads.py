@@ -5,13 +5,6 @@ from __future__ import annotations
 import os
 
 NAME = "BENCH_THREADS"
-# Notices and progress bars of others would hide our own progress.
-_QUIET = {
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "PYTHONWARNINGS": "ignore",
-}
 
 
 def pin_threads() -> int:
@@ -27,6 +20,4 @@ def pin_threads() -> int:
     os.environ[NAME] = str(count)
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, str(count))
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
     return count
