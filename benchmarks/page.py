@@ -54,6 +54,8 @@ theirs.
 
 _COMPILATIONS = """
 Compilations of our step in an epoch of whole batches: {counts}. PyTorch does not compile it.
+On TensorFlow the optimizer's variables were made beforehand; else Keras has the first batch traced
+twice, whatever the model.
 """
 
 _GENERATION = """\
