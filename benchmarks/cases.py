@@ -157,10 +157,13 @@ def _is_trained(name: str) -> bool:
     return "prompt_encoder" in name or "modules_to_save" in name
 
 
-def open_backbone(case: Case, folder: Path, dtype: str | None = None, remat: bool = False) -> Any:
+def open_backbone(
+    case: Case, folder: Path, dtype: str | None = None, remat: str | None = None
+) -> Any:
     """keras-hub's model of the same weights, as `keras_mpt.load_adapter` takes it.
 
-    With `remat` the states within GPT-2's blocks are computed again on the way back.
+    With `remat`, `"blocks"` or `"activations"`, what is within GPT-2's blocks, or within activation
+    functions, is computed again on the way back.
     """
     import keras
     import keras_hub
@@ -174,12 +177,14 @@ def open_backbone(case: Case, folder: Path, dtype: str | None = None, remat: boo
     if dtype is not None:
         changes["dtype"] = dtype
     cls = getattr(keras_hub.models, f"{name}Backbone")
-    blocks = [f"transformer_layer_{i}" for i in range(case.layers)] if remat else []
-    with keras.RematScope("list_of_layers", layer_names=blocks) if remat else nullcontext():
+    mode, blocks = remat, None
+    if remat == "blocks":
+        mode, blocks = "list_of_layers", [f"transformer_layer_{i}" for i in range(case.layers)]
+    with keras.RematScope(mode, layer_names=blocks) if remat else nullcontext():
         return cls.from_preset(str(folder / "base"), **changes)
 
 
-def open_ours(case: Case, folder: Path, dtype: str | None = None, remat: bool = False) -> Any:
+def open_ours(case: Case, folder: Path, dtype: str | None = None, remat: str | None = None) -> Any:
     """Our model of what `write` wrote."""
     import keras_mpt
 

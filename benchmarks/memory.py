@@ -29,8 +29,10 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 SIDES: dict[str, dict[str, Any]] = {
     "ours": {},
     "bfloat16": {"dtype": "bfloat16"},
-    "remat": {"remat": True},
+    "remat activations": {"remat": "activations"},
+    "remat blocks": {"remat": "blocks"},
 }
+VARIANTS = tuple(side for side in SIDES if side != "ours")
 
 
 def measure(quick: bool) -> Results:
@@ -45,7 +47,7 @@ def measure(quick: bool) -> Results:
     with_peft = ("peft",) if keras.backend.backend() == "torch" else ()
     jobs = [(sized(case, quick), ("ours", *with_peft), False) for case in CASES]
     jobs += [(case, ("ours", *with_peft), True) for case in all_cases(quick)]
-    jobs += [(sized(CASE, quick), ("bfloat16", "remat"), False)]
+    jobs += [(sized(CASE, quick), VARIANTS, False)]
     rows = []
     for case, sides, is_sweep in jobs:
         with written(case) as folder:
@@ -65,7 +67,7 @@ def in_fresh_process(side: str, case: Case, folder: Path) -> int | None:
     done = subprocess.run(command, stdout=pipe, stderr=pipe, text=True)
     if done.returncode == 0:
         return int(done.stdout.split()[-1])
-    if side not in ("bfloat16", "remat"):
+    if side not in VARIANTS:
         raise RuntimeError(f"{side} of {case.name} failed:\n{done.stderr}")
     return None
 

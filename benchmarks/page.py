@@ -21,7 +21,7 @@ Made by `make bench` from `benchmarks/`; do not edit. The numbers are in `benchm
 ## How it is measured
 
 keras_mpt and PEFT run in one process on the same weights and the same batches, in turn, round by
-round; every second round goes the other way about. The first rounds, with compilation in them, are
+round; every second round goes the other way about. The first round, with compilation in it, is
 left out. **A ratio is PEFT's time divided by ours, round by round: above 1 keras_mpt is faster.**
 Given are medians, and in brackets the smallest and the largest. Before anything is timed outputs
 are compared: *difference* is that of logits at the user's positions, relative to the largest, and
@@ -71,7 +71,7 @@ weights without prompts, on a text that is longer by L.
 _TASKS = """\
 ## Against the number of tasks
 
-GPT-2, L 20, B 16, S 64; a batch holds four tasks (one where there is but one), however many there
+GPT-2, L 20, B 8, S 64; a batch holds four tasks (one where there is but one), however many there
 are. *Adam alone* is the same update of variables of the same shapes, its gradients given: every
 task's factors are in it, whether the batch has the task or not. *Its arrays* are these variables'
 gradients and two moments each, 12 bytes a number. Memory is explained below.
@@ -91,13 +91,14 @@ are not in it.
 """
 
 _VARIANTS = """\
-## bfloat16, and computing blocks again
+## bfloat16, and computing states again
 
 {case}, keras_mpt alone. *bfloat16* is `from_preset(…, dtype="bfloat16")`: the backbone's weights
-and arithmetic; prompts stay float32 variables. *remat* loads the backbone under
-`keras.RematScope("list_of_layers", layer_names=…)`, Keras's public way, with the names of its
-blocks. *Difference* is that of logits from float32's. A processor without bfloat16 arithmetic of
-its own, or a backend that does not use it, is slower there.
+and arithmetic; prompts stay float32 variables. The others load the backbone under Keras's public
+`keras.RematScope`: *remat activations* with `"activations"`, *remat blocks* with
+`"list_of_layers"` and the names of its blocks. *Difference* is that of logits from float32's. A
+processor without bfloat16 arithmetic of its own, or a backend that does not use it, is slower
+there.
 
 """
 

@@ -21,7 +21,7 @@ from benchmarks.timing import paired
 
 TASKS = (1, 10, 100, 1_000, 10_000)
 # A batch holds four of them, however many there are.
-CASE = Case("GPT-2", 20, 16, 64)
+CASE = Case("GPT-2", 20, 8, 64)
 
 
 def all_cases(quick: bool) -> list[Case]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-REPEATS, WARM_UPS = 5, 2
+REPEATS, WARM_UPS = 5, 1
 
 
 def paired(
@@ -24,7 +24,7 @@ def paired(
     Args:
         runs: functions by name. They return only when their work is done.
         repeats: int. Rounds that count. Defaults to `5`.
-        warm_ups: int. Rounds before them that do not: compilation is in the first. Defaults to `2`.
+        warm_ups: int. Rounds before them that do not: compilation is in the first. Defaults to `1`.
         clock: function that gives seconds. Defaults to `time.perf_counter`.
 
     Returns:

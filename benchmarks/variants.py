@@ -1,4 +1,4 @@
-"""The causal step in bfloat16 and with blocks computed again on the way back; PEFT compiled.
+"""The causal step in bfloat16 and with states computed again on the way back; PEFT compiled.
 
 KERAS_BACKEND=jax python -m benchmarks.variants [--quick]
 """
@@ -49,7 +49,9 @@ def measure(quick: bool) -> Results:
         if name != "ours"
     }
     # Half precision rounds; computing something again does not change it.
-    agrees = differences.get("remat", 0) <= cases.TOLERANCE
+    agrees = all(
+        error <= cases.TOLERANCE for name, error in differences.items() if name != "bfloat16"
+    )
     return {
         "case": case.name, "seconds": seconds, "differences": differences, "failed": failed,
         "agrees": agrees, **compiled,
