@@ -46,7 +46,7 @@ class Case:
 
     @property
     def layers(self) -> int:
-        return 2 if self.small else 6
+        return 1 if self.small else 6
 
     @property
     def is_causal(self) -> bool:

@@ -49,7 +49,7 @@ def measure(quick: bool) -> Results:
     jobs += [(case, ("ours", *with_peft), True) for case in all_cases(quick)]
     jobs += [(sized(CASE, quick), VARIANTS, False)]
     rows = []
-    for case, sides, is_sweep in jobs:
+    for case, sides, is_sweep in dict.fromkeys(jobs):  # Small, some are the same.
         with written(case) as folder:
             found = {side: in_fresh_process(side, case, folder) for side in sides}
         name = f"T {case.tasks}" if is_sweep else case.name

@@ -24,7 +24,7 @@ def check(row, names):
     assert all(len(v) == 2 and min(v) > 0 for v in row["seconds"].values())
 
 
-@pytest.mark.parametrize("shape", ["GPT-2", "MiniLM", "T5"])
+@pytest.mark.parametrize("shape", ["GPT-2", "T5"])
 def test_training(shape):
     case = next(sized(c, True) for c in training.CASES if c.shape == shape)
     row = training.row(case, quick=True)
@@ -52,17 +52,7 @@ def test_adapters():
     check(row, ("peft save", "ours save", "peft load", "ours load"))
 
 
-def test_other_weights_are_noticed(tmp_path):
-    cases.write(GPT2, tmp_path)
-    theirs, ours = cases.open_peft(GPT2, tmp_path), cases.open_ours(GPT2, tmp_path)
-    data = cases.batch(GPT2)
-    assert steps.difference(GPT2, ours, theirs, data) < 1e-5
-    p = ours.prompt.prompt_embeddings
-    p.assign(p + 0.1)
-    assert steps.difference(GPT2, ours, theirs, data) > cases.TOLERANCE
-
-
-def test_both_steps_train_the_same(tmp_path):
+def test_both_steps_train_the_same_and_other_weights_are_noticed(tmp_path):
     cases.write(GPT2, tmp_path)
     theirs, ours = cases.open_peft(GPT2, tmp_path), cases.open_ours(GPT2, tmp_path)
     data = cases.batch(GPT2)
@@ -72,6 +62,9 @@ def test_both_steps_train_the_same(tmp_path):
             run()
     assert steps.difference(GPT2, ours, theirs, data) < 1e-4
     assert np.abs(steps.our_logits(GPT2, ours, data) - before).max() > 1e-5
+    p = ours.prompt.prompt_embeddings
+    p.assign(p + 0.1)
+    assert steps.difference(GPT2, ours, theirs, data) > cases.TOLERANCE
 
 
 def test_the_floor_runs_the_backbone_on_the_tokens_alone(tmp_path):
