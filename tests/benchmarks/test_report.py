@@ -17,8 +17,10 @@ def test_page_is_made_of_the_numbers():
     assert (FOLDER / PAGE).read_text() == render(NUMBERS_NOW)
 
 
-def test_no_quick_run_is_shown():
-    assert NUMBERS_NOW["quick"] is False
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_quick_run_is_shown_as_one(quick):
+    page = render({**NUMBERS_NOW, "quick": quick})
+    assert ("Its numbers mean nothing" in page) is quick
 
 
 def test_outputs_agreed_wherever_they_were_compared():
