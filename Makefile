@@ -2,9 +2,11 @@
 # Everything happens in .venv, which each target sets up first as far as it needs.
 
 PYTHON ?= python3
-# Arguments for examples/quickstart.py and for pytest, as in `make test PYTEST_ARGS="-k splice"`.
+# Arguments for examples/quickstart.py, for pytest, as in `make test PYTEST_ARGS="-k splice"`, and for
+# the benchmarks, as in `make bench BENCH_ARGS="--parts training --backends jax"`.
 ARGS ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -45,7 +47,7 @@ families: $(TEST_STAMP) ## Measure every backbone family anew and write docs/fam
 	@$(PY) -m tests.families.report jax tensorflow torch
 
 bench: $(TEST_STAMP) ## Time keras_mpt and PEFT side by side and write docs/benchmarks/
-	@$(PY) -m benchmarks.report
+	@$(PY) -m benchmarks $(BENCH_ARGS)
 
 lint: $(TEST_STAMP) ## Check style, format and types
 	@echo "== ruff check"

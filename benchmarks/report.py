@@ -1,7 +1,17 @@
-"""Runs `benchmarks.beside_peft` on every backend and writes docs/benchmarks/: `make bench`."""
+"""Runs every part on every backend and writes docs/benchmarks/: `make bench`.
+
+    python -m benchmarks                                    # all of it
+    python -m benchmarks --parts training --backends jax    # some anew, the rest as it was
+    python -m benchmarks --render                           # page and charts from the numbers
+    python -m benchmarks --quick --folder /tmp/bench        # does it run at all?
+
+The exit status says whether outputs agreed wherever they were compared, and whether they could be,
+never how fast anything was.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -11,84 +21,89 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.chart import draw
+from benchmarks.page import render
+from benchmarks.part import agrees, say
+from benchmarks.threads import pin_threads
+
 FOLDER = Path(__file__).parents[1] / "docs" / "benchmarks"
+NUMBERS, PAGE = "benchmarks.json", "README.md"
 BACKENDS = ("tensorflow", "jax", "torch")
-PACKAGES = ("keras", "keras-hub", "tensorflow", "jax", "torch", "peft", "transformers")
-
-HEAD = """\
-# Beside PEFT
-
-Made by `make bench` ({module}); do not edit. {machine}, {cores} cores, CPU only, float32, with
-{packages}.
-
-Both sides run in one process on the same weights and batches, in turn, {repeats} times after
-{warm_ups} warm-ups; PEFT with its default attention (sdpa) and every core. A ratio is PEFT's time
-divided by ours, pair by pair: the median, and in brackets the smallest and the largest. Above 1
-keras_mpt is faster. Before a case is timed, logits are compared (*difference*, relative to the
-largest), and generated tokens must be the same.
-
-Training is one step of Adam on P, the factors and the head, {tasks} tasks in a batch. Generation is
-32 new tokens, greedy. Compilation is among the warm-ups.
-
-| case | backend | PEFT | keras_mpt | ratio | difference |
-|---|---|---|---|---|---|
-"""
+PARTS = ("training", "generation", "tasks", "memory", "variants", "adapters", "imports")
+PACKAGES = (
+    "keras", "keras-hub", "tensorflow", "jax", "torch", "peft", "transformers", "numpy",
+)  # fmt: skip
+# Notices and progress bars of others would hide our own progress.
+_QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONWARNINGS": "ignore",
+}
 
 
 def main() -> int:
-    """Measures and writes the numbers and the page."""
-    results, failed = [], []
-    for backend in BACKENDS:
-        environment = {**os.environ, "KERAS_BACKEND": backend}
-        command = [sys.executable, "-m", "benchmarks.beside_peft"]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            failed.append(backend)
-        lines = done.stdout.strip().splitlines()
-        if lines:
-            results.append(json.loads(lines[-1]))
-    if not results:
-        raise SystemExit(f"no backend could be measured: {failed}")
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    report = {
-        "machine": _processor(),
-        "cores": os.cpu_count(),
-        "packages": {name: version(name).partition("+")[0] for name in PACKAGES},
-        "results": results,
-    }
-    (FOLDER / "beside_peft.json").write_text(json.dumps(report, indent=1) + "\n")
-    (FOLDER / "README.md").write_text(render(report))
+    """Measures what is asked for, and writes the numbers, the page and the charts."""
+    parser = argparse.ArgumentParser(description="keras_mpt and PEFT side by side")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the results go")
+    parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
+    parser.add_argument("--render", action="store_true", help="measure nothing")
+    given = parser.parse_args()
+    if given.quick and given.folder == FOLDER and not given.render:
+        parser.error("--quick should go with a --folder of its own: its numbers mean nothing")
+    given.folder.mkdir(parents=True, exist_ok=True)
+    report = _read(given.folder)
+    failed = [] if given.render else _measure(report, given)
+    (given.folder / PAGE).write_text(render(report))
+    draw(report, given.folder)
     if failed:
-        print(f"outputs differ, or a run failed, on: {failed}", file=sys.stderr)
+        say(f"outputs differ, or the part did not end, in: {', '.join(failed)}")
     return 1 if failed else 0
 
 
-def render(report: dict[str, Any]) -> str:
-    """The page, from the numbers."""
-    packages = ", ".join(f"{name} {v}" for name, v in report["packages"].items())
-    head = HEAD.format(
-        **{**report["results"][0], **report, "packages": packages},
-        module="`benchmarks/beside_peft.py`",
-    )
-    rows = []
-    for i in range(len(report["results"][0]["rows"])):
-        for result in report["results"]:
-            row = result["rows"][i]
-            low, high = row["spread"]
-            seconds = f"{row['peft']:.2f} s | {row['ours']:.2f} s"
-            ratio = f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})"
-            cells = [row["case"], result["backend"], seconds, ratio, f"{row['difference']:.0e}"]
-            rows.append(f"| {' | '.join(cells)} |")
-    return head + "\n".join(rows) + "\n"
+def _measure(report: dict[str, Any], given: argparse.Namespace) -> list[str]:
+    """Fills the report, part by part, and saves it after each. Returns what failed."""
+    report |= {
+        "machine": processor(),
+        "threads": pin_threads(),
+        "packages": {name: version(name).partition("+")[0] for name in PACKAGES},
+        "quick": given.quick,
+    }
+    failed = []
+    for part in given.parts:
+        for backend in given.backends:
+            say(f"{part} on {backend}")
+            found = _run(part, backend, given.quick)
+            if found is None or not agrees(found):
+                failed.append(f"{part} on {backend}")
+            if found is not None:
+                report["results"].setdefault(part, {})[backend] = found
+            (given.folder / NUMBERS).write_text(json.dumps(report, indent=1) + "\n")
+    return failed
 
 
-def _processor() -> str:
+def _run(part: str, backend: str, quick: bool) -> dict[str, Any] | None:
+    """A part's results, from a process of its own: Keras fixes its backend at import."""
+    environment = {**_QUIET, **os.environ, "KERAS_BACKEND": backend}
+    command = [sys.executable, "-m", f"benchmarks.{part}", *(["--quick"] if quick else [])]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    lines = done.stdout.strip().splitlines()
+    try:
+        return json.loads(lines[-1])
+    except (IndexError, json.JSONDecodeError):
+        return None
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    file = folder / NUMBERS
+    return json.loads(file.read_text()) if file.exists() else {"results": {}}
+
+
+def processor() -> str:
     """The processor's name, where the system tells."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

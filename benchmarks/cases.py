@@ -1,0 +1,253 @@
+"""The models, in PEFT and here with the same weights, and their batches.
+
+Frameworks are imported where they are used: a process that measures the memory of one side must
+not hold the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Relative to the largest logit. Two float32 programs of this depth agree far better.
+TOLERANCE = 1e-4
+_IDS = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A model and a batch.
+
+    Attributes:
+        shape: "GPT-2", "Llama", "MiniLM" or "T5".
+        length: L, virtual tokens.
+        rows: B.
+        tokens: S; of a T5 the encoder's, its decoder has half of them.
+        tasks: T.
+        distinct: K, how many tasks the batch holds.
+        small: whether the model is tiny, to try the machinery.
+    """
+
+    shape: str
+    length: int
+    rows: int
+    tokens: int
+    tasks: int = 4
+    distinct: int = 4
+    small: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.shape}, L {self.length}, B {self.rows}, S {self.tokens}"
+
+    @property
+    def layers(self) -> int:
+        return 1 if self.small else 6
+
+    @property
+    def is_causal(self) -> bool:
+        return self.shape in ("GPT-2", "Llama")
+
+    @property
+    def has_logits_per_token(self) -> bool:
+        return self.shape != "MiniLM"
+
+    @property
+    def task_type(self) -> str:
+        others = {"MiniLM": "SEQ_CLS", "T5": "SEQ_2_SEQ_LM"}
+        return others.get(self.shape, "CAUSAL_LM")
+
+
+def small(case: Case) -> Case:
+    """The same kind of model, in a size that takes no time."""
+    sizes = {"length": min(case.length, 6), "rows": min(case.rows, 4), "tokens": 8}
+    return dataclasses.replace(case, **sizes, tasks=min(case.tasks, 50), small=True)
+
+
+def base_config(case: Case) -> Any:
+    """The configuration of transformers."""
+    import transformers
+
+    layers, width, heads = case.layers, *((32, 2) if case.small else (512, 8))
+    vocabulary = 100 if case.small else 8000
+    match case.shape:
+        case "GPT-2":
+            return transformers.GPT2Config(
+                vocab_size=vocabulary, n_positions=512, n_embd=width, n_layer=layers, n_head=heads,
+                resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **_IDS,
+            )  # fmt: skip
+        case "Llama":
+            return transformers.LlamaConfig(
+                vocab_size=vocabulary, hidden_size=width, intermediate_size=width * 11 // 4,
+                num_hidden_layers=layers, num_attention_heads=heads,
+                num_key_value_heads=heads // 2, tie_word_embeddings=False, **_IDS,
+            )  # fmt: skip
+        case "MiniLM":
+            width, heads, vocabulary = (32, 2, 100) if case.small else (384, 12, 30522)
+            return transformers.BertConfig(
+                vocab_size=vocabulary, hidden_size=width, intermediate_size=4 * width,
+                num_hidden_layers=layers, num_attention_heads=heads, hidden_act="gelu_new",
+                hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=2,
+            )  # fmt: skip
+        case "T5":
+            return transformers.T5Config(
+                vocab_size=vocabulary, d_model=width, d_kv=width // heads, d_ff=4 * width,
+                num_layers=layers, num_heads=heads, dropout_rate=0.0, decoder_start_token_id=1,
+                **_IDS,
+            )  # fmt: skip
+    raise ValueError(case.shape)
+
+
+def _base_class(case: Case) -> Any:
+    import transformers
+
+    names = {
+        "GPT-2": "GPT2LMHeadModel",
+        "Llama": "LlamaForCausalLM",
+        "MiniLM": "BertForSequenceClassification",
+        "T5": "T5ForConditionalGeneration",
+    }
+    return getattr(transformers, names[case.shape])
+
+
+def _wrapped(case: Case, base: Any) -> Any:
+    import peft
+
+    # The paper prompts T5's encoder alone.
+    submodules = {"num_transformer_submodules": 1} if case.shape == "T5" else {}
+    config = peft.MultitaskPromptTuningConfig(
+        task_type=case.task_type, num_virtual_tokens=case.length, num_tasks=case.tasks, **submodules
+    )
+    return peft.get_peft_model(base, config)
+
+
+def write(case: Case, folder: Path) -> None:
+    """Writes a random model, "base", and an adapter of PEFT's for it, "adapter"."""
+    import torch
+
+    torch.manual_seed(0)
+    base = _base_class(case)(base_config(case))
+    base.save_pretrained(folder / "base")
+    model = _wrapped(case, base)
+    with torch.no_grad():
+        for weight in model.prompt_encoder.parameters():
+            weight.normal_(std=0.3)
+    model.save_pretrained(folder / "adapter")
+
+
+def open_peft(case: Case, folder: Path, attention: str | None = None) -> Any:
+    """PEFT's model of what `write` wrote; only prompts and a classifier's head have gradients."""
+    import peft
+
+    # Given or not: transformers takes sdpa where the model has it.
+    chosen = {} if attention is None else {"attn_implementation": attention}
+    model = _wrapped(case, _base_class(case).from_pretrained(folder / "base", **chosen))
+    peft.set_peft_model_state_dict(model, peft.load_peft_weights(str(folder / "adapter")))
+    needless = [n for n, p in model.named_parameters() if p.requires_grad and not _is_trained(n)]
+    if needless:
+        raise AssertionError(f"PEFT's side should not compute these gradients: {needless}")
+    return model
+
+
+def _is_trained(name: str) -> bool:
+    return "prompt_encoder" in name or "modules_to_save" in name
+
+
+def open_backbone(
+    case: Case, folder: Path, dtype: str | None = None, remat: str | None = None
+) -> Any:
+    """keras-hub's model of the same weights, as `keras_mpt.load_adapter` takes it.
+
+    With `remat`, `"blocks"` or `"activations"`, what is within GPT-2's blocks, or within activation
+    functions, is computed again on the way back.
+    """
+    import keras
+    import keras_hub
+
+    import keras_mpt
+
+    if case.shape == "T5":
+        return keras_mpt.t5_from_pretrained(folder / "base", dtype=dtype)
+    name = {"GPT-2": "GPT2", "Llama": "Llama3", "MiniLM": "Bert"}[case.shape]
+    changes: dict[str, Any] = {} if case.shape == "Llama" else {"dropout": 0.0}
+    if dtype is not None:
+        changes["dtype"] = dtype
+    cls = getattr(keras_hub.models, f"{name}Backbone")
+    mode, blocks = remat, None
+    if remat == "blocks":
+        mode, blocks = "list_of_layers", [f"transformer_layer_{i}" for i in range(case.layers)]
+    with keras.RematScope(mode, layer_names=blocks) if remat else nullcontext():
+        return cls.from_preset(str(folder / "base"), **changes)
+
+
+def open_ours(case: Case, folder: Path, dtype: str | None = None, remat: str | None = None) -> Any:
+    """Our model of what `write` wrote."""
+    import keras_mpt
+
+    # A classifier's head in keras-hub has a dropout of its own, which PEFT's has not.
+    head = {"head_config": {"dropout": 0.0}} if case.shape == "MiniLM" else {}
+    backbone = open_backbone(case, folder, dtype, remat)
+    return keras_mpt.load_adapter(backbone, folder / "adapter", **head)
+
+
+@dataclasses.dataclass
+class Batch:
+    """Random tokens, tasks in equal parts, and labels.
+
+    Attributes:
+        ids: int array (B, S).
+        task_ids: int array (B,), `distinct` different ones.
+        labels: int array (B,) or one per token.
+    """
+
+    ids: np.ndarray
+    task_ids: np.ndarray
+    labels: np.ndarray
+
+
+def batch(case: Case, rows: int | None = None) -> Batch:
+    """The case's batch."""
+    rng = np.random.default_rng(0)
+    rows = rows or case.rows
+    vocabulary = 100 if case.small else 8000
+    ids = rng.integers(5, vocabulary, (rows, case.tokens)).astype("int32")
+    distinct = min(case.distinct, case.tasks, rows)
+    chosen = np.linspace(0, case.tasks - 1, distinct).astype("int32")
+    task_ids = rng.permutation(np.resize(chosen, rows))
+    labels = np.roll(ids, -1, 1)
+    if case.shape == "MiniLM":
+        labels = task_ids % 2
+    elif case.shape == "T5":
+        labels = rng.integers(5, vocabulary, (rows, case.tokens // 2)).astype("int32")
+    return Batch(ids, task_ids, labels)
+
+
+def our_inputs(case: Case, data: Batch) -> dict[str, np.ndarray]:
+    """The batch as our model takes it."""
+    sides = {"token_ids": data.ids}
+    if case.shape == "T5":
+        # What transformers makes of labels.
+        start = np.full((len(data.ids), 1), _IDS["pad_token_id"], "int32")
+        shifted = np.concatenate([start, data.labels[:, :-1]], 1)
+        sides = {"encoder_token_ids": data.ids, "decoder_token_ids": shifted}
+    masks = {k.replace("token_ids", "padding_mask"): np.ones_like(v) for k, v in sides.items()}
+    return {**sides, **masks, "task_ids": data.task_ids}
+
+
+def peft_inputs(case: Case, data: Batch) -> dict[str, Any]:
+    """The batch as PEFT's model takes it. T5 makes the decoder's tokens of the labels."""
+    import torch
+
+    ids = torch.tensor(data.ids, dtype=torch.long)
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "task_ids": torch.tensor(data.task_ids, dtype=torch.long),
+    }
+    if case.shape == "T5":
+        inputs["labels"] = torch.tensor(data.labels, dtype=torch.long)
+    return inputs
