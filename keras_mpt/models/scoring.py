@@ -142,7 +142,9 @@ class Scoring(Generating):
         chosen.check_rows(len(lengths))
         self._check_positions(lengths, chosen)
         scores = self._log_likelihoods(given, lengths, chosen, use_cache)
-        return scores / chosen.lengths if normalize == "mean" else scores, chosen
+        if normalize == "mean":
+            scores /= chosen.lengths
+        return scores, chosen
 
     def _rows_to_score(self, inputs: Any, task_ids: Any) -> tuple[dict[str, Any], np.ndarray]:
         """The checked inputs, no wider than their longest row, and each row's length (B,)."""
