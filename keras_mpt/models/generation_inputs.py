@@ -79,16 +79,22 @@ def check_room(mask: np.ndarray, mask_name: str, max_length: int | None = None) 
             "`max_length` should be left out where the inputs are tokens: their own length counts. "
             f"Received: max_length={max_length} with {mask_name} of shape {mask.shape}"
         )
-    if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
-        raise ValueError(
-            f"`{mask_name}` should be 1 at each row's tokens, then 0: rows are padded on the right "
-            f"and have at least one token. Received: {mask_name}={mask.astype(int).tolist()}"
-        )
+    check_right_padding(mask, mask_name)
     if mask[:, -1].any():
         raise ValueError(
             f"`max_length` (without a preprocessor: the length of the inputs) should leave room "
             f"for new tokens. Received: {int(mask[:, -1].sum())} rows that fill all "
             f"{mask.shape[1]} positions"
+        )
+
+
+def check_right_padding(mask: np.ndarray, mask_name: str) -> None:
+    """Refuses rows that have their tokens elsewhere than in front, or none."""
+    mask = mask != 0
+    if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
+        raise ValueError(
+            f"`{mask_name}` should be 1 at each row's tokens, then 0: rows are padded on the right "
+            f"and have at least one token. Received: {mask_name}={mask.astype(int).tolist()}"
         )
 
 

@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Self
 import keras
 
 from keras_mpt.config import PromptTuningConfig
-from keras_mpt.models.generation import Generating
+from keras_mpt.models.scoring import Scoring
 from keras_mpt.splicing.cut import cut_head
 from keras_mpt.splicing.positions import task_class
 
 
-class PromptTunedLanguageModel(Generating):
+class PromptTunedLanguageModel(Scoring):
     """A frozen keras-hub language model with prompts: logits of the user's positions alone.
 
     Args:

@@ -71,6 +71,11 @@ class PromptTunedSeq2SeqLM(PromptTunedLanguageModel):
         """Whether anything is kept from token to token: the encoder's states at least."""
         return self.encoder_once is not None
 
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether `step_of_cache` goes on from the decoder's keys and values."""
+        return self.decoder_cache is not None
+
     def _cache_of_text(
         self, text_ids: Any, prompts: dict[str, Any], room: int = 0
     ) -> tuple[Any, Any]:

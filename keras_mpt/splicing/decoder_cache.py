@@ -62,11 +62,11 @@ class DecoderCache:
             Hidden states (B, S, d), and the cache: a dict of tensors (B, …).
         """
         ids = ops.cast(token_ids, "int32")
-        task = self._with_prompt(prompts[:, self.length :]) if self.length else self.task
         longer = ops.pad(ids, [(0, 0), (self.length, room)])
         own, cross = _empty(self.task, encoded["encoder_mask"], longer)
         cache = {**encoded, "own": own, "cross": cross}
-        _, states, cache = self._call(task, ids, cache, index=0, cross_index=0)
+        view = self._behind(prompts[:, self.length :] if self.length else None)
+        _, states, cache = self._call(view, ids, cache, index=0, cross_index=0)
         return states[:, self.length :], cache
 
     def step(self, token_ids: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
@@ -99,15 +99,15 @@ class DecoderCache:
         own, cross = keras.tree.flatten(caches)
         return logits, states, {**cache, "own": own, "cross": cross}
 
-    def _with_prompt(self, prompt: Any) -> View:
+    def _behind(self, prompt: Any) -> View:
         """The task, seen with a prompt in front of the decoder's token embeddings."""
         real = self.embedding
 
-        def embedding(ids: Any, **kwargs: Any) -> Any:
-            if kwargs:  # The table read backwards, for logits.
-                return real(ids, **kwargs)
+        def embedding(ids: Any, reverse: bool = False) -> Any:
+            if reverse:  # Nobody asks for the logits of the tokens there are.
+                return ids
             tokens = real(ids)
-            return insert(tokens, ops.cast(prompt, tokens.dtype), 0)
+            return tokens if prompt is None else insert(tokens, ops.cast(prompt, tokens.dtype), 0)
 
         backbone = self.task.backbone
         # keras-hub's property `token_embedding` is kept as `_token_embedding`.
