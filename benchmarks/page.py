@@ -45,8 +45,9 @@ Forward, backward and Adam on P, the factors and a classifier's head; four tasks
 *Floor* is the bare backbone on the user's tokens alone: forward, and backward to the embeddings; no
 prompts, no head, no loss. *With prompts* is that and the same on each of the batch's four prompts
 once, (4, L) tokens: the least arithmetic there is for a causal model, whose prompts do not see the
-text. Elsewhere a prompt's states depend on the row. Both are given as our step's time divided by
-theirs.
+text. Elsewhere a prompt's states depend on the row. *With head too* puts the vocabulary's logits
+and their cross-entropy at the user's tokens on top of that, which no language model trains without.
+All are given as our step's time divided by theirs.
 
 ![Training beside PEFT](training.svg)
 
@@ -155,7 +156,7 @@ def render(report: dict[str, Any]) -> str:
 def _training(parts: dict[str, Any]) -> str:
     columns = [
         "case", "backend", "PEFT", "keras_mpt", "ratio", "over floor", "with prompts",
-        "difference", "rounds",
+        "with head too", "difference", "rounds",
     ]  # fmt: skip
     lines = []
     for backend, row in _rows(parts["training"]):
@@ -163,6 +164,8 @@ def _training(parts: dict[str, Any]) -> str:
         least = least_seconds(s)
         cells = [_time(s["peft"]), _time(s["ours"]), _ratio(s["peft"], s["ours"])]
         cells += [_ratio(s["ours"], s["floor"]), _ratio(s["ours"], least) if least else ""]
+        with_head = [a + b for a, b in zip(s.get("head", []), s.get("prompts", []), strict=True)]
+        cells += [_ratio(s["ours"], with_head) if with_head else ""]
         cells += [f"{row['difference']:.0e}", str(len(s["ours"]))]
         lines.append([row["case"], backend, *cells])
     counts = [
