@@ -216,7 +216,7 @@ class Scoring(Generating):
         width = -(-int(lengths.max()) // WIDTH_STEP) * WIDTH_STEP + candidates.longest
         width = min(width, self._positions_left() or width)
         ids = given[ids_name]
-        given[ids_name] = np.pad(ids, [(0, 0), (0, width - ids.shape[1])])
+        given[ids_name] = np.pad(ids.astype("int32"), [(0, 0), (0, width - ids.shape[1])])
         if use_cache and self.keeps_cache:
             given |= self.prompts_of_batch(given.pop("task_ids", None), rows)
             kept = read(given)

@@ -90,17 +90,33 @@ def cut(backbone: Any) -> CutGraph:
         token_inputs.append(_describe(name, inputs, node.operation, several))
     dropped = {t.name for t in token_inputs if not t.ids_used_later}
     plain_names = tuple(name for name in inputs if name not in dropped)
+    fed = [*embedded, *(inputs[name] for name in plain_names)]
+    rest = part(fed, backbone.output, name=f"{backbone.name}_behind_embeddings")
+    return CutGraph(tuple(token_inputs), rest, plain_names)
+
+
+def part(inputs: list[Any], outputs: Any, **kwargs: Any) -> Any:
+    """Part of a functional graph as a model of its own, which leaves no trace on the whole.
+
+    Args:
+        inputs: list of tensors of the graph, inputs or not.
+        outputs: nest of tensors of the graph.
+        **kwargs: `name` of `keras.Model`.
+
+    Returns:
+        A `keras.Model` that shares the graph's variables.
+
+    Raises:
+        ValueError: Keras's, where the outputs need other inputs than these.
+    """
     # Keras notes on the inputs that they belong to the new model; a functional model that is no
     # subclass then cannot be saved.
-    histories = [(tensor, tensor._keras_history) for tensor in backbone.inputs]
-    rest = keras.Model(
-        [*embedded, *(inputs[name] for name in plain_names)],
-        backbone.output,
-        name=f"{backbone.name}_behind_embeddings",
-    )
-    for tensor, history in histories:
-        tensor._keras_history = history
-    return CutGraph(tuple(token_inputs), rest, plain_names)
+    histories = [(tensor, tensor._keras_history) for tensor in inputs]
+    try:
+        return keras.Model(inputs, outputs, **kwargs)
+    finally:
+        for tensor, history in histories:
+            tensor._keras_history = history
 
 
 def cut_head(task: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_mpt.splicing.cut import part
 from keras_mpt.splicing.splice import Splice
 
 
@@ -76,8 +77,8 @@ def encoder_once(splice: Splice) -> EncoderOnce | None:
     states = splice.follows_first_input(rest.output)
     others = [o for o in keras.tree.flatten(rest.output) if o is not states]
     try:
-        encoder = keras.Model([encoder_tokens, encoder_mask], states)
-        decoder = keras.Model([states, encoder_mask, decoder_tokens, decoder_mask], others)
-    except ValueError:  # Keras's, where a half needs other inputs than these.
+        encoder = part([encoder_tokens, encoder_mask], states)
+        decoder = part([states, encoder_mask, decoder_tokens, decoder_mask], others)
+    except ValueError:
         return None
     return EncoderOnce(splice, encoder, decoder)

@@ -29,7 +29,8 @@ def two_stacks(more=False, masks=True):
     if more:
         out = attention(out, embedded["encoder"], attention_mask=attention_mask)
     if masks:
-        out = out * ops.cast(mask["decoder"], "float32")[..., None]
+        decoder_mask = keras.layers.Reshape((-1, 1))(mask["decoder"])
+        out = keras.layers.Multiply()([out, decoder_mask])
     return keras.Model(given, {"decoder_states": out, "encoder_states": states})
 
 
@@ -51,6 +52,17 @@ def test_the_halves_are_the_whole(submodules, at):
         np.testing.assert_allclose(
             *(ops.convert_to_numpy(v) for v in (found[name], value)), atol=1e-6
         )
+
+
+def test_the_whole_can_still_be_saved(tmp_path):
+    """Keras notes on a graph's inputs which model was made of them last."""
+    backbone = two_stacks()
+    assert encoder_once(Splice(backbone, 3)) is not None
+    backbone.save(tmp_path / "whole.keras")
+    again = keras.saving.load_model(tmp_path / "whole.keras")
+    x = tiny.inputs(backbone)
+    for name, value in backbone(x).items():
+        np.testing.assert_array_equal(*(ops.convert_to_numpy(v) for v in (value, again(x)[name])))
 
 
 def test_what_does_not_fall_apart():
