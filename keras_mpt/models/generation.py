@@ -95,8 +95,8 @@ class Generating(PromptTunedModel):
         own_positions = any(name in given for name in self.splice.token_inputs[-1].other_names)
         if use_cache and self.keeps_cache and not own_positions:
             given |= self.prompts_of_batch(given.pop("task_ids", None), rows)
-            # The columns in which some row has text. The new tokens come one by one.
-            columns = given[mask_name].any(axis=0).sum()
+            # The columns in which all rows have text. What comes then, comes token by token.
+            columns = (given[mask_name] != 0).sum(axis=1).min()
             given["text_ids"] = given[ids_name][:, : up_to_step(columns)]
         made = self.make_generate_function()(given, stop_token_ids=stop_token_ids)
         made = {name: ops.convert_to_numpy(value) for name, value in made.items()}

@@ -32,29 +32,30 @@ _NOT_BEHIND_PADDING = {
 class PrefixCache:
     """What a task's `call_with_cache` needs to go on behind a prompt; made by `prefix_cache`.
 
+    A cache is here a list with what each layer keeps: a tensor of keys and values, or a pair of
+    them. keras-hub's tasks make one tensor of all, and a copy of it for every new token.
+
     Args:
         task: a `keras_hub.models.CausalLM`.
         splice: the model's `Splice`.
-        length_axes: for each tensor of the task's cache, its axis of positions, counted from the
-            last axis: a layer's part of the cache has fewer axes in front.
+        length_axis: int. The axis of positions in what a layer keeps, counted from the last.
+        has_pairs: bool. Whether a layer keeps a pair of keys and values, not one tensor of both.
     """
 
-    def __init__(self, task: Any, splice: Splice, length_axes: Any) -> None:
-        self.task, self.length = task, splice.num_virtual_tokens
-        self.length_axes = length_axes
+    def __init__(self, task: Any, splice: Splice, length_axis: int, has_pairs: bool) -> None:
+        self.task, self.length, self.length_axis = task, splice.num_virtual_tokens, length_axis
+        self.has_pairs = has_pairs
         # Whether `behind` is right whatever the padding.
         self.takes_padding = type(task.backbone).__name__ not in _NOT_BEHIND_PADDING
-        # What a layer gets and gives is one tensor, or a pair of keys and values.
-        self._length_axis = keras.tree.flatten(length_axes)[0]
 
-    def after(self, prompts: Any) -> Any:
+    def after(self, prompts: Any) -> list[Any]:
         """The cache after each of K prompts.
 
         Args:
             prompts: float tensor (K, L, d).
 
         Returns:
-            A nest of tensors, (K, …), of length L along their length axis.
+            A list of nests of tensors, (K, …), of length L along their length axis.
         """
         real = self.task.backbone.token_embedding
 
@@ -71,8 +72,11 @@ class PrefixCache:
         instead: dict[str, Any] = {"token_embedding": View(real, __call__=token_embedding)}
         if hasattr(getattr(self.task.backbone, "embeddings", None), "position_embedding"):
             instead["embeddings"] = embeddings
+        filled: list[Any] = []
+        layers = self._layers(keep=filled)
         ids = ops.zeros(ops.shape(prompts)[:2], "int32")
-        return _build_cache(self._view(**instead), ids)
+        _build_cache(self._view(**instead, transformer_layers=layers), ids)
+        return filled
 
     def behind(self, token_ids: Any, padding_mask: Any, cache: Any, rows: Any, poison: Any) -> Any:
         """The logits of whole rows behind their prompts, for training: no cache is kept.
@@ -93,33 +97,16 @@ class PrefixCache:
         prompt_mask = ops.ones((batch_size, self.length), "int32")
         mask = ops.concatenate([prompt_mask, ops.cast(padding_mask, "int32")], axis=1)
 
-        def grown(tensor: Any) -> Any:
-            return _grown(ops.take(tensor, rows, axis=0), self._length_axis, more)
+        def of_layer(i: int) -> Any:
+            """A layer's part, gathered and grown just before its use."""
+            return self._of_rows(cache[i], rows, more)
 
-        def seen(layer: Any, is_first: bool) -> Any:
-            mask_name = _mask_name(layer)
-            assert mask_name is not None
-
-            def call(x: Any, **given: Any) -> Any:
-                """One layer, whose part of the cache is gathered and grown just before its use."""
-                x = x + ops.cast(poison, x.dtype)[:, None, None] if is_first else x
-                given = {
-                    name: keras.tree.map_structure(grown, value)
-                    if name.endswith("cache") and value is not None
-                    else value
-                    for name, value in given.items()
-                }
-                x, filled = layer(x, **{**given, mask_name: mask})
-                return x, keras.tree.map_structure(self._nothing_of, filled)
-
-            return View(layer, __call__=call)
-
-        layers = [seen(x, i == 0) for i, x in enumerate(self.task.backbone.transformer_layers)]
+        layers = self._layers(of_layer, mask=mask, poison=poison)
         index = ops.convert_to_tensor(self.length, "int32")
         view = self._view(transformer_layers=layers)
-        return view.call_with_cache(token_ids, cache, index)[0]
+        return view.call_with_cache(token_ids, _Unused(), index)[0]
 
-    def for_rows(self, cache: Any, rows: Any, more: int) -> Any:
+    def for_rows(self, cache: Any, rows: Any, more: int) -> list[Any]:
         """Each row's own cache, with room for more tokens.
 
         Args:
@@ -128,13 +115,9 @@ class PrefixCache:
             more: int. S, the tokens to come.
 
         Returns:
-            A nest of tensors, (B, …), of length L + S along their length axis.
+            A list of nests of tensors, (B, …), of length L + S along their length axis.
         """
-
-        def grown(tensor: Any, axis: int) -> Any:
-            return _grown(ops.take(tensor, rows, axis=0), axis, more)
-
-        return keras.tree.map_structure(grown, cache, self.length_axes)
+        return [self._apart(self._of_rows(part, rows, more)) for part in cache]
 
     def step(
         self, token_ids: Any, cache: Any, index: Any, with_logits: bool = True
@@ -156,19 +139,86 @@ class PrefixCache:
         def token_embedding(ids: Any, reverse: bool = False) -> Any:
             return ids if reverse else real(ids)
 
-        view = self._view(token_embedding=View(real, __call__=token_embedding))
-        task = self.task if with_logits else view
+        filled: list[Any] = []
+        layers = self._layers(lambda i: self._together(cache[i]), keep=filled)
+        instead: dict[str, Any] = {"transformer_layers": layers}
+        if not with_logits:
+            instead["token_embedding"] = View(real, __call__=token_embedding)
         index = ops.cast(index, "int32") + self.length
-        logits, states, cache = task.call_with_cache(token_ids, cache, index)
-        return logits, states, cache
+        logits, states, _ = self._view(**instead).call_with_cache(token_ids, _Unused(), index)
+        return logits, states, [self._apart(part) for part in filled]
 
     def _view(self, **instead: Any) -> View:
         """The task as if its backbone had other attributes."""
         return View(self.task, backbone=View(self.task.backbone, **instead))
 
+    def _layers(
+        self,
+        of_layer: Callable[[int], Any] | None = None,
+        keep: list[Any] | None = None,
+        mask: Any = None,
+        poison: Any = None,
+    ) -> list[View]:
+        """The backbone's layers, seen with other arguments.
+
+        Args:
+            of_layer: gives a layer's part of the cache; `None` leaves it what the task gives.
+                Defaults to `None`.
+            keep: list that gets each layer's part, with the new tokens. Defaults to `None`.
+            mask: int tensor (B, L + S), the padding mask that the layers get. Defaults to `None`.
+            poison: float tensor (B,), added to what enters the first layer. Defaults to `None`.
+        """
+
+        def seen(i: int, layer: Any) -> View:
+            def call(x: Any, **given: Any) -> Any:
+                if i == 0 and poison is not None:
+                    x = x + ops.cast(poison, x.dtype)[:, None, None]
+                for name in [n for n in given if n.endswith("cache")]:
+                    given[name] = given[name] if of_layer is None else of_layer(i)
+                if mask is not None:
+                    given[str(_mask_name(layer))] = mask
+                x, filled = layer(x, **given)
+                if keep is not None:
+                    keep.append(filled)
+                return x, keras.tree.map_structure(self._nothing_of, filled)
+
+            return View(layer, __call__=call)
+
+        return [seen(i, layer) for i, layer in enumerate(self.task.backbone.transformer_layers)]
+
+    def _apart(self, part: Any) -> Any:
+        """A layer's keys and values as two tensors, which a compiler can update in place.
+
+        A loop that carries them as one tensor copies it for each new token.
+        """
+        is_one = keras.backend.backend() != "torch" and ops.is_tensor(part)
+        return tuple(ops.unstack(part, axis=1)) if is_one and part.shape[1] == 2 else part
+
+    def _together(self, part: Any) -> Any:
+        """What `_apart` was given: the compiler sees that nothing needs to be copied for it."""
+        is_pair = isinstance(part, (tuple, list)) and not self.has_pairs
+        return ops.stack(part, axis=1) if is_pair else part
+
     def _nothing_of(self, tensor: Any) -> Any:
         """A cache of length 0: tasks stack what their layers give, which costs a copy of it."""
-        return tensor[(..., slice(0, 0), *[slice(None)] * (-self._length_axis - 1))]
+        return tensor[(..., slice(0, 0), *[slice(None)] * (-self.length_axis - 1))]
+
+    def _of_rows(self, part: Any, rows: Any, more: Any) -> Any:
+        """What a layer keeps of each row's prompt, with `more` zeros behind it."""
+
+        def of_rows(tensor: Any) -> Any:
+            padding = [(0, 0)] * len(tensor.shape)
+            padding[self.length_axis] = (0, more)
+            return ops.pad(ops.take(tensor, rows, axis=0), padding)
+
+        return keras.tree.map_structure(of_rows, part)
+
+
+class _Unused:
+    """In the place of a whole cache: tasks take a layer's part of it, whatever that is."""
+
+    def __getitem__(self, key: Any) -> None:
+        return None
 
 
 def prefix_cache(task: Any, splice: Splice) -> PrefixCache | None:
@@ -198,11 +248,13 @@ def prefix_cache(task: Any, splice: Splice) -> PrefixCache | None:
         "cache_update_index",
     ]:
         return None
-    axes = keras.tree.map_structure(_differing_axis, _allocated(task, 2), _allocated(task, 3))
-    if len(set(keras.tree.flatten(axes))) != 1 or None in keras.tree.flatten(axes):
+    lengths = (keras.tree.flatten(_allocated(task, n)) for n in (2, 3))
+    axes = {_differing_axis(short, long) for short, long in zip(*lengths, strict=True)}
+    (axis,) = axes if len(axes) == 1 else (None,)
+    if axis is None:
         return None
     slice_update_gradient.register()
-    return PrefixCache(task, splice, axes)
+    return PrefixCache(task, splice, axis, has_pairs=not ops.is_tensor(_allocated(task, 2)))
 
 
 def _allocated(task: Any, length: int) -> Any:
@@ -237,10 +289,3 @@ def _differing_axis(short: Any, long: Any) -> int | None:
     """The one axis whose length differs, counted from the last, or `None`."""
     axes = [i for i, (a, b) in enumerate(zip(short.shape, long.shape, strict=True)) if a != b]
     return axes[0] - len(short.shape) if len(axes) == 1 else None
-
-
-def _grown(tensor: Any, axis: int, more: Any) -> Any:
-    """A tensor with `more` zeros behind it along an axis."""
-    padding = [(0, 0)] * len(tensor.shape)
-    padding[axis] = (0, more)
-    return ops.pad(tensor, padding)

@@ -52,6 +52,41 @@ def test_cached_logits_are_the_splice_s(name):
     assert difference <= 1e-5 * np.abs(expected).max()
 
 
+# As HAS_ALL, and what is changed for one of them alone: Gemma 3 keeps pairs, OPT has one layer for
+# tokens and positions.
+@pytest.mark.parametrize("name", CAUSAL if HAS_ALL else ["Gemma 3"])
+def test_shared_prompts_give_the_splice_s_logits_and_gradients(name):
+    """Under padding of any kind; one step of plain gradient descent shows the gradients."""
+    backbone = FAMILIES[name].build()
+    move_weights(backbone)
+    config = keras_mpt.MultitaskPromptTuningConfig(num_virtual_tokens=3, num_tasks=3)
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=s) for s in ((3, 3, 1), (3, 1, 64), (3, 64))]
+    ids = rng.integers(2, VOCABULARY, (5, 6)).astype("int32")
+    mask = [[1] * 6, [1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1], [0, 1, 1, 0, 1, 0], [1, 0, 0, 0, 0, 0]]
+    x = {"token_ids": ids, "padding_mask": np.array(mask), "task_ids": np.array([0, 2, 2, 0, 2])}
+    found = []
+    for share_prompts in ("auto", False):
+        model = keras_mpt.models.PromptTunedCausalLM(backbone, config, share_prompts=share_prompts)
+        width = model.prompt.token_dim
+        model.prompt.prefix_task_cols.assign(values[0])
+        model.prompt.prefix_task_rows.assign(values[1][..., :width])
+        model.prompt.prompt_embeddings.assign(values[2][:, :width])
+        before = model.get_weights()
+        logits = ops.convert_to_numpy(model(x))
+        model.compile(optimizer=keras.optimizers.SGD(1.0))
+        model.train_on_batch(x, np.roll(ids, -1, 1))
+        trained = [ops.convert_to_numpy(v) for v in model.trainable_variables]
+        found.append([logits, *trained])
+        rows = ops.convert_to_numpy(model.prompt.prefix_task_rows)
+        moved = (rows != values[1][..., :width].astype("float32")).any(axis=(1, 2))
+        model.set_weights(before)
+    for value, expected in zip(*found, strict=True):
+        assert np.abs(value - expected).max() <= 1e-5 * np.abs(expected).max()
+    # The step did something, and to the tasks of the batch alone.
+    assert moved.tolist() == [True, False, True]
+
+
 @pytest.mark.skipif(not HAS_ALL, reason="keras-hub's alone: one backend is enough")
 def test_gpt_neox_s_own_cache_is_another_model():
     """Without any prompt. Should this fail with a new keras-hub, GPT-NeoX can have its cache."""

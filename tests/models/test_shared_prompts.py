@@ -65,7 +65,11 @@ def test_twelve_steps_of_adam_are_those_of_the_splice(num_tasks):
     np.testing.assert_allclose(logits, expected[2], atol=1e-5 * np.abs(expected[2]).max())
 
 
-@pytest.mark.parametrize("settings", [{"jit_compile": False}, {"run_eagerly": True}])
+SETTINGS = [{"jit_compile": False}, {"run_eagerly": True}]
+SETTINGS += [{"jit_compile": True}] if BACKEND == "tensorflow" else []
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_training_is_the_same_however_it_is_run(settings):
     x, y = data(rows=4)
     trained = []
