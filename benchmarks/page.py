@@ -55,8 +55,6 @@ All are given as our step's time divided by theirs.
 
 _COMPILATIONS = """
 Compilations of our step in an epoch of whole batches: {counts}. PyTorch does not compile it.
-On TensorFlow the optimizer's variables were made beforehand; else Keras has the first batch traced
-twice, whatever the model.
 """
 
 _GENERATION = """\
@@ -65,7 +63,8 @@ _GENERATION = """\
 Greedy, {new} new tokens after 32 tokens of text under 100 virtual ones. *First token* is the time
 of one new token. *Tokens per second* counts all rows, the first token's time included. *A token
 after the first* is what each further token takes; *bare* is keras-hub's own `CausalLM` of the same
-weights without prompts, on a text that is longer by L.
+weights without prompts, on a text that is longer by L. On TensorFlow both are compiled with
+`jit_compile=True`.
 
 """
 
@@ -97,9 +96,10 @@ _VARIANTS = """\
 {case}, keras_mpt alone. *bfloat16* is `from_preset(…, dtype="bfloat16")`: the backbone's weights
 and arithmetic; prompts stay float32 variables. The others load the backbone under Keras's public
 `keras.RematScope`: *remat activations* with `"activations"`, *remat blocks* with
-`"list_of_layers"` and the names of its blocks. *Difference* is that of logits from float32's. A
-processor without bfloat16 arithmetic of its own, or a backend that does not use it, is slower
-there.
+`"list_of_layers"` and the names of its blocks. *jit_compile* is `compile(jit_compile=True)`: XLA
+on TensorFlow, which Keras leaves out on a processor by default. *Difference* is that of logits from
+float32's. A processor without bfloat16 arithmetic of its own, or a backend that does not use it, is
+slower there.
 
 """
 

@@ -36,11 +36,13 @@ def peft_step(case: Case, model: Any, data: Batch) -> Callable[[], None]:
     return step
 
 
-def our_step(case: Case, model: Any, data: Batch) -> Callable[[], None]:
+def our_step(
+    case: Case, model: Any, data: Batch, jit_compile: bool | str = "auto"
+) -> Callable[[], None]:
     """Adam on the same weights, by `train_on_batch`."""
     import keras
 
-    model.compile(optimizer=keras.optimizers.Adam(RATE))
+    model.compile(optimizer=keras.optimizers.Adam(RATE), jit_compile=jit_compile)
     inputs = our_inputs(case, data)
 
     def step() -> None:

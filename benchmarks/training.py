@@ -65,16 +65,11 @@ def row(case: Case, quick: bool) -> Results:
 
 
 def compilations(case: Case) -> int | None:
-    """How often the training step is compiled in an epoch of whole batches; `None` if never.
-
-    The optimizer's variables are made before. TensorFlow else traces the first batch twice, once to
-    make them, whatever the Keras model.
-    """
+    """How often the training step is compiled in an epoch of whole batches; `None` if never."""
     data = cases.batch(case, rows=EPOCH_STEPS * case.rows)
     with written(case) as folder:
         model = cases.open_ours(case, folder)
     model.compile(optimizer=keras.optimizers.Adam(steps.RATE))
-    model.optimizer.build(model.trainable_variables)
     traced, own_step = [], model.train_step
 
     def noted(*args: Any) -> Any:

@@ -39,6 +39,10 @@ def measure(quick: bool) -> Results:
                 runs[name] = step
             except Exception as error:  # A limit of the backend: the page says so.
                 failed[name] = _said(error)
+        if keras.backend.backend() == "tensorflow":  # JAX always compiles by XLA.
+            model = cases.open_ours(case, folder)
+            logits["jit_compile"] = steps.our_logits(case, model, data)
+            runs["jit_compile"] = steps.our_step(case, model, data, jit_compile=True)
         seconds = paired(runs, **rounds(quick))
         say_seconds("variants", seconds)
         compiled = _peft_compiled(case, folder, quick) if _on_torch() else {}

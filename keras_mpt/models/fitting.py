@@ -174,7 +174,12 @@ class Fitting(keras.Model):
         return ops.broadcast_to(weight, ops.shape(y))
 
     def make_train_function(self, force: bool = False) -> None:
-        """As `keras.Model`; an error in a step leaves the model its variables."""
+        """As `keras.Model`; an error in a step leaves the model its variables.
+
+        The optimizer's are made before: TensorFlow would trace the first batch twice to make them.
+        """
+        if self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
         super().make_train_function(force)
         self.train_function = keeping_variables(self, self.train_function)
 

@@ -31,9 +31,10 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
         config: a `PromptTuningConfig` (no `task_ids` then) or `MultitaskPromptTuningConfig`.
         share_prompts: whether a batch computes each task's prompt once. `"auto"` does where that
             saves work, and where keras-hub's cached path computes what its model does: not for
-            GPT-NeoX, RWKV-7, Qwen 3.5, Falcon (left padding), a prompt behind the start token, or
-            `position_ids` of your own. `True` is an error where it never can; `False` gives each
-            row its own prompt. Defaults to `"auto"`.
+            GPT-NeoX, RWKV-7, Qwen 3.5, Falcon (left padding), a prompt behind the start token or
+            `position_ids` of your own, nor for the training of experts that are kept in balance by
+            a loss of their own (Mixtral, Qwen MoE). `True` is an error where it never can; `False`
+            gives each row its own prompt. Defaults to `"auto"`.
         **kwargs: `preprocessor`, `tokenizer`, `initialize`, `name`, `dtype`: see
             `keras_mpt.models.PromptTunedModel`.
 
@@ -92,7 +93,7 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Logits (B, S, V)."""
         own_positions = set(inputs) - {"token_ids", "padding_mask", "task_ids"}
-        if self.share_prompts is False or not self._can_share() or own_positions:
+        if self.share_prompts is False or not self._can_share(training) or own_positions:
             return super().call(inputs, training)
         token_ids = inputs["token_ids"]
         tasks, rows, poison = self._distinct_prompts(inputs.get("task_ids"), token_ids)
@@ -104,8 +105,9 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
         logits = self.prefix_cache.behind(token_ids, inputs["padding_mask"], cache, rows, poison)
         return ops.cast(logits, self.logits_dtype)
 
-    def _can_share(self) -> bool:
-        return self.prefix_cache is not None and self.prefix_cache.takes_padding
+    def _can_share(self, training: bool | None = False) -> bool:
+        cache = self.prefix_cache
+        return cache is not None and cache.takes_padding and not (training and cache.adds_losses)
 
     def _distinct_prompts(self, task_ids: Any, token_ids: Any) -> tuple[Any, Any, Any]:
         """What to ask the prompt layer for, which of it each row has, and NaN for wrong ids."""

@@ -47,6 +47,13 @@ class PrefixCache:
         self.has_pairs = has_pairs
         # Whether `behind` is right whatever the padding.
         self.takes_padding = type(task.backbone).__name__ not in _NOT_BEHIND_PADDING
+        # Whether layers add a loss while training, a mean over positions: that of experts' balance
+        # in Mixtral and its like. Prompts that run once would count once in it.
+        self.adds_losses = any(
+            value
+            for name, value in vars(task.backbone).items()
+            if name.startswith("router_aux_loss_coef")
+        )
 
     def after(self, prompts: Any) -> list[Any]:
         """The cache after each of K prompts.
