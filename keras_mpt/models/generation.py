@@ -213,9 +213,7 @@ class Generating(PromptTunedModel):
 
     def set_sampler(self, sampler: Any) -> None:
         """Takes a keras-hub sampler or its name, and forgets what was compiled with another."""
-        import keras_hub
-
-        self.sampler = keras_hub.samplers.get(sampler)
+        self.sampler = sampler_of(sampler)
         self.generate_function = None
 
     def _is_contrastive(self) -> bool:
@@ -240,6 +238,22 @@ class Generating(PromptTunedModel):
         tokenizer = self.preprocessor.tokenizer
         ends = [tokenizer.end_token_id, getattr(tokenizer, "end_token2_id", None)]
         return tuple(int(i) for i in ends if i is not None)
+
+
+def sampler_of(sampler: Any) -> Any:
+    """A keras-hub sampler, from one or the name of one."""
+    import keras_hub
+
+    try:
+        found = keras_hub.samplers.get(sampler)
+    except (ValueError, KeyError, TypeError):  # keras-hub's three ways to say that it knows none.
+        found = None
+    if not isinstance(found, keras_hub.samplers.Sampler):
+        raise ValueError(
+            "`sampler` should be a keras_hub.samplers.Sampler or the name of one, such as 'greedy' "
+            f"or 'top_k'. Received: sampler={sampler!r}"
+        )
+    return found
 
 
 def _at_position(sequence: Any, position: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 import keras
 
 from keras_mpt.config import PromptTuningConfig
+from keras_mpt.models.generation import sampler_of
 from keras_mpt.models.scoring import Scoring
 from keras_mpt.splicing.cut import cut_head
 from keras_mpt.splicing.positions import task_class
@@ -112,6 +113,7 @@ class PromptTunedLanguageModel(Scoring):
                 `"top_k"`.
             **kwargs: the other arguments of `keras.Model.compile`.
         """
+        sampler = sampler_of(sampler)
         if optimizer == "auto":
             optimizer = keras.optimizers.Adam(0.005)
         if loss == "auto":

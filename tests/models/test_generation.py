@@ -237,3 +237,14 @@ def test_mixed_text_trains_a_language_model(preprocessor):
     )
     both = model.evaluate(x, sample_weight=[2.0, 0.5], verbose=0)[0]
     np.testing.assert_allclose(both, (2 * first + 0.5 * second) / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", ["nonsense", "Greedy", 3, None])
+def test_a_sampler_that_keras_hub_does_not_know(sampler):
+    model = make("gpt2")
+    optimizer, known = model.optimizer, model.sampler
+    message = r"`sampler` should be a keras_hub.samplers.Sampler or the name of one.* Received: "
+    with pytest.raises(ValueError, match=f"{message}sampler={sampler!r}"):
+        model.compile(sampler=sampler)
+    assert model.optimizer is optimizer
+    assert model.sampler is known

@@ -1,5 +1,7 @@
 """Generation against PEFT's, token for token: mixed tasks, beams, and PEFT's cache on and off."""
 
+import json
+
 import keras
 import keras_hub
 import numpy as np
@@ -39,7 +41,39 @@ def t5(path):
     return base, keras_mpt.t5_from_pretrained(path).backbone
 
 
-BASES = {"gpt2": gpt2, "t5": t5} if keras.backend.backend() == ALL_ON else {"gpt2": gpt2}
+def llama(path):
+    """A small random Llama in both libraries, with two heads on one of keys and values."""
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=False, bos_token_id=None,
+        eos_token_id=None, initializer_range=0.5,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    base = transformers.LlamaForCausalLM(config)
+    base.save_pretrained(path)
+    return base, keras_hub.models.LlamaBackbone.from_preset(str(path))
+
+
+def bart(path):
+    """A small random BART in both libraries."""
+    config = transformers.BartConfig(
+        vocab_size=VOCABULARY, d_model=16, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=32,
+        decoder_ffn_dim=32, encoder_attention_heads=2, decoder_attention_heads=2, init_std=0.5,
+        max_position_embeddings=64, decoder_start_token_id=0, bos_token_id=None, eos_token_id=None,
+        pad_token_id=1, forced_eos_token_id=None,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    base = transformers.BartForConditionalGeneration(config)
+    base.save_pretrained(path)
+    # Published checkpoints have it, and keras-hub reads it.
+    written = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**written, "num_hidden_layers": 2}))
+    return base, keras_hub.models.BartBackbone.from_preset(str(path))
+
+
+BASES = {"gpt2": gpt2, "llama": llama, "t5": t5, "bart": bart}
+if keras.backend.backend() != ALL_ON:
+    BASES = {"gpt2": gpt2}
 
 
 @pytest.fixture(scope="module", params=BASES)
@@ -47,7 +81,7 @@ def both(request, tmp_path_factory):
     """A PEFT model with random prompts, and ours of its adapter."""
     path = tmp_path_factory.mktemp(request.param)
     base, backbone = BASES[request.param](path / "base")
-    task_type = "CAUSAL_LM" if request.param == "gpt2" else "SEQ_2_SEQ_LM"
+    task_type = "SEQ_2_SEQ_LM" if request.param in ("t5", "bart") else "CAUSAL_LM"
     config = peft.MultitaskPromptTuningConfig(
         # With decoder prompts PEFT's own generation is another thing: it drops them.
         task_type=task_type, num_virtual_tokens=4, num_tasks=3, num_transformer_submodules=1,
