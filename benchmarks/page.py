@@ -164,8 +164,8 @@ def _training(parts: dict[str, Any]) -> str:
         least = least_seconds(s)
         cells = [_time(s["peft"]), _time(s["ours"]), _ratio(s["peft"], s["ours"])]
         cells += [_ratio(s["ours"], s["floor"]), _ratio(s["ours"], least) if least else ""]
-        with_head = [a + b for a, b in zip(s.get("head", []), s.get("prompts", []), strict=True)]
-        cells += [_ratio(s["ours"], with_head) if with_head else ""]
+        whole = [a + b for a, b in zip(s["head"], s["prompts"], strict=True)] if least else []
+        cells += [_ratio(s["ours"], whole) if whole else ""]
         cells += [f"{row['difference']:.0e}", str(len(s["ours"]))]
         lines.append([row["case"], backend, *cells])
     counts = [

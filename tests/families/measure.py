@@ -83,6 +83,8 @@ def measure(backbone: Any, folder: Path) -> Measurement:
     tuned = {
         name: keras_mpt.prompt_tune(task, config, initialize=False) for name, task in tasks.items()
     }
+    if "CausalLM" in tuned:  # The splice is measured here; `test_prefix_cache.py` compares with it.
+        tuned["CausalLM"].share_prompts = False
     for prompted in (model, *tuned.values()):
         prompted.prompt.load_state_dict({"prompt_embeddings": keras.ops.convert_to_numpy(prompt)})
     loaded = saved_and_loaded(model, folder / "model.keras")
