@@ -30,6 +30,11 @@ class Generating(PromptTunedModel):
 
     # From the backbone's flat outputs to logits; a language model sets it.
     to_logits: Any
+    # What a model that keeps a cache has: text ids (B, S), the rows' prompts and room for new
+    # tokens to the text's states and cache; tokens (B, n), a cache and how many tokens are before
+    # these to their logits, their states and the cache.
+    _cache_of_text: Any
+    step_of_cache: Any
     sampler: Any = None
     generate_function: Any = None
 
@@ -167,10 +172,6 @@ class Generating(PromptTunedModel):
         logits, states, cache = self.step_of_cache(last, cache, index - 1)
         return logits[:, 0], states[:, 0], cache
 
-    def step_of_cache(self, tokens: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
-        """Logits and states of tokens (B, n) that stand behind `index` others, and the cache."""
-        raise NotImplementedError
-
     def prompts_of_batch(self, task_ids: Any, rows: int) -> dict[str, Any]:
         """What `_cache_of_text` gets for the rows' prompts.
 
@@ -185,12 +186,6 @@ class Generating(PromptTunedModel):
             "prompt_ids": prompt_ids.astype("int32"),
             "prompt_rows": of_rows.astype("int32"),
         }
-
-    def _cache_of_text(
-        self, text_ids: Any, prompts: dict[str, Any], room: int = 0
-    ) -> tuple[Any, Any]:
-        """The states of each row's text, and the keys and values of its prompt and text."""
-        raise NotImplementedError
 
     def logits_at(self, inputs: dict[str, Any], position: Any) -> tuple[Any, Any]:
         """The next token's logits (B, V) after a position, and the states that they are made of."""
