@@ -15,6 +15,7 @@ from keras_mpt.models.generation_inputs import (
     trim,
     up_to_step,
     without_input,
+    without_task_ids,
 )
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 
@@ -80,10 +81,7 @@ class Generating(PromptTunedModel):
                 new tokens, or strings without a preprocessor.
         """
         stop_token_ids = self._stop_token_ids(stop_token_ids)
-        if isinstance(inputs, dict):
-            inputs = dict(inputs)
-            own_ids = inputs.pop("task_ids", None)
-            task_ids = own_ids if task_ids is None else task_ids
+        inputs, task_ids = without_task_ids(inputs, task_ids)
         text = as_text(inputs, self.preprocessor, len(self.splice.token_inputs) > 1)
         tokens = inputs if text is None else tokenized(text, self.preprocessor, max_length)
         if task_ids is not None:

@@ -61,6 +61,15 @@ def as_text(inputs: Any, preprocessor: Any, has_encoder: bool) -> Text | None:
     return Text(lists.get("text", lists), is_one)
 
 
+def without_task_ids(inputs: Any, task_ids: Any) -> tuple[Any, Any]:
+    """The inputs alone, and the task ids: those given beside them, else those among them."""
+    if not isinstance(inputs, dict):
+        return inputs, task_ids
+    inputs = dict(inputs)
+    own_ids = inputs.pop("task_ids", None)
+    return inputs, own_ids if task_ids is None else task_ids
+
+
 def tokenized(text: Text, preprocessor: Any, max_length: int | None) -> dict[str, np.ndarray]:
     """The text's tokens and masks, with room up to `max_length`."""
     if max_length is not None and (not isinstance(max_length, int) or max_length < 1):

@@ -72,7 +72,8 @@ class KeptPrompts:
             rows = [places[task] for task in missing + missing[:1] * (size - len(missing))]
             made = self.compute(ops.take(prompts, np.asarray(rows, "int32"), axis=0))
             for n, task in enumerate(missing):
-                caches[task] = keras.tree.map_structure(lambda t, n=n: t[n], made)
+                # A copy: on PyTorch a part would hold all that was computed with it.
+                caches[task] = keras.tree.map_structure(lambda t, n=n: ops.copy(t[n]), made)
                 self._kept[task] = (numbers[places[task]].copy(), caches[task])
         for task in places:
             self._kept.move_to_end(task)

@@ -11,11 +11,12 @@ from keras import ops
 from keras_mpt.models.compiled import compiled
 from keras_mpt.models.generation import Generating
 from keras_mpt.models.generation_inputs import (
-    WIDTH_STEP,
     as_text,
     check_right_padding,
     tokenized,
     trim,
+    up_to_step,
+    without_task_ids,
 )
 from keras_mpt.models.scoring_inputs import Candidates, as_candidates, check_ids, padded, pairs
 
@@ -147,10 +148,7 @@ class Scoring(Generating):
 
     def _rows_to_score(self, inputs: Any, task_ids: Any) -> tuple[dict[str, Any], np.ndarray]:
         """The checked inputs, no wider than their longest row, and each row's length (B,)."""
-        if isinstance(inputs, dict):
-            inputs = dict(inputs)
-            own_ids = inputs.pop("task_ids", None)
-            task_ids = own_ids if task_ids is None else task_ids
+        inputs, task_ids = without_task_ids(inputs, task_ids)
         text = as_text(inputs, self.preprocessor, len(self.splice.token_inputs) > 1)
         last = self.splice.token_inputs[-1]
         ids_name, mask_name = self._generated_names()
@@ -213,7 +211,7 @@ class Scoring(Generating):
         rows, ids_name = len(lengths), self._generated_names()[0]
         read, by_cache, by_splice = self._score_functions()
         # One width for texts of about one length; later tokens cannot reach back.
-        width = -(-int(lengths.max()) // WIDTH_STEP) * WIDTH_STEP + candidates.longest
+        width = up_to_step(lengths.max()) + candidates.longest
         width = min(width, self._positions_left() or width)
         ids = given[ids_name]
         given[ids_name] = np.pad(ids.astype("int32"), [(0, 0), (0, width - ids.shape[1])])
