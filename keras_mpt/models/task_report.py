@@ -36,9 +36,10 @@ class TaskReport:
                     known = [measure.name for measure in self._measures]
                     weighted = argument == "weighted_metrics"
                     self._measures.append(_metric_measure(metric, weighted, known))
+        # None where nothing is reported: 10,000 tasks' rows are not to be found for nobody.
         self.tasks = [
             [RowsMetric(measure.make(), f"{name}_{measure.name}") for measure in self._measures]
-            for name in names
+            for name in (names if self._measures else ())
         ]
 
     @property
