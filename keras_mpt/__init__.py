@@ -18,9 +18,12 @@ from keras_mpt.prompts.parameter_count import (
     multitask_parameter_count,
 )
 from keras_mpt.prompts.prompt_embedding import PromptEmbedding
+from keras_mpt.training.distillation import Distillation
+from keras_mpt.training.train_teachers import train_teachers
 from keras_mpt.version import __version__
 
 __all__ = [
+    "Distillation",
     "MultitaskPromptEmbedding",
     "MultitaskPromptTuningConfig",
     "MultitaskPromptTuningInit",
@@ -38,4 +41,5 @@ __all__ = [
     "prompt_tune",
     "read_state_dict",
     "t5_from_pretrained",
+    "train_teachers",
 ]
