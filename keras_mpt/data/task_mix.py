@@ -143,7 +143,8 @@ class TaskMix(keras.utils.PyDataset):
         Keras counts an epoch's batches once, before the first one. So `len(mix)` is `steps` until
         the epoch has begun, `steps - step` within it, and `steps` again after it. To Keras the data
         of the first epoch run out: it warns so, ends that epoch, and reads the next one whole.
-        Its progress bar and callbacks count that epoch's batches from 0.
+        Its progress bar and callbacks count that epoch's batches from 0. A plain Keras model needs
+        `fit(mix, shuffle=False)`: it shuffles an epoch's batches otherwise.
 
         Args:
             epoch: int. The epoch, 0 being the first.

@@ -131,9 +131,7 @@ def test_fit_reads_the_rest_of_an_epoch_and_then_whole_ones(recording, workers, 
     )
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        fitted = recording.fit(
-            resumed, initial_epoch=1, epochs=4, callbacks=callbacks, shuffle=False, verbose=0
-        )
+        fitted = recording.fit(resumed, initial_epoch=1, epochs=4, callbacks=callbacks, verbose=0)
     assert recording.seen == [expected[1][step:], *expected[2:]]
     assert batches == [*range(STEPS - step), *range(STEPS), *range(STEPS)]
     assert fitted.epoch == [1, 2, 3]
@@ -142,14 +140,27 @@ def test_fit_reads_the_rest_of_an_epoch_and_then_whole_ones(recording, workers, 
     assert len(out_of_data) == (step > 0)
 
 
+def test_fit_leaves_the_batches_in_their_order_unless_it_is_told_to_shuffle(recording):
+    data, again = (keras_mpt.TaskMix(classified(), 4, steps=16) for _ in range(2))
+    expected = first_tokens(next_epoch(again))
+    recording.seen = [[]]
+    recording.fit(data, verbose=0)
+    data.start_at(0)
+    recording.seen.append([])
+    recording.fit(data, shuffle=True, verbose=0)
+    assert recording.seen[0] == expected
+    assert recording.seen[1] != expected
+    assert sorted(recording.seen[1]) == sorted(expected)
+
+
 def test_a_second_fit_may_start_elsewhere(recording):
     data = keras_mpt.TaskMix(classified(), 4, steps=STEPS)
     whole = keras_mpt.TaskMix(classified(), 4, steps=STEPS)
     expected = first_tokens(next_epoch(whole))
     recording.seen = [[]]
-    recording.fit(data, verbose=0, shuffle=False)
+    recording.fit(data, verbose=0)
     data.start_at(0, STEPS - 1)
-    recording.fit(data, verbose=0, shuffle=False)
+    recording.fit(data, verbose=0)
     assert recording.seen == [[*expected, expected[-1]]]
 
 
