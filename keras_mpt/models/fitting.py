@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.data.streams import is_stream, map_batches
+from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.models.inputs import Inputs, to_numpy
 from keras_mpt.models.jax_state import keeping_variables
 from keras_mpt.models.task_report import TaskReport
@@ -64,6 +65,11 @@ class Fitting(keras.Model):
                 "`class_weight` should be left out: Keras takes it for one class per row. Give "
                 "`sample_weight` per token, (N, S). Received: "
                 f"class_weight={kwargs['class_weight']!r}"
+            )
+        if isinstance(x, TaskMix) and kwargs.setdefault("shuffle", False):
+            raise ValueError(
+                "`shuffle` should be left out or False: a `TaskMix` shuffles its rows itself, by "
+                f"its seed. Received: shuffle={kwargs['shuffle']!r}"
             )
         with self._plain_errors() as errors:
             x, y, sample_weight = self._prepared(x, y, sample_weight, errors)
