@@ -234,8 +234,8 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
     Task k's prompt is `P ∘ (cols_k · rows_k)`: P is (M·L, d), cols_k (M·L, R), rows_k (R, d).
 
     How this differs from PEFT: `SAMPLE_VOCAB` is a start too; `task_init`, `task_names`,
-    `train_shared`, `prompt_position` and `seed` are ours; `AVERAGE_SOURCE_TASKS` and `EXACT_SOURCE_TASK` fill any
-    number of target tasks, where PEFT fills one.
+    `train_shared`, `prompt_position` and `seed` are ours; `AVERAGE_SOURCE_TASKS` and
+    `EXACT_SOURCE_TASK` fill any number of target tasks, where PEFT fills one.
 
     Args:
         task_type, peft_type, auto_mapping, peft_version, base_model_name_or_path, revision,

@@ -67,9 +67,11 @@ class Fitting(keras.Model):
                 "`sample_weight` per token, (N, S). Received: "
                 f"class_weight={kwargs['class_weight']!r}"
             )
-        if isinstance(x, TaskMix):
-            # Keras would shuffle its batches by a generator of its own: no seed here, no resuming.
-            kwargs.setdefault("shuffle", False)
+        if isinstance(x, TaskMix) and kwargs.setdefault("shuffle", False):
+            raise ValueError(
+                "`shuffle` should be left out or False: a `TaskMix` shuffles its rows itself, by "
+                f"its seed. Received: shuffle={kwargs['shuffle']!r}"
+            )
         with self._plain_errors() as errors:
             x, y, sample_weight = self._prepared(x, y, sample_weight, errors)
             if isinstance(validation_data, (tuple, list)):
