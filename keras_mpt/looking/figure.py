@@ -126,7 +126,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.n
         while len(runs) > 1 and np.mean(runs[-2]) > np.mean(runs[-1]):
             last = runs.pop()
             runs[-1] += last
-    flat = np.concatenate([np.full(len(run), np.mean(run)) for run in runs]) if runs else []
+    flat = [float(np.mean(run)) for run in runs for _ in run]
     room = max(low, high - (len(order) - 1) * gap)
     positions = np.zeros(len(order))
     positions[order] = np.clip(flat, low, room) + gap * np.arange(len(order))

@@ -33,8 +33,8 @@ def task_scores(results: Scores, metric: str = "accuracy") -> dict[str, float]:
     tasks, measures = tasks_and_measures(results)
     if metric not in measures:
         raise ValueError(
-            f"`results` should hold a {metric!r} of each task, such as 'tone_{metric}', beside a "
-            f"{metric!r} of all. Received: results with {list(results)}"
+            f"`results` should hold {metric!r} and each task's, such as 'tone_{metric}'. Received: "
+            f"results with {list(results)}"
         )
     return {task: float(results[f"{task}_{metric}"]) for task in tasks}
 
