@@ -29,6 +29,8 @@ class Setting:
         self.task_type = task_type or TASK_TYPES.get(kind, "SEQ_CLS")
         dropout = {"dropout": 0.0} if kind in ("bert", "roberta", "gpt2", "bart", "t5") else {}
         self.backbone = tiny.backbone(kind, **dropout)
+        if self.task_type == "SEQ_CLS" and kwargs.get("pooling", "base") == "base":
+            kwargs["head_config"] = {"dropout": 0.0}
         self.x = tiny.inputs(self.backbone, rows=6)
         rng = np.random.default_rng(1)
         self.task_ids = np.array([0, 1, 1, 0, 1, 0], "int32")

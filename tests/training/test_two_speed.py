@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import keras_mpt
-from keras_mpt.training import two_speed_optimizer
+from keras_mpt.training.two_speed import two_speed_optimizer
 from tests import tiny
 
 SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
