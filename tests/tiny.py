@@ -59,6 +59,18 @@ def _plain(**kwargs: Any) -> Any:
     return keras.Model({"token_ids": ids, "padding_mask": mask}, tokens + states, **kwargs)
 
 
+def with_large_weights(of: Any, seed: int = 0) -> Any:
+    """The backbone with random matrices that do not make all it is given small.
+
+    As they start, backbones hardly look at their tokens, let alone at a prompt.
+    """
+    rng = np.random.default_rng(seed)
+    for variable in of.weights:
+        if len(variable.shape) > 1:
+            variable.assign(rng.normal(0, 0.3, variable.shape))
+    return of
+
+
 def inputs(of: Any, rows: int = 4, length: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
     """Random inputs of a backbone; odd rows are padded on the right."""
     rng = np.random.default_rng(seed)

@@ -24,11 +24,13 @@ class Setting:
     A prompt of token embeddings is what the backbone itself can be run on, by its ids.
     """
 
-    def __init__(self, kind: str = "bert", task_type: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, kind: str = "bert", task_type: str | None = None, seed: int = 0, **kwargs: Any
+    ) -> None:
         self.kind = kind
         self.task_type = task_type or TASK_TYPES.get(kind, "SEQ_CLS")
         dropout = {"dropout": 0.0} if kind in ("bert", "roberta", "gpt2", "bart", "t5") else {}
-        self.backbone = tiny.backbone(kind, **dropout)
+        self.backbone = tiny.with_large_weights(tiny.backbone(kind, **dropout), seed)
         if self.task_type == "SEQ_CLS" and kwargs.get("pooling", "base") == "base":
             kwargs["head_config"] = {"dropout": 0.0}
         self.x = tiny.inputs(self.backbone, rows=6)
