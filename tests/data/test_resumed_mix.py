@@ -76,13 +76,18 @@ def test_a_place_that_is_none(epoch, step, error):
     assert (resumed.epoch, resumed.first_step) == (1, 2)
 
 
-@pytest.fixture(scope="module")
-def recording():
-    """A model that notes the rows of each batch that it trains on."""
+def classifier():
+    """A classifier of the tasks below."""
     config = keras_mpt.MultitaskPromptTuningConfig(
         task_type="SEQ_CLS", num_virtual_tokens=2, num_tasks=3
     )
-    model = keras_mpt.prompt_tune(tiny.backbone("plain"), config, num_classes=[2, 2, 2])
+    return keras_mpt.prompt_tune(tiny.backbone("plain"), config, num_classes=[2, 2, 2])
+
+
+@pytest.fixture(scope="module")
+def recording():
+    """A model that notes the rows of each batch that it trains on."""
+    model = classifier()
     # Step by step in Python, so that a step's data are values and not symbols.
     model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     train_step = model.train_step
@@ -154,6 +159,7 @@ def test_fit_leaves_the_batches_in_their_order_unless_it_is_told_to_shuffle(reco
     assert sorted(recording.seen[1]) == sorted(expected)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_a_second_fit_may_start_elsewhere(recording):
     data = keras_mpt.TaskMix(classified(), 4, steps=STEPS)
     whole = keras_mpt.TaskMix(classified(), 4, steps=STEPS)
@@ -163,6 +169,24 @@ def test_a_second_fit_may_start_elsewhere(recording):
     data.start_at(0, STEPS - 1)
     recording.fit(data, verbose=0)
     assert recording.seen == [[*expected, expected[-1]]]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_a_compiled_model_ends_where_an_unbroken_run_does():
+    model = classifier()
+    model.compile(keras.optimizers.SGD(0.5))
+    start = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
+    unbroken, resumed = (keras_mpt.TaskMix(classified(), 4, steps=STEPS) for _ in range(2))
+    first = [unbroken[i] for i in range(3)]
+    model.fit(unbroken, epochs=2, verbose=0)
+    expected = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
+    for variable, value in zip(model.trainable_variables, start, strict=True):
+        variable.assign(value)
+    model.fit((batch for batch in first), steps_per_epoch=3, shuffle=False, verbose=0)
+    resumed.start_at(0, 3)
+    model.fit(resumed, epochs=2, verbose=0)
+    for variable, value in zip(model.trainable_variables, expected, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
 
 
 def test_workers_that_counted_before_the_epoch_began_get_nothing_past_its_end():
