@@ -1,6 +1,6 @@
 """Multitask Prompt Tuning (Wang et al., ICLR 2023) for Keras 3."""
 
-from keras_mpt import models
+from keras_mpt import looking, models
 from keras_mpt.checkpoints.state_dict import read_state_dict
 from keras_mpt.checkpoints.t5 import t5_from_pretrained
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
@@ -10,6 +10,7 @@ from keras_mpt.config_values import (
     PromptTuningInit,
     TaskType,
 )
+from keras_mpt.data.few_shot import few_shot
 from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.models.prompt_tune import load_adapter, prompt_tune
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
@@ -18,9 +19,15 @@ from keras_mpt.prompts.parameter_count import (
     multitask_parameter_count,
 )
 from keras_mpt.prompts.prompt_embedding import PromptEmbedding
+from keras_mpt.training.adapt import adapt
+from keras_mpt.training.distillation import Distillation
+from keras_mpt.training.resume import ResumeTraining
+from keras_mpt.training.train_teachers import train_teachers
+from keras_mpt.training.two_speed import two_speed_optimizer
 from keras_mpt.version import __version__
 
 __all__ = [
+    "Distillation",
     "MultitaskPromptEmbedding",
     "MultitaskPromptTuningConfig",
     "MultitaskPromptTuningInit",
@@ -28,14 +35,20 @@ __all__ = [
     "PromptEmbedding",
     "PromptTuningConfig",
     "PromptTuningInit",
+    "ResumeTraining",
     "TaskMix",
     "TaskType",
     "__version__",
+    "adapt",
+    "few_shot",
     "full_prompt_parameter_count",
     "load_adapter",
+    "looking",
     "models",
     "multitask_parameter_count",
     "prompt_tune",
     "read_state_dict",
     "t5_from_pretrained",
+    "train_teachers",
+    "two_speed_optimizer",
 ]

@@ -23,7 +23,7 @@ from keras_mpt.config_values import (
 
 # What keras_mpt adds to PEFT's fields. PEFT warns of keys that it does not know, so these are
 # kept in a file of our own beside `adapter_config.json`.
-OWN_FIELDS = ("prompt_position", "seed", "task_init", "task_names")
+OWN_FIELDS = ("prompt_position", "seed", "task_init", "task_names", "train_shared")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -234,8 +234,8 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
     Task k's prompt is `P ∘ (cols_k · rows_k)`: P is (M·L, d), cols_k (M·L, R), rows_k (R, d).
 
     How this differs from PEFT: `SAMPLE_VOCAB` is a start too; `task_init`, `task_names`,
-    `prompt_position` and `seed` are ours; `AVERAGE_SOURCE_TASKS` and `EXACT_SOURCE_TASK` fill any
-    number of target tasks, where PEFT fills one.
+    `train_shared`, `prompt_position` and `seed` are ours; `AVERAGE_SOURCE_TASKS` and
+    `EXACT_SOURCE_TASK` fill any number of target tasks, where PEFT fills one.
 
     Args:
         task_type, peft_type, auto_mapping, peft_version, base_model_name_or_path, revision,
@@ -254,6 +254,8 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
             P; `"normal"` is PEFT's N(0, 0.02) for both factors. Ours. Defaults to `"ones"`.
         task_names: list of T strings. Names under which logs appear and that `task_ids` may use.
             Ours. Defaults to `None` ("task_0", "task_1", …).
+        train_shared: bool. Whether P is trained with the factors; `keras_mpt.adapt` can freeze it.
+            Ours. Defaults to `True`.
 
     Raises:
         ValueError: a field that PEFT's rules refuse, by name.
@@ -279,6 +281,7 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
     num_tasks: int = 1
     task_init: str = "ones"
     task_names: list[str] | None = None
+    train_shared: bool = True
 
     _peft_type = PeftType.MULTITASK_PROMPT_TUNING
     _init_enum = MultitaskPromptTuningInit

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.checkpoints.atomic import write_together
+from keras_mpt.checkpoints.backbone_identity import backbone_identity
 from keras_mpt.checkpoints.config_files import (
     CONFIG_NAME,
     OWN_CONFIG_NAME,
@@ -47,7 +48,8 @@ def save(model: Any, directory: str | os.PathLike[str], overwrite: bool = False)
     peft_fields, own_fields = _saved_config(model).split_fields()
     # "pt" tells transformers and PEFT that the arrays are laid out as PyTorch's.
     files = {SAFETENSORS_NAME: safetensors_bytes(state, metadata={"format": "pt"})}
-    files |= config_bytes(peft_fields, {**own_fields, **model.adapter_extras()})
+    own_fields |= {**model.adapter_extras(), "backbone": backbone_identity(model.backbone)}
+    files |= config_bytes(peft_fields, own_fields)
     write_together(target, files)
     # Only now: until the new weights stand there, these are the adapter.
     (target / BIN_NAME).unlink(missing_ok=True)

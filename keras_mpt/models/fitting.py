@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ class Fitting(keras.Model):
     # Whether the model gives one tensor: Keras may compute a loss of each of several.
     has_one_output: bool = True
     # Whether a row has several targets, such as one per token.
-    has_targets_per_token: ClassVar[bool] = False
+    has_targets_per_token: bool = False
     train_function: Any
     test_function: Any
     predict_function: Any
@@ -67,9 +67,11 @@ class Fitting(keras.Model):
                 "`sample_weight` per token, (N, S). Received: "
                 f"class_weight={kwargs['class_weight']!r}"
             )
-        if isinstance(x, TaskMix):
-            # Keras would shuffle its batches by a generator of its own: no seed here, no resuming.
-            kwargs.setdefault("shuffle", False)
+        if isinstance(x, TaskMix) and kwargs.setdefault("shuffle", False):
+            raise ValueError(
+                "`shuffle` should be left out or False: a `TaskMix` shuffles its rows itself, by "
+                f"its seed. Received: shuffle={kwargs['shuffle']!r}"
+            )
         with self._plain_errors() as errors:
             x, y, sample_weight = self._prepared(x, y, sample_weight, errors)
             if isinstance(validation_data, (tuple, list)):
@@ -129,6 +131,19 @@ class Fitting(keras.Model):
         """`keras.Model.predict_on_batch`, on arrays as `fit` takes them."""
         x, _, _ = self._prepared(x, None, None, [])
         return super().predict_on_batch(x)
+
+    def prepared(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
+        """Data checked and tokenized, as `fit` does it: what it would train on.
+
+        Args:
+            x: as in `fit`.
+            y: as in `fit`. Defaults to `None`.
+            sample_weight: as in `fit`. Defaults to `None`.
+
+        Returns:
+            `(x, y, sample_weight)`.
+        """
+        return self._prepared(x, y, sample_weight, [])
 
     def check_targets(self, x: Any, y: Any) -> None:
         """Refuses targets that cannot be right; a class with something to check overrides it."""

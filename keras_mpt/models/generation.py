@@ -194,7 +194,7 @@ class Generating(PromptTunedModel):
 
     def _outputs_and_states(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
         """The backbone's outputs at user positions; of these the text's that is continued."""
-        outputs = self.splice.user_positions(self.run_backbone(inputs, training=False))
+        outputs = self.splice.user_positions(self.run_backbone(inputs, training=False)[0])
         return outputs, self.splice.follows_last_input(outputs)
 
     def make_generate_function(self) -> Any:

@@ -76,11 +76,11 @@ class Growing(Fitting):
         """
         names = self._tasks().names
         _check_name("name", name, names)
-        source = self._source(from_)
+        source = self.source_of(from_)
         old = range(len(names))
         head = source if isinstance(source, int) and num_classes is None else None
         classes = self.classes_of_new_task(num_classes, head, from_)
-        self._change_tasks([*names, name], self._factors([*old, source]), [*old, head], classes)
+        self._change_tasks([*names, name], self.factors_from([*old, source]), [*old, head], classes)
         return len(names)
 
     def remove_task(self, task: str | int) -> None:
@@ -103,7 +103,7 @@ class Growing(Fitting):
             )
         kept = [k for k in range(len(names)) if k != removed]
         classes = self.classes_of_tasks(kept)
-        self._change_tasks([names[k] for k in kept], self._factors(kept), kept, classes)
+        self._change_tasks([names[k] for k in kept], self.factors_from(kept), kept, classes)
 
     def rename_task(self, old: str | int, new: str) -> None:
         """Renames a task, in place; the optimizer keeps its state.
@@ -201,6 +201,10 @@ class Growing(Fitting):
     def copy_head(self, folded: Any, task: int) -> None:
         """Copies the task's head, or the one that all share, to its folded model."""
 
+    def copy_body(self, other: Any) -> None:
+        """Copies what heads stand on to a model of other tasks: here, all that tasks share."""
+        self.copy_head(other, 0)
+
     def _change_tasks(
         self,
         names: list[str],
@@ -253,8 +257,16 @@ class Growing(Fitting):
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
-    def _factors(self, sources: Sequence[int | str]) -> tuple[np.ndarray, np.ndarray]:
-        """The factors of new tasks: each a task's own, the tasks' average, or those that give 1."""
+    def factors_from(self, sources: Sequence[int | str]) -> tuple[np.ndarray, np.ndarray]:
+        """The factors of new tasks.
+
+        Args:
+            sources: list with an entry per new task: one of this model's task ids, "average" for
+                the tasks' mean, or "shared" for those that give 1.
+
+        Returns:
+            Arrays cols (N, M·L, R) and rows (N, R, d).
+        """
         state = self.prompt.state_dict()
         cols, rows = state["prefix_task_cols"], state["prefix_task_rows"]
 
@@ -287,8 +299,8 @@ class Growing(Fitting):
             )
         return self.config
 
-    def _source(self, from_: Any) -> int | str:
-        """A task's id, "average" or "shared"."""
+    def source_of(self, from_: Any) -> int | str:
+        """A task's id, "average" or "shared", from what `add_task` takes."""
         if from_ is None or (isinstance(from_, str) and from_ in (AVERAGE, SHARED)):
             return from_ or SHARED
         return self._task_id("from_", from_, f"'{AVERAGE}', '{SHARED}', None, or ")

@@ -127,7 +127,9 @@ class PromptTunedLanguageModel(Scoring):
         """The logits' shape and dtype."""
         return self.logits_spec(keras.tree.flatten(self.backbone_spec(inputs)))
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def after_backbone(
+        self, outputs: Any, inputs: dict[str, Any], training: bool | None = None
+    ) -> Any:
         """Logits (B, S, V)."""
-        outputs = self.splice.user_positions(self.run_backbone(inputs, training))
+        outputs = self.splice.user_positions(outputs)
         return self.to_logits(keras.tree.flatten(outputs), training=training)

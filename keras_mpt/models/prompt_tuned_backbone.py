@@ -62,9 +62,10 @@ class PromptTunedBackbone(PromptTunedModel):
         self.has_one_output = not keras.tree.is_nested(backbone.output)
         self.built = True
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def after_backbone(
+        self, outputs: Any, inputs: dict[str, Any], training: bool | None = None
+    ) -> Any:
         """The backbone's outputs."""
-        outputs = self.run_backbone(inputs, training)
         return outputs if self.return_prompt_positions else self.splice.user_positions(outputs)
 
     def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:

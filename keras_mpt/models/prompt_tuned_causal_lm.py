@@ -90,33 +90,34 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
                 f"for a {type(backbone).__name__}, prompt_position={self.config.prompt_position!r}"
             )
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Logits (B, S, V)."""
+    def call_with_states(
+        self,
+        inputs: dict[str, Any],
+        layers: tuple[int, ...],
+        prompt_positions: bool = False,
+        training: bool | None = None,
+        prompt: Any = None,
+    ) -> tuple[Any, list[Any]]:
+        """Logits (B, S, V), and hidden states. To give a prompt's, each row computes its own."""
         own_positions = set(inputs) - {"token_ids", "padding_mask", "task_ids"}
-        if self.share_prompts is False or not self._can_share(training) or own_positions:
-            return super().call(inputs, training)
+        is_shared = self.share_prompts is not False and self._can_share(training)
+        if prompt_positions or own_positions or not is_shared:
+            return super().call_with_states(inputs, layers, prompt_positions, training, prompt)
         token_ids = inputs["token_ids"]
-        tasks, rows, poison = self._distinct_prompts(inputs.get("task_ids"), token_ids)
+        prompt = self.prompt if prompt is None else prompt
+        tasks, rows, poison = _distinct_prompts(prompt, inputs.get("task_ids"), token_ids)
         is_saving = tasks.shape[0] is None or tasks.shape[0] != token_ids.shape[0]
         if self.share_prompts == "auto" and not is_saving:  # A prompt for every row either way.
-            return super().call(inputs, training)
+            return super().call_with_states(inputs, layers, prompt_positions, training, prompt)
         assert self.prefix_cache is not None
-        cache = self.prefix_cache.after(self.prompt(tasks))
-        logits = self.prefix_cache.behind(token_ids, inputs["padding_mask"], cache, rows, poison)
-        return ops.cast(logits, self.logits_dtype)
+        cache = self.prefix_cache.after(prompt(tasks))
+        mask = inputs["padding_mask"]
+        logits, states = self.prefix_cache.behind(token_ids, mask, cache, rows, poison)
+        return ops.cast(logits, self.logits_dtype), [states[i] for i in layers]
 
     def _can_share(self, training: bool | None = False) -> bool:
         cache = self.prefix_cache
         return cache is not None and cache.takes_padding and not (training and cache.adds_losses)
-
-    def _distinct_prompts(self, task_ids: Any, token_ids: Any) -> tuple[Any, Any, Any]:
-        """What to ask the prompt layer for, which of it each row has, and NaN for wrong ids."""
-        batch_size = ops.shape(token_ids)[0]
-        if task_ids is None:
-            rows = ops.zeros((batch_size,), "int32")
-            return self.prompt.indices(1), rows, ops.zeros((batch_size,))
-        task_ids = ops.broadcast_to(task_ids, (batch_size,))
-        return distinct_tasks(task_ids, self.prompt.num_tasks)
 
     def find_caches(self, task: Any) -> None:
         """Finds out whether keys and values can be kept behind the prompt's."""
@@ -163,3 +164,13 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "share_prompts": self.share_prompts}
+
+
+def _distinct_prompts(prompt: Any, task_ids: Any, token_ids: Any) -> tuple[Any, Any, Any]:
+    """What to ask a prompt layer for, which of it each row has, and NaN for wrong ids."""
+    batch_size = ops.shape(token_ids)[0]
+    if task_ids is None:
+        rows = ops.zeros((batch_size,), "int32")
+        return prompt.indices(1), rows, ops.zeros((batch_size,))
+    task_ids = ops.broadcast_to(task_ids, (batch_size,))
+    return distinct_tasks(task_ids, prompt.num_tasks)

@@ -189,6 +189,15 @@ class PromptTunedClassifier(PromptTunedModel):
             is_output = any(own[name] is v for v in self.logits.weights)
             variable.assign(value[..., columns] if is_output else value)
 
+    def copy_body(self, other: Any) -> None:
+        """Copies the layers below the output to a model of other tasks; a shared output as well."""
+        own = self.head_weights()
+        for name, variable in other.head_weights().items():
+            is_output = any(variable is v for v in other.logits.weights)
+            is_shared = isinstance(self.num_classes, int) and self.num_classes == other.num_classes
+            if is_shared or not is_output:
+                variable.assign(own[name])
+
     def adapter_extras(self) -> dict[str, Any]:
         """What `load_adapter` needs to rebuild the head."""
         return {"num_classes": self.num_classes}

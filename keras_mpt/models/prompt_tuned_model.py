@@ -77,25 +77,81 @@ class PromptTunedModel(Growing):
         """Checks the inputs while they are still as the caller gave them, then calls the model."""
         return super().__call__(self.inputs_checked.prepare(inputs), *args, **kwargs)
 
-    def run_backbone(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """The backbone's outputs on `[prompts; tokens]`, prompt positions included.
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """The model's outputs."""
+        return self.call_with_states(inputs, (), training=training)[0]
+
+    def call_with_states(
+        self,
+        inputs: dict[str, Any],
+        layers: tuple[int, ...],
+        prompt_positions: bool = False,
+        training: bool | None = None,
+        prompt: Any = None,
+    ) -> tuple[Any, list[Any]]:
+        """A call's outputs, and the hidden states behind some of the backbone's layers.
 
         Args:
             inputs: dict of the backbone's inputs, each (B, S) integer, and `task_ids` (B,) integer.
+            layers: tuple of ints. Which of the `len(model.splice.hidden_states)` states; the last
+                is the backbone's own output. An encoder-decoder's are its decoder's.
+            prompt_positions: bool. Whether the states keep the prompt's. Defaults to `False`.
             training: bool. Defaults to `None`.
+            prompt: a prompt layer of the same sizes, in the place of the model's own. Defaults to
+                `None`.
 
         Returns:
-            A tensor (B, L + S, …), or a dict of them.
+            The outputs, and a list of float tensors (B, S, d), or (B, L + S, d).
+        """
+        outputs, states = self.run_backbone(inputs, layers, training, prompt)
+        if not prompt_positions:
+            states = [self.splice.user_states(s) for s in states]
+        return self.after_backbone(outputs, inputs, training), states
+
+    def run_backbone(
+        self,
+        inputs: dict[str, Any],
+        layers: tuple[int, ...] = (),
+        training: bool | None = None,
+        prompt: Any = None,
+    ) -> tuple[Any, list[Any]]:
+        """The backbone on `[prompts; tokens]`.
+
+        Args:
+            inputs: dict of the backbone's inputs, each (B, S) integer, and `task_ids` (B,) integer.
+            layers: as in `call_with_states`. Defaults to `()`.
+            training: bool. Defaults to `None`.
+            prompt: as in `call_with_states`. Defaults to `None`.
+
+        Returns:
+            Its outputs, a tensor (B, L + S, …) or a dict of them, and a list of hidden states, both
+            with prompt positions.
         """
         inputs = dict(inputs)
         task_ids = inputs.pop("task_ids", None)
         token_ids = inputs[self.splice.token_inputs[0].name]
         batch_size = ops.shape(token_ids)[0]
+        prompt = self.prompt if prompt is None else prompt
         if task_ids is None:
-            prompts = self.prompt(self.prompt.indices(batch_size))
+            prompts = prompt(prompt.indices(batch_size))
         else:
-            prompts = self.prompt(ops.broadcast_to(task_ids, (batch_size,)))
-        return self.splice(inputs, prompts, training=training)
+            prompts = prompt(ops.broadcast_to(task_ids, (batch_size,)))
+        return self.splice.with_states(inputs, prompts, layers, training)
+
+    def after_backbone(
+        self, outputs: Any, inputs: dict[str, Any], training: bool | None = None
+    ) -> Any:
+        """The model's outputs from the backbone's; a subclass with a head overrides it.
+
+        Args:
+            outputs: what `run_backbone` gave.
+            inputs: dict of a call's inputs.
+            training: bool. Defaults to `None`.
+
+        Returns:
+            What a call returns.
+        """
+        return self.splice.user_positions(outputs)
 
     def backbone_spec(self, inputs: dict[str, Any]) -> Any:
         """The backbone's outputs on symbolic inputs, without prompt positions.
@@ -235,6 +291,7 @@ def _prompt_layer(config: PromptTuningConfig, dtype: Any) -> Any:
             num_tasks=config.num_tasks,
             num_ranks=config.num_ranks,
             task_init=config.task_init,
+            train_shared=config.train_shared,
             **sizes,
             name="prompt",
             dtype=dtype,

@@ -77,10 +77,11 @@ class PromptTunedQuestionAnswerer(PromptTunedClassifier):
         rows, length = inputs[self.splice.token_inputs[0].name].shape
         return keras.KerasTensor((rows, 2, length), "float32")
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def after_backbone(
+        self, outputs: Any, inputs: dict[str, Any], training: bool | None = None
+    ) -> Any:
         """Logits."""
-        outputs = self.splice.user_positions(self.run_backbone(inputs, training))
-        tokens = self.splice.follows_first_input(outputs)
+        tokens = self.splice.follows_first_input(self.splice.user_positions(outputs))
         logits = ops.transpose(self.classify(tokens), (0, 2, 1))
         mask_name = self.splice.token_inputs[0].mask_name
         if mask_name is None:

@@ -165,9 +165,10 @@ class PromptTunedTextClassifier(PromptTunedClassifier):
         rows = inputs[self.splice.token_inputs[0].name].shape[0]
         return keras.KerasTensor((rows, self.max_classes), "float32")
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def after_backbone(
+        self, outputs: Any, inputs: dict[str, Any], training: bool | None = None
+    ) -> Any:
         """Logits."""
-        outputs = self.run_backbone(inputs, training)
         if self.pooling == "base":
             pooled = self.features(keras.tree.flatten(outputs), training=training)
         else:

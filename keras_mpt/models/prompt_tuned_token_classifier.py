@@ -117,10 +117,11 @@ class PromptTunedTokenClassifier(PromptTunedClassifier):
         shape = inputs[self.splice.token_inputs[0].name].shape
         return keras.KerasTensor((*shape, self.max_classes), "float32")
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def after_backbone(
+        self, outputs: Any, inputs: dict[str, Any], training: bool | None = None
+    ) -> Any:
         """Logits."""
-        outputs = self.splice.user_positions(self.run_backbone(inputs, training))
-        tokens = self.splice.follows_first_input(outputs)
+        tokens = self.splice.follows_first_input(self.splice.user_positions(outputs))
         return self.classify(tokens, inputs.get("task_ids"))
 
     def head_layers(self) -> list[tuple[str, Any]]:

@@ -36,6 +36,7 @@ class MultitaskPromptEmbedding(PromptEmbedding):
             Defaults to `1`.
         task_init: `"ones"` or `"normal"`. Defaults to `"ones"`.
         embeddings_initializer: initializer of P. Defaults to `"random_normal"`.
+        train_shared: bool. Whether P is trained with the factors. Defaults to `True`.
         **kwargs: those of `keras.layers.Layer`.
 
     Call arguments:
@@ -69,6 +70,7 @@ class MultitaskPromptEmbedding(PromptEmbedding):
         num_transformer_submodules: int = 1,
         task_init: str = "ones",
         embeddings_initializer: Any = "random_normal",
+        train_shared: bool = True,
         **kwargs: Any,
     ) -> None:
         check_sizes({"num_tasks": num_tasks, "num_ranks": num_ranks})
@@ -86,6 +88,7 @@ class MultitaskPromptEmbedding(PromptEmbedding):
         self.num_tasks = num_tasks
         self.num_ranks = num_ranks
         self.task_init = task_init
+        self.train_shared = train_shared
 
     def build(self, input_shape: Any = None) -> None:
         """Makes P and the factors; the shape of the input plays no part."""
@@ -174,6 +177,7 @@ class MultitaskPromptEmbedding(PromptEmbedding):
             "num_tasks": self.num_tasks,
             "num_ranks": self.num_ranks,
             "task_init": self.task_init,
+            "train_shared": self.train_shared,
         }
 
 

@@ -62,6 +62,9 @@ class PromptEmbedding(keras.layers.Layer):
         self.num_transformer_submodules = num_transformer_submodules
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
 
+    # Whether P is trained: where tasks share it, it may be frozen while their factors are trained.
+    train_shared: bool = True
+
     @property
     def total_virtual_tokens(self) -> int:
         """M·L, the rows of P."""
@@ -73,6 +76,7 @@ class PromptEmbedding(keras.layers.Layer):
             name="prompt_embeddings",
             shape=(self.total_virtual_tokens, self.token_dim),
             initializer=self.embeddings_initializer,
+            trainable=self.train_shared,
         )
 
     def call(self, indices: Any) -> Any:

@@ -135,7 +135,7 @@ def cut_head(task: Any) -> Any:
 
 def cut_features(task: Any) -> Any:
     """As `cut_head`, but ending before the task's last layer: the features that it classifies."""
-    last = next(n for n in _nodes(task) if any(o is task.outputs[0] for o in n.outputs))
+    last = next(n for n in nodes(task) if any(o is task.outputs[0] for o in n.outputs))
     return keras.Model(_backbone_outputs(task), last.input_tensors[0], name=f"{task.name}_features")
 
 
@@ -145,20 +145,25 @@ def _backbone_outputs(task: Any) -> list[Any]:
     Most tasks call their backbone. RWKV7CausalLM takes the backbone's inputs and outputs for its
     own instead.
     """
-    calls = [n for n in _nodes(task) if n.operation is task.backbone]
+    calls = [n for n in nodes(task) if n.operation is task.backbone]
     return list(calls[0].outputs if calls else task.backbone.outputs)
 
 
-def _nodes(model: Any) -> list[Any]:
-    """The calls in a functional model's graph. Keras has no public way to list them."""
-    return [node for nodes in model._nodes_by_depth.values() for node in nodes]
+def nodes(model: Any) -> list[Any]:
+    """The calls in a functional model's graph, first to last. Keras has no public way to list them.
+
+    Args:
+        model: a functional `keras.Model`.
+    """
+    by_depth = sorted(model._nodes_by_depth.items(), reverse=True)
+    return [node for _, at_depth in by_depth for node in at_depth]
 
 
 def consumers(model: Any, tensor: Any) -> list[Any]:
     """The calls in a functional model's graph that take a tensor."""
     return [
         node
-        for node in _nodes(model)
+        for node in nodes(model)
         if not node.is_input and any(t is tensor for t in node.input_tensors)
     ]
 

@@ -85,8 +85,10 @@ class PrefixCache:
         _build_cache(self._view(**instead, transformer_layers=layers), ids)
         return filled
 
-    def behind(self, token_ids: Any, padding_mask: Any, cache: Any, rows: Any, poison: Any) -> Any:
-        """The logits of whole rows behind their prompts, for training: no cache is kept.
+    def behind(
+        self, token_ids: Any, padding_mask: Any, cache: Any, rows: Any, poison: Any
+    ) -> tuple[Any, list[Any]]:
+        """Whole rows behind their prompts, for training: no cache is kept.
 
         Args:
             token_ids: int tensor (B, S).
@@ -98,7 +100,8 @@ class PrefixCache:
                 that should have no logits.
 
         Returns:
-            Logits (B, S, V).
+            Logits (B, S, V), and each layer's hidden states (B, S, d): the last, those that the
+            logits are made of.
         """
         batch_size, more = ops.shape(token_ids)
         prompt_mask = ops.ones((batch_size, self.length), "int32")
@@ -108,10 +111,12 @@ class PrefixCache:
             """A layer's part, gathered and grown just before its use."""
             return self._of_rows(cache[i], rows, more)
 
-        layers = self._layers(of_layer, mask=mask, poison=poison)
+        states: list[Any] = []
+        layers = self._layers(of_layer, states=states, mask=mask, poison=poison)
         index = ops.convert_to_tensor(self.length, "int32")
         view = self._view(transformer_layers=layers)
-        return view.call_with_cache(token_ids, _Unused(), index)[0]
+        logits, last, _ = view.call_with_cache(token_ids, _Unused(), index)
+        return logits, [*states[:-1], last]
 
     def for_rows(self, cache: Any, rows: Any, more: int) -> list[Any]:
         """Each row's own cache, with room for more tokens.
@@ -163,6 +168,7 @@ class PrefixCache:
         self,
         of_layer: Callable[[int], Any] | None = None,
         keep: list[Any] | None = None,
+        states: list[Any] | None = None,
         mask: Any = None,
         poison: Any = None,
     ) -> list[View]:
@@ -172,6 +178,7 @@ class PrefixCache:
             of_layer: gives a layer's part of the cache; `None` leaves it what the task gives.
                 Defaults to `None`.
             keep: list that gets each layer's part, with the new tokens. Defaults to `None`.
+            states: list that gets what each layer gives. Defaults to `None`.
             mask: int tensor (B, L + S), the padding mask that the layers get. Defaults to `None`.
             poison: float tensor (B,), added to what enters the first layer. Defaults to `None`.
         """
@@ -187,6 +194,8 @@ class PrefixCache:
                 x, filled = layer(x, **given)
                 if keep is not None:
                     keep.append(filled)
+                if states is not None:
+                    states.append(x)
                 return x, keras.tree.map_structure(self._nothing_of, filled)
 
             return View(layer, __call__=call)

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_mpt.splicing.cut import TokenInput, cut
+from keras_mpt.splicing.hidden_states import HiddenStates
 from keras_mpt.splicing.insert import (
     drop,
     insert,
@@ -58,6 +59,8 @@ class Splice:
         self.at = {"before": 0, "after_start": 1}[prompt_position]
         self.max_sequence_length = _max_sequence_length(backbone)
         self._output_inputs = _inputs_that_outputs_follow(backbone, self.graph.token_inputs)
+        rest = self.graph.rest
+        self.hidden_states = HiddenStates(backbone, rest, self.follows_last_input(rest.output))
 
     @property
     def token_inputs(self) -> tuple[TokenInput, ...]:
@@ -82,16 +85,28 @@ class Splice:
         return token_table(self.token_inputs[0].embedding)(token_ids)
 
     def __call__(self, inputs: dict[str, Any], prompts: Any, training: bool | None = None) -> Any:
-        """Runs the backbone on `[prompts; tokens]`.
+        """Runs the backbone on `[prompts; tokens]`: `with_states` without states."""
+        return self.with_states(inputs, prompts, (), training)[0]
+
+    def with_states(
+        self,
+        inputs: dict[str, Any],
+        prompts: Any,
+        layers: tuple[int, ...],
+        training: bool | None = None,
+    ) -> tuple[Any, list[Any]]:
+        """Runs the backbone on `[prompts; tokens]`, and gives some layers' hidden states too.
 
         Args:
             inputs: the backbone's own inputs by name. Those with one entry per token other than the
                 ids and the mask may be left out: positions then count from 0, others are zeros.
             prompts: float tensor (B, M·L, d).
-            training: bool.
+            layers: tuple of ints in [-N, N) for the N of `hidden_states`.
+            training: bool. Defaults to `None`.
 
         Returns:
-            The backbone's outputs, prompt positions included.
+            The backbone's outputs, and a list of states, (B, L + S, d) each; prompt positions
+            included.
         """
         inputs = {name: ops.convert_to_tensor(value) for name, value in inputs.items()}
         inputs = self._with_defaults(inputs)
@@ -101,7 +116,7 @@ class Splice:
             embedded.append(embeddings)
             fed |= longer
         plain = [fed[name] for name in self.graph.plain_names]
-        return self.graph.rest([*embedded, *plain], training=training)
+        return self.hidden_states([*embedded, *plain], layers, training)
 
     def embedded(self, i: int, inputs: dict[str, Any], prompts: Any) -> tuple[Any, dict[str, Any]]:
         """One token input's `[prompt; tokens]`.
@@ -172,6 +187,11 @@ class Splice:
             return drop(output, self.num_virtual_tokens, self.at)
 
         return self._map_outputs(without_prompt, outputs)
+
+    def user_states(self, states: Any) -> Any:
+        """Hidden states of `hidden_states` without the prompt positions."""
+        has_prompt = len(self.token_inputs) <= self.num_transformer_submodules
+        return drop(states, self.num_virtual_tokens, self.at) if has_prompt else states
 
     def follows_first_input(self, outputs: Any) -> Any:
         """The first output with one entry per token of the first input."""

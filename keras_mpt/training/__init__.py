@@ -1,0 +1,1 @@
+"""The paper's two stages: teachers and distillation, then adaptation to new tasks."""

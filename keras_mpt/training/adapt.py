@@ -1,0 +1,221 @@
+"""Target adaptation: new tasks on what the source tasks have learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mpt.config import MultitaskPromptTuningConfig
+from keras_mpt.looking.cosines import cosines
+from keras_mpt.models.prompt_tune import load_adapter
+from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
+from keras_mpt.training.two_speed import two_speed_optimizer
+
+NEAREST = "nearest"
+
+
+def adapt(
+    source: Any,
+    tasks: str | list[str],
+    *,
+    base: Any = None,
+    num_classes: Any = None,
+    from_: Any = "average",
+    train_shared: bool = True,
+    data: Mapping[str, tuple[Any, ...]] | None = None,
+    probe_epochs: int = 10,
+    verbose: Any = "auto",
+    **kwargs: Any,
+) -> Any:
+    """A model for new tasks that starts from what source tasks have learned.
+
+    P is the source's. Each new task's factors start as the average of the sources', as one source's
+    or as those of the source task that is nearest. A classifier's head starts fresh, but for layers
+    below its output, which are the source's. The model is compiled with `two_speed_optimizer()`:
+    `fit` trains it at once, with the task's loss alone. The source stays as it is.
+
+    The nearest source task is found by a probe: factors trained on the new task's `data` for
+    `probe_epochs` from the average, P frozen. Compared are the ways in which the probe's prompt and
+    each source's prompt differ from the average one, by their cosine. What was found is printed,
+    and kept in `model.adapted_from` and `model.source_similarities`.
+
+    Args:
+        source: a prompt-tuned model with tasks, or the directory of its adapter.
+        tasks: string or list of strings. The new tasks' names.
+        base: a keras-hub backbone or task, where `source` is a directory. Defaults to `None`.
+        num_classes: for classifiers: an int for one new task, or a list with one per task; or int
+            for a head that they share, where the source's tasks share theirs. Defaults to `None`:
+            the shared head of the source.
+        from_: `"average"`, `"nearest"`, `"shared"` (cols · rows = 1), a source task's name or id,
+            or a list of these with one per new task. Defaults to `"average"`.
+        train_shared: bool. Whether P is trained on. Frozen, a new task costs L·r + r·d numbers.
+            Defaults to `True`, as in the paper.
+        data: dict of new task name to `(x, y)`, for `"nearest"`. Defaults to `None`.
+        probe_epochs: int. Defaults to `10`.
+        verbose: as in `keras.Model.fit`, for the probe. Defaults to `"auto"`.
+        **kwargs: further arguments of the model, such as `preprocessor`.
+
+    Returns:
+        A compiled model of the source's class, whose tasks are the new ones. Its `adapted_from` is
+        a dict of task name to where its factors came from.
+
+    Raises:
+        ValueError: a source that has no tasks or is a directory without `base`, an unknown source
+            task, `"nearest"` without data, or classes that are missing.
+
+    Example:
+        ```python
+        backbone = keras_hub.models.BertBackbone(
+            vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
+        )
+        config = keras_mpt.MultitaskPromptTuningConfig(
+            task_type="SEQ_CLS", num_virtual_tokens=4, num_tasks=2, task_names=["tone", "topic"]
+        )
+        source = keras_mpt.prompt_tune(backbone, config, num_classes=[2, 3])
+        ids = np.array([[2, 5, 6, 3], [2, 7, 8, 3]])
+        x = {"token_ids": ids, "padding_mask": np.ones_like(ids), "segment_ids": 0 * ids}
+        model = keras_mpt.adapt(source, "irony", num_classes=2, from_="tone")
+        model.fit({**x, "task_ids": "irony"}, np.array([0, 1]), verbose=0)
+        ```
+
+    Source: Wang et al. 2023 (arXiv 2303.02861), section 3.3; Vu et al. 2022 (arXiv 2110.07904) for
+    prompts' similarity.
+    """
+    source = _opened(source, base)
+    names = [tasks] if isinstance(tasks, str) else list(tasks)
+    if not names:
+        raise ValueError("`tasks` should be the name of a new task, or several. Received: tasks=[]")
+    starts = list(from_) if isinstance(from_, (list, tuple)) else [from_] * len(names)
+    if len(starts) != len(names):
+        raise ValueError(
+            f"`from_` should be one start, or a list with one per task of {names}. Received: "
+            f"from_={from_!r}"
+        )
+    for name, start in zip(names, starts, strict=True):
+        if start != NEAREST:
+            source.source_of(start)
+        elif name not in (data or {}):
+            raise ValueError(
+                f"`data` should have (x, y) of each task with from_='nearest'. Received: none for "
+                f"task {name!r}"
+            )
+    classes = _classes(source, names, num_classes)
+    found: dict[str, dict[str, float]] = {}
+    for k, (name, start) in enumerate(zip(names, starts, strict=True)):
+        if start == NEAREST:
+            assert data is not None
+            one = classes[k : k + 1] if isinstance(classes, list) else classes
+            probe = _adapted(source, [name], ["average"], one, False, kwargs)
+            found[name] = _similarities(source, probe, name, data[name], probe_epochs, verbose)
+            starts[k] = max(found[name], key=lambda task: found[name][task])
+            if verbose:
+                shown = ", ".join(f"{task} {value:.3f}" for task, value in found[name].items())
+                print(f"{name}: the nearest source task is {starts[k]} ({shown})", flush=True)
+    model = _adapted(source, names, starts, classes, train_shared, kwargs)
+    model.adapted_from = {n: _named(source, s) for n, s in zip(names, starts, strict=True)}
+    model.source_similarities = found
+    return model
+
+
+def _opened(source: Any, base: Any) -> Any:
+    if isinstance(source, (str, os.PathLike)):
+        if base is None:
+            raise ValueError(
+                "`base` should be the backbone of the adapter where `source` is a directory. "
+                "Received: base=None"
+            )
+        source = load_adapter(base, source)
+    if not isinstance(getattr(source, "config", None), MultitaskPromptTuningConfig):
+        raise ValueError(
+            "`source` should be a prompt-tuned model with tasks, or the directory of its adapter. "
+            f"Received: source={source!r}"
+        )
+    return source
+
+
+def _classes(source: Any, names: list[str], num_classes: Any) -> Any:
+    """What the new model's constructor takes, or `None` where it has no classes to choose."""
+    own = getattr(source, "num_classes", None)
+    if "num_classes" not in source.adapter_extras():
+        if num_classes is not None:
+            raise ValueError(
+                "`num_classes` should be left out: the source is no classifier. Received: "
+                f"num_classes={num_classes!r}"
+            )
+        return None
+    if num_classes is None:
+        if isinstance(own, int):
+            return own
+        raise ValueError(
+            f"`num_classes` should be given: an int per task of {names}, as each has a head of its "
+            "own. Received: num_classes=None"
+        )
+    if isinstance(num_classes, (list, tuple)):
+        return list(num_classes)
+    return num_classes if isinstance(own, int) else [num_classes] * len(names)
+
+
+def _adapted(
+    source: Any, names: list[str], starts: list[Any], classes: Any, train_shared: bool, kwargs: Any
+) -> Any:
+    """A model of these tasks; `starts` are what `add_task` takes."""
+    config = dataclasses.replace(
+        source.config,
+        num_tasks=len(names),
+        task_names=names,
+        train_shared=train_shared,
+        inference_mode=False,
+        prompt_tuning_init="RANDOM",
+        prompt_tuning_init_text=None,
+        tokenizer_name_or_path=None,
+        tokenizer_kwargs=None,
+        prompt_tuning_init_task=0,
+        prompt_tuning_init_state_dict_path=None,
+    )
+    arguments = {"preprocessor": source.preprocessor, "dtype": source.dtype_policy}
+    arguments |= source.folded_arguments(0)
+    if classes is not None:
+        arguments["num_classes"] = classes
+    model = type(source)(source.backbone, config, **{**arguments, **kwargs}, initialize=False)
+    cols, rows = source.factors_from([source.source_of(start) for start in starts])
+    shared = source.prompt.state_dict()["prompt_embeddings"]
+    state = {"prompt_embeddings": shared, "prefix_task_cols": cols, "prefix_task_rows": rows}
+    model.prompt.load_state_dict(state, "source")
+    source.copy_body(model)
+    if not isinstance(source, PromptTunedBackbone):
+        model.compile(optimizer=two_speed_optimizer())
+    return model
+
+
+def _similarities(
+    source: Any, probe: Any, name: str, data: tuple[Any, ...], epochs: int, verbose: Any
+) -> dict[str, float]:
+    """How alike the new task's and each source's prompt are in what sets them off the average."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
+    x = x if isinstance(x, dict) else {"text": x}
+    average = _flat_prompts(probe)
+    probe.fit(
+        {**x, "task_ids": name}, y, sample_weight=sample_weight, epochs=epochs, verbose=verbose
+    )
+    moved = _flat_prompts(probe) - average
+    found = cosines(moved, _flat_prompts(source) - average)[0]
+    # A single source is the average itself, and sets itself off by nothing.
+    return dict(zip(source.config.names, np.nan_to_num(found).tolist(), strict=True))
+
+
+def _flat_prompts(model: Any) -> np.ndarray:
+    """Each task's prompt as one vector, (T, L·d)."""
+    state = model.prompt.state_dict()
+    products = state["prefix_task_cols"].astype("float64") @ state["prefix_task_rows"]
+    prompts = state["prompt_embeddings"] * products
+    return prompts.reshape(len(prompts), -1)
+
+
+def _named(source: Any, start: Any) -> str:
+    start = source.source_of(start)
+    return source.config.names[start] if isinstance(start, int) else start

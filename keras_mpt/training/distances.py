@@ -1,0 +1,60 @@
+"""How far a student is from its teacher, row by row: what distillation makes small."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+
+def logits_distance(teacher: Any, student: Any, temperature: float = 1.0) -> Any:
+    """τ² · KL(softmax(teacher / τ) ‖ softmax(student / τ)), over the last axis.
+
+    τ² keeps the gradient's size when τ changes (Hinton et al. 2015, section 2).
+
+    Args:
+        teacher: float tensor (…, C).
+        student: float tensor (…, C).
+        temperature: float. τ. Defaults to `1.0`.
+
+    Returns:
+        A float32 tensor (…).
+    """
+    teacher, student = (ops.cast(x, "float32") / temperature for x in (teacher, student))
+    log_p, log_q = ops.log_softmax(teacher), ops.log_softmax(student)
+    return temperature**2 * ops.sum(ops.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def states_distance(teacher: Any, student: Any, mask: Any = None) -> Any:
+    """The mean squared difference of hidden states, over their width and the tokens that count.
+
+    Args:
+        teacher: float tensor (B, S, d).
+        student: float tensor (B, S, d).
+        mask: integer or bool tensor (B, S), or `None` where all tokens count. Defaults to `None`.
+
+    Returns:
+        A float32 tensor (B,).
+    """
+    difference = ops.cast(teacher, "float32") - ops.cast(student, "float32")
+    per_token = ops.mean(ops.square(difference), axis=-1)
+    return weighted_mean(per_token, None if mask is None else ops.cast(mask, "float32"), axis=1)
+
+
+def weighted_mean(values: Any, weights: Any = None, axis: Any = None) -> Any:
+    """Σ w · v / Σ w; 0 where no weight is above 0.
+
+    Args:
+        values: float tensor.
+        weights: float tensor of that shape, or `None` for the plain mean. Defaults to `None`.
+        axis: int, or `None` for all. Defaults to `None`.
+
+    Returns:
+        A float tensor.
+    """
+    if weights is None:
+        return ops.mean(values, axis=axis)
+    total = ops.sum(weights, axis=axis)
+    # Not by a small number in the denominator, which would change every mean a little.
+    safe = ops.where(total > 0, total, ops.ones_like(total))
+    return ops.sum(values * weights, axis=axis) / safe

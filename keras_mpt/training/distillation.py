@@ -1,0 +1,258 @@
+"""The source stage's second half: all tasks together, held close to their teachers."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from keras_mpt.config import MultitaskPromptTuningConfig
+from keras_mpt.config_values import TaskType
+from keras_mpt.models.fitting import Fitting
+from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
+from keras_mpt.splicing.insert import insert_constant
+from keras_mpt.training.distances import logits_distance, states_distance, weighted_mean
+from keras_mpt.training.teachers import Teachers, load_teachers
+from keras_mpt.training.term_report import TermReport
+
+LOGITS, HIDDEN = "logits_kl", "hidden_mse"
+
+
+class Distillation(Fitting):
+    """Trains a student with teachers beside it: L_task + λ₁ L_logits + λ₂ L_hidden.
+
+    L_logits is τ² · KL(teacher ‖ student) of the output distributions, L_hidden the mean squared
+    difference of hidden states. Rows count in both by their sample weights; padding counts in
+    neither. The teachers' pass is one for the whole mixed batch, without gradients and without
+    dropout. What is trained are the student's own variables: after `fit`, save and use the student.
+    `evaluate` and `predict` are the student's.
+
+    Logs hold `logits_kl` and `hidden_mse`, of all rows and of each of up to 32 tasks under its name
+    (`topic_logits_kl`), beside the task's loss and metrics.
+
+    Args:
+        student: a prompt-tuned model with a `MultitaskPromptTuningConfig`.
+        teachers: directory with a teacher's adapter under each task's name, as `train_teachers`
+            leaves it; or dict of task name to an adapter's directory or to a prompt-tuned model of
+            one prompt on the student's own backbone.
+        logits_weight: float. λ₁; 0 leaves the term out. Defaults to `0.9`.
+        hidden_weight: float. λ₂; 0 leaves the term out. Defaults to `0.9`.
+        temperature: float. τ. Defaults to `1.0`.
+        hidden_layers: int or list of ints: which of the backbone's layers. The last, −1, is the
+            backbone's own output. An encoder-decoder's are its decoder's. Defaults to `-1`.
+        prompt_positions: bool. Whether hidden states at the prompt's positions count too. A causal
+            model then computes each row's prompt. Defaults to `False`.
+
+    Raises:
+        ValueError: a teacher that is missing for a task or does not fit the student, a student
+            without tasks, or a weight, temperature or layer out of range.
+
+    Example:
+        ```python
+        backbone = keras_hub.models.BertBackbone(
+            vocabulary_size=100, num_layers=2, num_heads=2, hidden_dim=8, intermediate_dim=16
+        )
+        ids = np.array([[2, 5, 6, 3], [2, 7, 8, 3]])
+        x = {"token_ids": ids, "padding_mask": np.ones_like(ids), "segment_ids": 0 * ids}
+        datasets = {"tone": (x, np.array([0, 1])), "topic": (x, np.array([2, 0]))}
+        config = keras_mpt.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=4)
+        teachers = keras_mpt.train_teachers(
+            backbone, datasets, tmp_path, config, num_classes=[2, 3], epochs=1
+        )
+        config = keras_mpt.MultitaskPromptTuningConfig(
+            task_type="SEQ_CLS", num_virtual_tokens=4, num_tasks=2, task_names=list(datasets)
+        )
+        student = keras_mpt.prompt_tune(backbone, config, num_classes=[2, 3])
+        distillation = keras_mpt.Distillation(student, teachers)
+        history = distillation.fit(keras_mpt.TaskMix(datasets, batch_size=4), verbose=0)
+        assert "topic_logits_kl" in history.history
+        student.save_adapter(tmp_path / "source")
+        ```
+
+    Source: Wang et al. 2023 (arXiv 2303.02861), section 3.1.
+    """
+
+    def __init__(
+        self,
+        student: Any,
+        teachers: Any,
+        logits_weight: float = 0.9,
+        hidden_weight: float = 0.9,
+        temperature: float = 1.0,
+        hidden_layers: int | Sequence[int] = -1,
+        prompt_positions: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        _check_student(student)
+        check_number("logits_weight", logits_weight, least=0.0)
+        check_number("hidden_weight", hidden_weight, least=0.0)
+        check_number("temperature", temperature, above=0.0)
+        layers = _checked_layers(hidden_layers, len(student.splice.hidden_states))
+        models = load_teachers(student, teachers)
+        super().__init__(**kwargs)
+        self.student = student
+        self.config = student.config
+        self.inputs_checked = student.inputs_checked
+        self.has_targets_per_token = student.has_targets_per_token
+        self.term_weights = {LOGITS: float(logits_weight), HIDDEN: float(hidden_weight)}
+        self.temperature = float(temperature)
+        self.hidden_layers = layers if hidden_weight else ()
+        self.prompt_positions = prompt_positions
+        self.teacher_models = models
+        self.teachers = Teachers(student, models)
+        self.teacher_prompt = self.teachers.prompt
+        terms = [term for term, weight in self.term_weights.items() if weight]
+        self.report = TermReport(terms, self.config.names)
+        self.built = True
+        super().compile(**student._compile_config.config)
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Checks the inputs while they are still as the caller gave them, then calls the model."""
+        return super().__call__(self.inputs_checked.prepare(inputs), *args, **kwargs)
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """The student's outputs; in training, beside each row's distances from its teacher."""
+        if not training or not self.report.terms:
+            return self.student.call(inputs, training)
+        given = inputs, self.hidden_layers, self.prompt_positions
+        outputs, states = self.student.call_with_states(*given, training=training)
+        taught, taught_states = self.teachers.call_with_states(*given)
+        distances = {}
+        if LOGITS in self.report.terms:
+            distances[LOGITS] = logits_distance(taught, outputs, self.temperature)
+        if HIDDEN in self.report.terms:
+            mask = self._state_mask(inputs)
+            pairs = zip(taught_states, states, strict=True)
+            per_layer = [states_distance(t, s, mask) for t, s in pairs]
+            distances[HIDDEN] = ops.mean(ops.stack(per_layer), axis=0)
+        return {"outputs": outputs, **distances}
+
+    def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """The student's."""
+        return self.student.compute_output_spec(inputs, training)
+
+    def check_targets(self, x: Any, y: Any) -> None:
+        """Refuses targets that the student refuses."""
+        self.student.check_targets(x, y)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """`keras.Model.compile` as the student's class has it, with its defaults.
+
+        Args:
+            *args: those of the student's `compile`.
+            **kwargs: likewise. The loss is L_task.
+        """
+        self.student.compile(*args, **kwargs)
+        super().compile(**self.student._compile_config.config)
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The task's metrics, and the distances from the teachers."""
+        return super().metrics + self.report.metrics
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **kw: Any
+    ) -> Any:
+        """L_task, and in training λ₁ L_logits + λ₂ L_hidden."""
+        outputs, distances = _split(y_pred)
+        loss = super().compute_loss(x, y, outputs, sample_weight, **kw)
+        for term, distance in distances.items():
+            weights = self._weights(x, distance, sample_weight)
+            loss = loss + self.term_weights[term] * weighted_mean(distance, weights)
+        return loss
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Updates the metrics; logs of validation data are the student's."""
+        outputs, distances = _split(y_pred)
+        for term, distance in distances.items():
+            weights = self._weights(x, distance, sample_weight)
+            self.report.update(term, distance, weights, x["task_ids"])
+        logs = super().compute_metrics(x, y, outputs, sample_weight)
+        return logs if distances else self.report.without(logs)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Refused: the student is what is saved."""
+        raise ValueError(
+            "The student should be saved, by `distillation.student.save(…)` or "
+            "`distillation.student.save_adapter(…)`; its teachers are saved as they are. Received: "
+            "a Distillation to save"
+        )
+
+    def _weights(self, x: Any, distance: Any, sample_weight: Any) -> Any:
+        """How much each of the distances (B,) or (B, S) counts."""
+        weights = ops.ones_like(distance)
+        mask_name = self.student.splice.token_inputs[-1].mask_name
+        # A span's start and end are no tokens.
+        has_tokens = len(distance.shape) == 2 and self.student.task_type != TaskType.QUESTION_ANS
+        if has_tokens and mask_name is not None:
+            weights = weights * ops.cast(x[mask_name], weights.dtype)
+        if sample_weight is None or len(sample_weight.shape) > len(distance.shape):
+            return weights
+        given = ops.cast(sample_weight, weights.dtype)
+        is_per_row = len(given.shape) < len(distance.shape)
+        return weights * (ops.expand_dims(given, -1) if is_per_row else given)
+
+    def _state_mask(self, inputs: dict[str, Any]) -> Any:
+        """Which positions of the hidden states count, (B, S) or (B, L + S), or `None` for all."""
+        splice = self.student.splice
+        mask_name = splice.token_inputs[-1].mask_name
+        mask = None if mask_name is None else inputs[mask_name]
+        has_prompt = len(splice.token_inputs) <= splice.num_transformer_submodules
+        if mask is None or not (self.prompt_positions and has_prompt):
+            return mask
+        return insert_constant(mask, 1, splice.num_virtual_tokens, splice.at)
+
+
+def _split(y_pred: Any) -> tuple[Any, dict[str, Any]]:
+    """A call's outputs, and the distances that stand beside them in training."""
+    if not (isinstance(y_pred, dict) and "outputs" in y_pred):
+        return y_pred, {}
+    return y_pred["outputs"], {k: v for k, v in y_pred.items() if k != "outputs"}
+
+
+def _check_student(student: Any) -> None:
+    config = getattr(student, "config", None)
+    is_multitask = isinstance(config, MultitaskPromptTuningConfig)
+    if not is_multitask or isinstance(student, PromptTunedBackbone):
+        raise ValueError(
+            "`student` should be a prompt-tuned model with a MultitaskPromptTuningConfig that "
+            f"gives logits. Received: a {type(student).__name__} with a {type(config).__name__}"
+        )
+
+
+def check_number(
+    name: str, value: Any, least: float | None = None, above: float | None = None
+) -> None:
+    """Refuses what is no finite number in its range.
+
+    Args:
+        name: string. The argument.
+        value: what it was given.
+        least: float. The smallest value that is right. Defaults to `None`.
+        above: float. What a right value is larger than. Defaults to `None`.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if (
+        not is_number
+        or not math.isfinite(value)
+        or (least is not None and value < least)
+        or (above is not None and value <= above)
+    ):
+        limit = f"at least {least:g}" if above is None else f"above {above:g}"
+        raise ValueError(f"`{name}` should be a number {limit}. Received: {name}={value!r}")
+
+
+def _checked_layers(layers: Any, count: int) -> tuple[int, ...]:
+    given = tuple(layers) if isinstance(layers, (list, tuple)) else (layers,)
+    is_layer = [
+        isinstance(i, int) and not isinstance(i, bool) and -count <= i < count for i in given
+    ]
+    if not given or not all(is_layer):
+        raise ValueError(
+            f"`hidden_layers` should be one or several ints in [{-count}, {count}), the backbone's "
+            f"layers. Received: hidden_layers={layers!r}"
+        )
+    return tuple(int(i) for i in given)

@@ -1,0 +1,176 @@
+"""The source stage's first half: a teacher per task."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_mpt.checkpoints.config_files import CONFIG_NAME
+from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.config_values import check_task_name
+from keras_mpt.models.prompt_tune import prompt_tune
+from keras_mpt.training.teachers import check_teacher
+
+
+def train_teachers(
+    base: Any,
+    datasets: Mapping[str, tuple[Any, ...]],
+    directory: str | os.PathLike[str],
+    config: PromptTuningConfig,
+    *,
+    num_classes: Mapping[str, int] | Sequence[int] | int | None = None,
+    optimizer: Callable[[], Any] | None = None,
+    batch_size: int = 32,
+    epochs: int = 5,
+    callbacks: Sequence[Any] | None = None,
+    seed: int | None = None,
+    verbose: Any = "auto",
+    **kwargs: Any,
+) -> dict[str, Path]:
+    """Trains one ordinary prompt per source task, and keeps each as a PEFT PROMPT_TUNING adapter.
+
+    A task whose adapter is there already is left as it is, so an interrupted call goes on with the
+    task that it was at. All data are checked before the first step of the first task.
+
+    Args:
+        base: a keras-hub backbone or task, as `prompt_tune` takes it.
+        datasets: dict of task name to `(x, y)`, or `(x,)` where the preprocessor makes the targets;
+            `x` is a dict of arrays, or what the preprocessor takes: a list of strings, or a pair of
+            such lists.
+        directory: string. Each teacher goes to `directory/<task name>`.
+        config: a `PromptTuningConfig`.
+        num_classes: the tasks' numbers of classes, for classifiers: a dict by name, a list in the
+            order of `datasets`, or one int for all. Defaults to `None`.
+        optimizer: function without arguments that makes an optimizer. Defaults to `None`: the
+            model's own, Adam at 0.005.
+        batch_size: int. Defaults to `32`.
+        epochs: int. Passes over a task's rows. Defaults to `5`.
+        callbacks: list of `keras.callbacks.Callback`, for each task's `fit`. Defaults to `None`.
+        seed: int. Each task's training starts from it, so that a task comes out the same whether or
+            not others were trained before it. `None` leaves the global seed alone. Defaults to
+            `None`.
+        verbose: as in `keras.Model.fit`. Defaults to `"auto"`.
+        **kwargs: further arguments of the models, such as `preprocessor` or `pooling`.
+
+    Returns:
+        A dict of task name to its adapter's directory.
+
+    Raises:
+        ValueError: a task without rows, labels that exceed its classes, or an adapter in the
+            directory that was made with another config or on another backbone.
+
+    Example:
+        ```python
+        backbone = keras_hub.models.BertBackbone(
+            vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
+        )
+        ids = np.array([[2, 5, 6, 3], [2, 7, 8, 3]])
+        x = {"token_ids": ids, "padding_mask": np.ones_like(ids), "segment_ids": 0 * ids}
+        datasets = {"tone": (x, np.array([0, 1])), "topic": (x, np.array([2, 0]))}
+        config = keras_mpt.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=4)
+        teachers = keras_mpt.train_teachers(
+            backbone, datasets, tmp_path, config, num_classes={"tone": 2, "topic": 3}, epochs=1
+        )
+        assert sorted(teachers) == ["tone", "topic"]
+        ```
+
+    Source: Wang et al. 2023 (arXiv 2303.02861), section 3.1; Lester et al. 2021.
+    """
+    names = _checked(datasets, config)
+    classes = _classes(names, num_classes)
+    directories = {name: Path(directory) / name for name in names}
+    backbone = getattr(base, "backbone", base)
+    done = [name for name in names if (directories[name] / CONFIG_NAME).is_file()]
+    for name in done:
+        check_teacher(name, directories[name], config, backbone)
+    prepared = {}
+    for name in names:
+        if name not in done:
+            model = _teacher(base, config, classes[name], kwargs)
+            prepared[name] = _prepared(model, name, datasets[name])
+    for number, (name, (x, y, sample_weight)) in enumerate(prepared.items()):
+        if verbose:
+            print(f"Teacher {len(done) + number + 1}/{len(names)}: {name}", flush=True)
+        if seed is not None:
+            keras.utils.set_random_seed(seed)
+        model = _teacher(base, config, classes[name], kwargs)
+        if optimizer is not None:
+            model.compile(optimizer=optimizer())
+        model.fit(
+            x,
+            y,
+            sample_weight=sample_weight,
+            batch_size=batch_size,
+            epochs=epochs,
+            callbacks=list(callbacks or []),
+            verbose=verbose,
+        )
+        model.save_adapter(directories[name])
+    return directories
+
+
+def _teacher(base: Any, config: PromptTuningConfig, classes: int | None, kwargs: Any) -> Any:
+    given = {} if classes is None else {"num_classes": classes}
+    return prompt_tune(base, dataclasses.replace(config), **given, **kwargs)
+
+
+def _prepared(model: Any, name: str, data: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """A task's data as `fit` takes them, with errors that name the task."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
+    try:
+        x = x if isinstance(x, dict) else {"text": x}
+        return model.prepared(x, y, sample_weight)
+    except ValueError as error:
+        raise ValueError(f"In the data of task {name!r}: {error}") from None
+
+
+def _checked(datasets: Any, config: Any) -> list[str]:
+    if isinstance(config, MultitaskPromptTuningConfig):
+        raise ValueError(
+            "`config` should be a PromptTuningConfig: a teacher has one ordinary prompt. Received: "
+            f"a {type(config).__name__}"
+        )
+    if not isinstance(datasets, Mapping) or not datasets:
+        raise ValueError(
+            "`datasets` should be a dict of task name to data, with a task at least. Received: "
+            f"datasets={datasets!r}"
+        )
+    for name, data in datasets.items():
+        if not isinstance(name, str) or not name or Path(name).name != name:
+            raise ValueError(
+                "`datasets` should have names that a folder can have. Received: a task named "
+                f"{name!r}"
+            )
+        check_task_name("datasets", name)
+        x = data[0] if isinstance(data, (tuple, list)) and data else None
+        first = next(iter(x.values()), None) if isinstance(x, dict) else x
+        first = first[0] if isinstance(first, tuple) and first else first
+        if first is None or len(first) == 0:
+            raise ValueError(
+                f"`datasets` should have rows for each task. Received: none for task {name!r}"
+            )
+    return list(datasets)
+
+
+def _classes(names: list[str], num_classes: Any) -> dict[str, int | None]:
+    if isinstance(num_classes, Mapping):
+        missing = [name for name in names if name not in num_classes]
+        if missing:
+            raise ValueError(
+                "`num_classes` should have each task's number of classes. Received: none for "
+                f"{missing}"
+            )
+        return {name: num_classes[name] for name in names}
+    if isinstance(num_classes, (list, tuple)):
+        if len(num_classes) != len(names):
+            raise ValueError(
+                f"`num_classes` should have one entry per task of {names}. Received: "
+                f"num_classes={num_classes!r}"
+            )
+        return dict(zip(names, num_classes, strict=True))
+    return dict.fromkeys(names, num_classes)

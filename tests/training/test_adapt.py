@@ -1,0 +1,148 @@
+import keras
+import numpy as np
+import pytest
+
+import keras_mpt
+from tests import tiny
+
+
+def source_model(num_classes=(2, 3), kind="bert", **kwargs):
+    """Tasks that were moved apart, as training moves them."""
+    backbone = tiny.backbone(kind)
+    task_type = "SEQ_CLS" if kind == "bert" else "CAUSAL_LM"
+    config = keras_mpt.MultitaskPromptTuningConfig(
+        task_type=task_type, num_virtual_tokens=3, num_tasks=2, task_names=["tone", "topic"], seed=0
+    )
+    classes = {"num_classes": num_classes} if kind == "bert" else {}
+    model = keras_mpt.prompt_tune(backbone, config, **classes, **kwargs)
+    rng = np.random.default_rng(0)
+    state = model.prompt.state_dict()
+    state["prefix_task_cols"] = rng.normal(1, 0.3, state["prefix_task_cols"].shape)
+    state["prefix_task_rows"] = rng.normal(1, 0.3, state["prefix_task_rows"].shape)
+    model.prompt.load_state_dict(state)
+    return model
+
+
+def test_factors_start_where_they_are_told():
+    source = source_model()
+    state = source.prompt.state_dict()
+    model = keras_mpt.adapt(
+        source, ["a", "b", "c"], num_classes=[2, 3, 4], from_=["average", "topic", "shared"]
+    )
+    found = model.prompt.state_dict()
+    np.testing.assert_array_equal(found["prompt_embeddings"], state["prompt_embeddings"])
+    for name in ("prefix_task_cols", "prefix_task_rows"):
+        np.testing.assert_allclose(found[name][0], state[name].mean(0), rtol=1e-6)
+        np.testing.assert_array_equal(found[name][1], state[name][1])
+    products = found["prefix_task_cols"][2] @ found["prefix_task_rows"][2]
+    np.testing.assert_array_equal(products, np.ones_like(products))
+    assert dict(model.adapted_from) == {"a": "average", "b": "topic", "c": "shared"}
+    assert model.config.names == ["a", "b", "c"]
+    assert model.backbone is source.backbone
+
+
+@pytest.mark.parametrize("train_shared", [True, False])
+def test_p_is_trained_or_frozen(train_shared, tmp_path):
+    source = source_model()
+    before = source.prompt.state_dict()
+    model = keras_mpt.adapt(source, "a", num_classes=2, train_shared=train_shared)
+    x = tiny.inputs(source.backbone)
+    model.fit({**x, "task_ids": "a"}, np.array([0, 1, 0, 1]), epochs=2, verbose=0)
+    after = model.prompt.state_dict()
+    moved = not np.array_equal(before["prompt_embeddings"], after["prompt_embeddings"])
+    assert moved == train_shared
+    assert not np.array_equal(before["prefix_task_cols"].mean(0), after["prefix_task_cols"][0])
+    for name, value in source.prompt.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    # It stays so in a file, and when all is set to be trained.
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    loaded.prompt.trainable = True
+    paths = [v.path for v in loaded.trainable_variables]
+    assert any(path.endswith("prompt_embeddings") for path in paths) == train_shared
+    frozen = 0 if train_shared else 3 * tiny.WIDTH
+    head = (tiny.WIDTH + 1) * 2 + (tiny.WIDTH + 1) * tiny.WIDTH  # BERT's pooler is trained too.
+    assert model.parameter_count() == 3 * tiny.WIDTH + 3 + tiny.WIDTH - frozen + head
+
+
+def test_from_a_directory(tmp_path):
+    source = source_model()
+    source.save_adapter(tmp_path)
+    model = keras_mpt.adapt(tmp_path, "a", base=source.backbone, num_classes=2, from_="tone")
+    np.testing.assert_array_equal(
+        model.prompt.state_dict()["prefix_task_rows"][0],
+        source.prompt.state_dict()["prefix_task_rows"][0],
+    )
+
+
+def test_a_causal_model_has_its_sources_prompt_at_once():
+    source = source_model(kind="gpt2")
+    model = keras_mpt.adapt(source, "a", from_="topic")
+    x = tiny.inputs(source.backbone)
+    expected = keras.ops.convert_to_numpy(source({**x, "task_ids": "topic"}))
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(model({**x, "task_ids": "a"})), expected
+    )
+
+
+def test_a_shared_head_comes_along():
+    source = source_model(num_classes=3)
+    model = keras_mpt.adapt(source, "a", from_="tone")
+    x = tiny.inputs(source.backbone)
+    expected = keras.ops.convert_to_numpy(source({**x, "task_ids": "tone"}))
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(model({**x, "task_ids": "a"})), expected
+    )
+
+
+def test_the_nearest_source_is_the_task_itself(capsys):
+    """A target whose labels are a source's own predictions moves towards that source."""
+    source = source_model(num_classes=2, pooling="mean")
+    rng = np.random.default_rng(0)
+    source.logits.kernel.assign(rng.normal(0, 1, source.logits.kernel.shape))
+    x = tiny.inputs(source.backbone, rows=32)
+    for task in ("tone", "topic"):
+        logits = source.predict({**x, "task_ids": task}, verbose=0)
+        labels = logits.argmax(-1)
+        model = keras_mpt.adapt(
+            source, "a", from_="nearest", data={"a": (x, labels)}, probe_epochs=30, verbose=0
+        )
+        assert model.adapted_from["a"] == task
+        similarities = dict(model.source_similarities["a"])
+        assert sorted(similarities) == ["tone", "topic"]
+        assert max(similarities, key=similarities.get) == task
+        k = ["tone", "topic"].index(task)
+        np.testing.assert_array_equal(
+            model.prompt.state_dict()["prefix_task_rows"][0],
+            source.prompt.state_dict()["prefix_task_rows"][k],
+        )
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"from_": "mood"}, "`from_` should be 'average', 'shared', None, or one of the tasks"),
+        ({"from_": ["tone", "topic"]}, "`from_` should be one start, or a list with one per task"),
+        ({"from_": "nearest"}, "`data` should have .x, y. of each task with from_='nearest'"),
+        ({"num_classes": None}, "`num_classes` should be given: an int per task of .'a'."),
+        ({"num_classes": 0}, "`num_classes` should be a positive integer"),
+        ({"tasks": []}, "`tasks` should be"),
+        ({"tasks": ["a", "a"]}, "`task_names` should be 2 different strings"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    given = {"tasks": "a", "num_classes": 2, **arguments}
+    with pytest.raises(ValueError, match=message):
+        keras_mpt.adapt(source_model(), **given)
+
+
+def test_bad_sources(tmp_path):
+    source = source_model()
+    source.save_adapter(tmp_path)
+    with pytest.raises(ValueError, match="`base` should be the backbone of the adapter"):
+        keras_mpt.adapt(tmp_path, "a", num_classes=2)
+    with pytest.raises(ValueError, match="`source` should be a prompt-tuned model with tasks"):
+        keras_mpt.adapt(source.fold("tone"), "a", num_classes=2)
+    with pytest.raises(ValueError, match="`num_classes` should be left out"):
+        keras_mpt.adapt(source_model(kind="gpt2"), "a", num_classes=2)
