@@ -50,7 +50,7 @@ class Fitting(keras.Model):
             sample_weight: float array or list (N,) or (N, S). Defaults to `None`.
             validation_data: `(x, y)`, `(x, y, sample_weight)` or a stream. Defaults to `None`.
             **kwargs: the other arguments of `keras.Model.fit`. Batches of a `TaskMix` come in its
-                own order, unless `shuffle=True` is given.
+                own order: `shuffle=True` is refused.
 
         Returns:
             A `keras.callbacks.History`. Beside the loss and the metrics of all rows, it holds those

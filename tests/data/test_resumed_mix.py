@@ -9,7 +9,7 @@ import pytest
 
 import keras_mpt
 from tests import tiny
-from tests.data.mixes import datasets, next_epoch
+from tests.data.mixes import MORE, datasets, next_epoch
 
 STEPS, EPOCHS = 5, 3
 SAMPLINGS = [{}, {"max_tasks_per_batch": 3}]
@@ -17,7 +17,7 @@ SAMPLINGS = [{}, {"max_tasks_per_batch": 3}]
 
 def mix(**kwargs):
     """Epochs of `STEPS` batches."""
-    return keras_mpt.TaskMix(datasets(), 4, steps=STEPS, **{"seed": 1, **kwargs})
+    return keras_mpt.TaskMix(datasets(MORE), 4, steps=STEPS, **{"seed": 1, **kwargs})
 
 
 def in_order(batches):
@@ -76,37 +76,43 @@ def test_a_place_that_is_none(epoch, step, error):
     assert (resumed.epoch, resumed.first_step) == (1, 2)
 
 
-@pytest.fixture(scope="module")
-def recording():
-    """A model that notes the rows of each batch that it trains on."""
+def classifier():
+    """A classifier of the tasks below."""
     config = keras_mpt.MultitaskPromptTuningConfig(
         task_type="SEQ_CLS", num_virtual_tokens=2, num_tasks=3
     )
-    model = keras_mpt.prompt_tune(tiny.backbone("plain"), config, num_classes=[2, 2, 2])
+    return keras_mpt.prompt_tune(tiny.backbone("plain"), config, num_classes=[2, 2, 2])
+
+
+@pytest.fixture(scope="module")
+def recording():
+    """A model that notes the rows of each batch that it trains on."""
+    model = classifier()
     # Step by step in Python, so that a step's data are values and not symbols.
     model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
-    compute_loss = model.compute_loss
+    train_step = model.train_step
 
-    def noting(x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
-        model.seen[-1].append(keras.ops.convert_to_numpy(x["token_ids"])[:, 0].tolist())
-        return compute_loss(x, y, y_pred, sample_weight, **kwargs)
+    def noting(*state_and_data):
+        x = state_and_data[-1][0]
+        model.seen[-1].append(keras.ops.convert_to_numpy(x["token_ids"]).tolist())
+        return train_step(*state_and_data)
 
-    model.compute_loss = noting
+    model.train_step = noting
     return model
 
 
 def classified():
-    """Rows of two classes, each of which starts with a token of its own."""
+    """Rows of two classes, whose two tokens tell them apart."""
     tasks = {}
-    for name, (x, y) in datasets({"a": 6, "b": 18, "c": 3}).items():
-        ids = 2 + 20 * (x["token_ids"] // 100) + x["token_ids"] % 100
+    for name, (_, y) in datasets(MORE).items():
+        ids = 2 + np.stack([y // 10, y % 10], axis=1)
         tasks[name] = ({"token_ids": ids, "padding_mask": np.ones_like(ids)}, y % 2)
     return tasks
 
 
-def first_tokens(batches):
-    """The first tokens of each batch; they name the rows."""
-    return [x["token_ids"][:, 0].tolist() for x, _ in batches]
+def tokens(batches):
+    """The token ids of each batch; they name the rows."""
+    return [x["token_ids"].tolist() for x, _ in batches]
 
 
 @pytest.mark.parametrize("when", ["before fit", "on_train_begin"])
@@ -114,7 +120,7 @@ def first_tokens(batches):
 def test_fit_reads_the_rest_of_an_epoch_and_then_whole_ones(recording, workers, when, step):
     settings = {"steps": STEPS, "max_tasks_per_batch": 3, "workers": workers}
     unbroken, resumed = (keras_mpt.TaskMix(classified(), 4, **settings) for _ in range(2))
-    expected = [first_tokens(next_epoch(unbroken)) for _ in range(4)]
+    expected = [tokens(next_epoch(unbroken)) for _ in range(4)]
     recording.seen = []
     batches, callbacks = [], []
     if when == "before fit":
@@ -140,28 +146,47 @@ def test_fit_reads_the_rest_of_an_epoch_and_then_whole_ones(recording, workers, 
     assert len(out_of_data) == (step > 0)
 
 
-def test_fit_leaves_the_batches_in_their_order_unless_it_is_told_to_shuffle(recording):
+def test_fit_leaves_the_batches_in_their_order(recording):
     data, again = (keras_mpt.TaskMix(classified(), 4, steps=16) for _ in range(2))
-    expected = first_tokens(next_epoch(again))
     recording.seen = [[]]
     recording.fit(data, verbose=0)
-    data.start_at(0)
-    recording.seen.append([])
-    recording.fit(data, shuffle=True, verbose=0)
-    assert recording.seen[0] == expected
-    assert recording.seen[1] != expected
-    assert sorted(recording.seen[1]) == sorted(expected)
+    assert recording.seen[0] == tokens(next_epoch(again))
+    with pytest.raises(ValueError) as raised:
+        recording.fit(data, shuffle=True, verbose=0)
+    assert str(raised.value) == (
+        "`shuffle` should be left out or False: a `TaskMix` shuffles its rows itself, by its seed. "
+        "Received: shuffle=True"
+    )
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_a_second_fit_may_start_elsewhere(recording):
     data = keras_mpt.TaskMix(classified(), 4, steps=STEPS)
     whole = keras_mpt.TaskMix(classified(), 4, steps=STEPS)
-    expected = first_tokens(next_epoch(whole))
+    expected = tokens(next_epoch(whole))
     recording.seen = [[]]
     recording.fit(data, verbose=0)
     data.start_at(0, STEPS - 1)
     recording.fit(data, verbose=0)
     assert recording.seen == [[*expected, expected[-1]]]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_a_compiled_model_ends_where_an_unbroken_run_does():
+    model = classifier()
+    model.compile(keras.optimizers.SGD(0.5))
+    start = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
+    unbroken, resumed = (keras_mpt.TaskMix(classified(), 4, steps=STEPS) for _ in range(2))
+    first = [unbroken[i] for i in range(3)]
+    model.fit(unbroken, epochs=2, verbose=0)
+    expected = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
+    for variable, value in zip(model.trainable_variables, start, strict=True):
+        variable.assign(value)
+    model.fit((batch for batch in first), steps_per_epoch=3, shuffle=False, verbose=0)
+    resumed.start_at(0, 3)
+    model.fit(resumed, epochs=2, verbose=0)
+    for variable, value in zip(model.trainable_variables, expected, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
 
 
 def test_workers_that_counted_before_the_epoch_began_get_nothing_past_its_end():
@@ -177,10 +202,10 @@ def test_the_fingerprint_by_hand():
     checksums = found.pop("checksums")
     assert found == {
         "task_names": ["tone", "topic", "intent"],
-        "rows": [6, 18, 3],
+        "rows": [60, 90, 70],
         "batch_size": 4,
         "steps": 5,
-        "weights": [6.0, 18.0, 3.0],
+        "weights": [60.0, 90.0, 70.0],
         "shuffle": True,
         "seed": 1,
         "max_tasks_per_batch": 2,
@@ -204,16 +229,16 @@ def texts(*words, labels=(0, 1)):
 
 
 def test_other_data_or_settings_have_another_fingerprint():
-    changed = datasets()
+    changed = datasets(MORE)
     changed["topic"][0]["token_ids"][17, 1] += 1
     mixes = [
         mix(),
         *(mix(**kwargs) for kwargs in ({"seed": 2}, {"shuffle": False}, {"weights": [1, 1, 2]},
                                        {"weights": "temperature"}, {"max_tasks_per_batch": 2},
                                        {"max_tasks_per_batch": 3})),
-        keras_mpt.TaskMix(datasets(), 5, steps=5, seed=1),
-        keras_mpt.TaskMix(datasets(), 4, steps=6, seed=1),
-        keras_mpt.TaskMix(dict(reversed(datasets().items())), 4, steps=5, seed=1),
+        keras_mpt.TaskMix(datasets(MORE), 5, steps=5, seed=1),
+        keras_mpt.TaskMix(datasets(MORE), 4, steps=6, seed=1),
+        keras_mpt.TaskMix(dict(reversed(datasets(MORE).items())), 4, steps=5, seed=1),
         keras_mpt.TaskMix(changed, 4, steps=5, seed=1),
         texts("fine", "awful"),
         texts("awful", "fine"),

@@ -8,7 +8,7 @@ import pytest
 
 import keras_mpt
 from keras_mpt.data.sampling import SampledRows, draw_tasks, task_weights
-from tests.data.mixes import SIZES, datasets, next_epoch, rows_of_task, values
+from tests.data.mixes import MORE, SIZES, datasets, next_epoch, rows_of_task, values
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_draws_are_the_same_everywhere():
 
 @pytest.mark.parametrize("weights", ["uniform", "proportional", "temperature", [1, 5, 2]])
 def test_a_batch_is_divided_evenly_over_its_tasks(weights):
-    mix = keras_mpt.TaskMix(datasets(), 7, weights, steps=40, max_tasks_per_batch=3)
+    mix = keras_mpt.TaskMix(datasets(MORE), 7, weights, steps=40, max_tasks_per_batch=3)
     found = set()
     for x, y in next_epoch(mix):
         np.testing.assert_array_equal(x["task_ids"], y // 100)
@@ -85,14 +85,14 @@ def test_a_batch_is_divided_evenly_over_its_tasks(weights):
 
 
 def test_a_batch_may_hold_as_many_tasks_as_rows():
-    mix = keras_mpt.TaskMix(datasets(), 2, steps=20, max_tasks_per_batch=2)
+    mix = keras_mpt.TaskMix(datasets(MORE), 2, steps=20, max_tasks_per_batch=2)
     assert all(len(set(x["task_ids"].tolist())) == 2 for x, _ in next_epoch(mix))
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_every_row_comes_once_before_any_comes_twice(shuffle):
     mix = keras_mpt.TaskMix(
-        datasets(), 5, "proportional", steps=30, shuffle=shuffle, max_tasks_per_batch=3
+        datasets(), 5, "proportional", steps=12, shuffle=shuffle, max_tasks_per_batch=3
     )
     batches = next_epoch(mix) + next_epoch(mix)
     for k, size in enumerate(SIZES.values()):
