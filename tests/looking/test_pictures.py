@@ -104,6 +104,15 @@ def test_curves_of_a_dict_of_logs_and_of_later_epochs():
     np.testing.assert_array_equal(drawn(axes)["a_loss"][0], [8, 9])
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_epochs_are_whole_numbers(epochs):
+    figure = plot_curves({"loss": [1.0] * epochs, "a_loss": [2.0] * epochs})
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_xlim()
+    ticks = [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high]
+    assert ticks and all(tick == int(tick) for tick in ticks)
+
+
 def test_similarities(model, tmp_path):
     for of in ("factors", "prompt"):
         figure = plot_similarity(model, tmp_path / "similarity.svg", of)
