@@ -14,6 +14,7 @@ import pytest
 import safetensors.numpy
 
 import keras_mpt
+import keras_mpt.looking
 
 FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -21,7 +22,7 @@ FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 def public_objects():
     """Every class and function that the API lists, with the public methods of the classes."""
     found = {}
-    for module in (keras_mpt, keras_mpt.models):
+    for module in (keras_mpt, keras_mpt.models, keras_mpt.looking):
         for name in module.__all__:
             item = getattr(module, name)
             if inspect.isclass(item) or inspect.isfunction(item):

@@ -17,6 +17,10 @@ class ForgettingMonitor(keras.callbacks.Callback):
     Factors and heads of a task change only with its own rows, but all tasks share P. Give one
     monitor to each `fit`, and its table goes on; a task that `add_task` made is put into `data`.
 
+    Training is the same bit for bit with it, but for one thing: on PyTorch every evaluation, that
+    of validation data too, draws from the generator by which `fit` shuffles arrays. A `TaskMix` has
+    a seed of its own.
+
     Args:
         data: dict of task name to `(x, y)`: `x` a dict of arrays (N, …) without `task_ids`, or a
             list of N strings, or a pair of such lists; `y` an array (N, …), or `None` where the

@@ -97,7 +97,7 @@ def _draw(axis: Any, logs: Any, tasks: list[str], measure: str, epochs: np.ndarr
             ends.append((epochs[last[-1]], values[last[-1]]))
             colors.append(color)
     label_ends(axis, names, ends, colors)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axis.set_xlabel("epoch", **PLAIN)
     axis.set_ylabel(measure, **PLAIN)
     dashed = ", dashed: validation" if f"val_{measure}" in logs else ""
