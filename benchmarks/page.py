@@ -57,6 +57,16 @@ _COMPILATIONS = """
 Compilations of our step in an epoch of whole batches: {counts}. PyTorch does not compile it.
 """
 
+_DISTILLATION = """\
+## A step of source training, with teachers
+
+Six tasks in a batch; the student's step alone, with both terms of distillation, and without the
+hidden states'. *Over alone* is how many times the plain step it takes. The teachers' pass has no
+way back: it adds about a forward pass to a step of forward and backward. *Difference* is that of
+the teachers' logits in one mixed pass from each teacher's own.
+
+"""
+
 _GENERATION = """\
 ## Generation
 
@@ -142,6 +152,7 @@ def render(report: dict[str, Any]) -> str:
     )
     sections = [
         (_training, "training"),
+        (_distillation, "distillation"),
         (_generation, "generation"),
         (_tasks, "tasks"),
         (_memory, "memory"),
@@ -175,6 +186,20 @@ def _training(parts: dict[str, Any]) -> str:
     ]
     said = _COMPILATIONS.format(counts=", ".join(counts)) if counts else ""
     return _TRAINING + _table(columns, lines) + said
+
+
+def _distillation(parts: dict[str, Any]) -> str:
+    columns = [
+        "case", "backend", "alone", "distilled", "over alone", "logits only, over alone",
+        "difference",
+    ]  # fmt: skip
+    lines = []
+    for backend, row in _rows(parts["distillation"]):
+        s = row["seconds"]
+        cells = [_time(s["alone"]), _time(s["distilled"]), _ratio(s["distilled"], s["alone"])]
+        cells += [_ratio(s["logits only"], s["alone"]), f"{row['difference']:.0e}"]
+        lines.append([row["case"], backend, *cells])
+    return _DISTILLATION + _table(columns, lines)
 
 
 def _generation(parts: dict[str, Any]) -> str:

@@ -29,7 +29,9 @@ from benchmarks.threads import pin_threads
 FOLDER = Path(__file__).parents[1] / "docs" / "benchmarks"
 NUMBERS, PAGE = "benchmarks.json", "README.md"
 BACKENDS = ("tensorflow", "jax", "torch")
-PARTS = ("training", "generation", "tasks", "memory", "variants", "adapters", "imports")
+PARTS = (
+    "training", "distillation", "generation", "tasks", "memory", "variants", "adapters", "imports",
+)  # fmt: skip
 PACKAGES = (
     "keras", "keras-hub", "tensorflow", "jax", "torch", "peft", "transformers", "numpy",
 )  # fmt: skip
