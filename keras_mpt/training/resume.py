@@ -128,9 +128,7 @@ class ResumeTraining(keras.callbacks.Callback):
         if batch:
             return
         if not self.mix.within_epoch:
-            raise ValueError(
-                "`fit` should read `mix`. Received: other data, with no place to go to"
-            )
+            raise ValueError("`fit` should read `mix`. Received: other data")
         # Only now: PyTorch's loaders have drawn from the generator too.
         run_state.set_generator_states(self._generators)
 

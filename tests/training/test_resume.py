@@ -51,7 +51,7 @@ def test_the_run_is_one_that_could_differ(unbroken):
 def test_killed_twice_and_resumed_in_fresh_processes(unbroken, tmp_path):
     """Killed in the second epoch, and later in the third: states are two steps apart."""
     command = [sys.executable, "-W", "error:Your input", "-m", "tests.training.runs"]
-    for stop, code, place in ((9, 9, [1, 3]), (6, 9, [2, 2]), (0, 0, [EPOCHS, 0])):
+    for stop, code, place in ((9, 9, [1, 3]), (6, 9, [2, 4]), (0, 0, [EPOCHS, 0])):
         done = subprocess.run(
             [*command, str(tmp_path), "run", str(stop)],
             env={**os.environ, "PYTHONHASHSEED": str(stop)},
@@ -155,6 +155,7 @@ def test_a_run_that_a_callback_stopped_in_an_epoch_goes_on_there(unbroken, tmp_p
     runs.assert_equal(runs.outcome(model, history), unbroken)
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras refuses it on PyTorch")
 def test_several_steps_per_execution(tmp_path):
     """States stand between executions; the last one of an epoch is shorter here."""
     whole = runs.make_model(steps_per_execution=2)
@@ -179,11 +180,9 @@ def test_frozen_weights_are_not_written(tmp_path):
     model = runs.make_model()
     with safe_open(tmp_path / "run" / FILE_NAME, "numpy") as file:
         shapes = {name: file.get_tensor(name).shape for name in file.keys()}  # noqa: SIM118
-    trained = [v.shape for n, v in shapes.items() if n.startswith("trained/")]
-    assert shapes.keys() >= {f"trained/{i}" for i in range(5)}
-    assert sorted(map(str, trained)) == sorted(
-        str(tuple(v.shape)) for v in model.trainable_variables
-    )
+    for i, variable in enumerate(model.trainable_variables):
+        assert shapes.pop(f"trained/{i}") == tuple(variable.shape)
+    assert not any(name.startswith("trained/") for name in shapes)
     assert {v for n, v in shapes.items() if n.startswith("others/")} == {(2,)}
     own = {n for n in shapes if n.startswith("generator/")}
     assert bool(own) == (keras.backend.backend() == "torch")
@@ -194,9 +193,9 @@ def test_a_model_around_ours_is_resumed_too(tmp_path):
 
     def make():
         inner = runs.make_model()
-        ids = keras.Input((None,), dtype="int32"), keras.Input((None,), dtype="int32")
-        inputs = {"token_ids": ids[0], "padding_mask": ids[1]}
-        inputs["task_ids"] = keras.Input((), dtype="int32")
+        names = ("token_ids", "padding_mask")
+        inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in names}
+        inputs["task_ids"] = keras.Input((), dtype="int32", name="task_ids")
         normalized = keras.layers.BatchNormalization()(inner(inputs))
         model = keras.Model(inputs, keras.layers.Dense(3)(normalized))
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -48,7 +48,6 @@ def another(directory, differs):
         ({"task_names": ["tone", "other"]}, "config.task_names.1 is 'topic' there, 'other' here"),
         ({"seed": 1}, "frozen_weights is '"),
         ({"optimizer": "sgd"}, "compile.optimizer.class_name is 'MultiOptimizer' there, 'SGD'"),
-        ({"steps_per_execution": 2}, "compile.steps_per_execution is 1 there, 2 here"),
     ],
 )  # fmt: skip
 def test_another_model(kwargs, differs, state):
@@ -66,8 +65,8 @@ def test_another_model(kwargs, differs, state):
         ({"batch_size": 8}, "mix.batch_size is 4 there, 8 here"),
         ({"steps": 6}, "mix.steps is 5 there, 6 here"),
         (
-            {"weights": "proportional", "shuffle": False},
-            "mix.shuffle is True there, False here",
+            {"weights": [1, 2], "shuffle": False},
+            "mix.weights.1 is 1.0 there, 2.0 here; mix.shuffle is True there, False here",
         ),
     ],
 )
