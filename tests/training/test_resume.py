@@ -18,6 +18,8 @@ from keras_mpt.training.run_state import FILE_NAME
 from tests.training import runs
 from tests.training.runs import EPOCHS, STEPS
 
+HAS_ALL = keras.backend.backend() == "torch"  # It compiles nothing.
+
 
 def header(directory):
     """What a state says of itself, and its arrays' names."""
@@ -101,6 +103,7 @@ def test_the_same_model_and_mix_go_on_in_one_process(unbroken, tmp_path):
     runs.assert_equal(runs.outcome(model, history), unbroken)
 
 
+@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
 def test_a_finished_run_runs_no_step_more_unless_epochs_are_added(unbroken, tmp_path):
     runs.fit(runs.make_model(), tmp_path / "run", epochs=EPOCHS - 1)
     model = runs.make_model()
@@ -135,6 +138,7 @@ class StopsIn(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
 def test_a_run_that_a_callback_stopped_stays_stopped(tmp_path):
     """As `EarlyStopping` stops one."""
     first, second = runs.make_model(), runs.make_model()
@@ -146,6 +150,7 @@ def test_a_run_that_a_callback_stopped_stays_stopped(tmp_path):
         np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
 
 
+@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
 def test_a_run_that_a_callback_stopped_in_an_epoch_goes_on_there(unbroken, tmp_path):
     """As one with a limit of time."""
     runs.fit(runs.make_model(), tmp_path / "run", callbacks=[StopsIn(1, 2)], save_freq="epoch")
@@ -168,6 +173,7 @@ def test_several_steps_per_execution(tmp_path):
     runs.assert_equal(runs.outcome(model, history), wanted)
 
 
+@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
 def test_workers_read_the_same(unbroken, tmp_path):
     interrupted(tmp_path / "run", STEPS + 3, mix=runs.make_mix(workers=2))
     model = runs.make_model()
@@ -175,6 +181,7 @@ def test_workers_read_the_same(unbroken, tmp_path):
     runs.assert_equal(runs.outcome(model, history), unbroken)
 
 
+@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
 def test_frozen_weights_are_not_written(tmp_path):
     interrupted(tmp_path / "run", 2)
     model = runs.make_model()
