@@ -198,6 +198,11 @@ class TaskMix(keras.utils.PyDataset):
             "max_tasks_per_batch": None if most is None else int(most),
         }
 
+    @property
+    def within_epoch(self) -> bool:
+        """Whether an epoch is being read."""
+        return self._within_epoch
+
     def on_epoch_begin(self) -> None:
         """Notes that an epoch began: Keras also calls `on_epoch_end` before the first one."""
         self._is_counted = self._within_epoch = True

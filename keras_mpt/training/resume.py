@@ -128,9 +128,7 @@ class ResumeTraining(keras.callbacks.Callback):
         if batch:
             return
         if not self.mix.within_epoch:
-            raise ValueError(
-                "`fit` should read `mix`. Received: other data, with no place to go to"
-            )
+            raise ValueError("`fit` should read `mix`. Received: other data")
         # Only now: PyTorch's loaders have drawn from the generator too.
         run_state.set_generator_states(self._generators)
 
@@ -143,12 +141,17 @@ class ResumeTraining(keras.callbacks.Callback):
             if self._first:  # To Keras, the data of an epoch that was gone on with run out.
                 self._quiet.enter_context(warnings.catch_warnings())
                 warnings.filterwarnings("ignore", message="Your input ran out of data")
+                self._keep_last_step()
             return
         counts = [self._epoch * steps + step for step in (before, self._step)]
         freq = steps if self.save_freq == "epoch" else int(self.save_freq)
         if counts[0] // freq < counts[1] // freq or self._trained.stop_training:
             self._generators = run_state.generator_states()
             self._save(self._epoch, self._step)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Before a validation: the epoch's steps are done."""
+        self._quiet.close()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Saves, unless another callback cut the epoch short: then the last state stands."""
@@ -168,6 +171,16 @@ class ResumeTraining(keras.callbacks.Callback):
         elif self._trained.stop_training and not self._was_cut:
             self._about["stopped"] = True
             self._save(self._epoch + 1, 0)
+
+    def _keep_last_step(self) -> None:
+        """Undoes what TensorFlow does of the step that finds no data.
+
+        It counts that step, draws a seed and decays weights, as none of these waits for the data.
+        """
+        if keras.backend.backend() == "tensorflow":
+            variables = run_state.moving_variables(self.model)
+            del variables["metrics"]
+            self._quiet.callback(run_state.assign, run_state.values_of(variables), variables)
 
     def _save(self, epoch: int, step: int) -> None:
         """Writes the state in which the next step is `step` of `epoch`."""

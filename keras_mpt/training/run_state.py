@@ -169,7 +169,7 @@ def write_state(
     """
     from safetensors.numpy import save
 
-    arrays = {name: np.ascontiguousarray(value) for name, value in values.items()}
+    arrays = {name: np.asarray(value, order="C") for name, value in values.items()}
     header = {_HEADER: json.dumps({"format": _FORMAT, **about})}
     write_together(directory, {FILE_NAME: save(arrays, metadata=header)})
 

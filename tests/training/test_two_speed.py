@@ -11,6 +11,8 @@ from tests import tiny
 
 SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
 GROUPS = {"prompt_embeddings": 0, "prefix_task_cols": 1, "prefix_task_rows": 1}
+# Adam's 1 - 0.999^t is not better known than this in float32, for rates of at most 0.3.
+ATOL = 3e-5
 LOSS = keras.losses.SparseCategoricalCrossentropy
 
 
@@ -27,8 +29,9 @@ def make(kind="heads"):
             return models.PromptTunedCausalLM(tiny.backbone("gpt2"), config)
         case "nested":
             model = make()
-            inputs = {name: keras.Input((None,), dtype="int32") for name in tiny.inputs(backbone)}
-            inputs["task_ids"] = keras.Input((), dtype="int32")
+            names = tiny.inputs(backbone)
+            inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in names}
+            inputs["task_ids"] = keras.Input((), dtype="int32", name="task_ids")
             return keras.Model(inputs, keras.layers.Dense(2, name="top")(model(inputs)))
         case "single prompt":
             config = keras_mpt.PromptTuningConfig(num_virtual_tokens=3)
@@ -72,7 +75,7 @@ def apply_and_compare(model, optimizer, rates, decays=(0.0, 0.0, 0.0)):
         gradients = [step[i] for step in steps]
         wanted = adam_in_numpy(starts[i], gradients, rates[group], decays[group])
         found = ops.convert_to_numpy(variable)
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6, err_msg=variable.path)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=ATOL, err_msg=variable.path)
 
 
 @pytest.mark.parametrize("kind", ["heads", "backbone", "causal", "nested", "single prompt"])
@@ -109,7 +112,7 @@ def fit(model, optimizer=None, epochs=1):
     """Steps of `fit` on one batch; the trained variables after them."""
     if optimizer is not None:
         model.compile(optimizer, LOSS(from_logits=True))
-    model.fit(*data(model), epochs=epochs, verbose=0)
+    model.fit(*data(model), epochs=epochs, shuffle=False, verbose=0)
     return arrays(model.trainable_variables)
 
 
@@ -149,14 +152,14 @@ def test_a_saved_model_trains_on_as_if_it_had_not_been(kind, tmp_path):
     else:
         fit(model, two_speed_optimizer(0.05, schedule, SGD(0.2, momentum=0.9)))
         x, y = data(model)
-    model.fit(x, y, epochs=2, verbose=0)
+    model.fit(x, y, epochs=2, shuffle=False, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(loaded.optimizer, keras.optimizers.MultiOptimizer)
     for a, b in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
     for each in (model, loaded):
-        each.fit(x, y, epochs=2, verbose=0)
+        each.fit(x, y, epochs=2, shuffle=False, verbose=0)
     trained = (arrays(m.trainable_variables) for m in (model, loaded))
     for a, b in zip(*trained, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -189,7 +192,7 @@ def test_a_task_that_is_added_leaves_each_group_its_rate_without_a_state():
         if group < 2:
             wanted = adam_in_numpy(start, [gradient], [rates[group]])
         found = ops.convert_to_numpy(variable)
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6, err_msg=variable.path)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=ATOL, err_msg=variable.path)
 
 
 SHOULD = (
