@@ -82,7 +82,9 @@ class _MappedPyDataset(keras.utils.PyDataset):
         self.function = function
 
     def __getitem__(self, index: int) -> Any:
-        return self.function(self.dataset[index])
+        batch = self.dataset[index]
+        # Keras's workers leave out a `None`, such as one past the end of a `TaskMix`'s epoch.
+        return None if batch is None else self.function(batch)
 
     @property
     def num_batches(self) -> int | None:

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_mpt.data.sampling import SampledRows, check_max_tasks, task_weights
+from keras_mpt.data.task_rows import as_rows, check_same_inputs
 from keras_mpt.prompts.prompt_embedding import check_sizes
 
 
 class TaskMix(keras.utils.PyDataset):
     """Batches that mix several tasks' rows, with their `task_ids`.
 
-    Mixing, shuffling and repeating are Grain's (`pip install keras-mpt[data]`), so the same seed
-    gives the same batches on every backend. An epoch is `steps` batches; a task shorter than its
-    share starts over in a new order, and the next epoch goes on where this one stopped.
+    Shuffling and repeating are Grain's (`pip install keras-mpt[data]`), so the same seed gives the
+    same batches on every backend. Each task has a stream of its own: all its rows, once each in an
+    order drawn anew for each pass. What is chosen is which task's stream the next row comes from:
+
+    - By default every batch holds all tasks, as many rows of each as `weights` say (Grain's `mix`).
+    - `max_tasks_per_batch=K` is the paper's stochastic sampling. For each batch a number is drawn
+      uniformly from {2..K}, then that many tasks without replacement, task k with the chance
+      w_k / Σ w of those left. They share the batch evenly: their numbers of rows differ by 1 at
+      most.
+
+    An epoch is `steps` batches, however they are drawn. A task that is drawn more often than it has
+    rows starts over in a new order, another may not be read to its end, and the next epoch goes on
+    where this one stopped. Over all epochs, rows of a task differ by 1 at most in how often they
+    came.
 
     Args:
         datasets: dict of task name to `(x, y)`, in the order of the model's tasks. `x` is a dict of
             arrays (N, …), or a list of N strings, or a pair of such lists; `y` an array (N, …), or
             `None` for all tasks where a language model's preprocessor makes the targets of text.
         batch_size: int. B. Defaults to `32`.
-        weights: how often each task is drawn: `"uniform"`, `"proportional"` (to its rows), or a
-            list of positive numbers. Defaults to `"uniform"`.
+        weights: w, how often each task is drawn: `"uniform"`, `"proportional"` (to its rows N_k),
+            `"temperature"` (to N_k^(1 / temperature)), or a list of positive numbers. Defaults to
+            `"uniform"`.
         steps: int. Batches in an epoch. `None` is all tasks' rows divided by B, rounded up.
             Defaults to `None`.
         shuffle: bool. Whether to shuffle each task's rows. Defaults to `True`.
-        seed: int. Defaults to `0`.
+        seed: int. 0 or more. Defaults to `0`.
+        temperature: float. 1 is proportional; the higher, the nearer to uniform. It counts for
+            `weights="temperature"` alone. Defaults to `2.0`.
+        max_tasks_per_batch: int. K, from 2 to the number of tasks and at most B. `None` mixes all
+            tasks into every batch. Defaults to `None`.
         **kwargs: those of `keras.utils.PyDataset`.
 
     Yields:
@@ -39,20 +55,26 @@ class TaskMix(keras.utils.PyDataset):
 
     Raises:
         ValueError: a dataset that is empty, has other inputs than the rest or more or fewer targets
-            than rows, or weights that do not fit.
+            than rows, or weights, a temperature or a number of tasks that do not fit.
 
     Example:
         ```python
         datasets = {
             "tone": (["fine", "awful", "great"], np.array([1, 0, 1])),
             "topic": (["goals", "votes"], np.array([0, 1])),
+            "intent": (["book a table", "play a song"], np.array([0, 1])),
         }
         mix = keras_mpt.TaskMix(datasets, batch_size=4)
         x, y = mix[0]
         assert x["text"].shape == x["task_ids"].shape == y.shape == (4,)
+
+        mix = keras_mpt.TaskMix(datasets, batch_size=4, max_tasks_per_batch=2)
+        x, y = mix[0]
+        assert len(set(x["task_ids"].tolist())) == 2
         ```
 
-    Source: Wang et al. 2023 (arXiv 2303.02861), section 3.2, for why tasks share batches.
+    Source: Wang et al. 2023 (arXiv 2303.02861), section 3.2, for the stochastic sampling; Raffel et
+    al. 2020 (arXiv 1910.10683), section 3.5.2, for the temperature.
     """
 
     def __init__(
@@ -63,56 +85,130 @@ class TaskMix(keras.utils.PyDataset):
         steps: int | None = None,
         shuffle: bool = True,
         seed: int = 0,
+        temperature: float = 2.0,
+        max_tasks_per_batch: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_sizes({"batch_size": batch_size, "steps": 1 if steps is None else steps})
+        _check_not_negative("seed", seed)
         grain = _grain()
-        tasks = [_as_rows(name, k, *data) for k, (name, data) in enumerate(datasets.items())]
+        tasks = [as_rows(name, k, *data) for k, (name, data) in enumerate(datasets.items())]
         if not tasks:
             raise ValueError("`datasets` should hold at least one task. Received: datasets={}")
-        _check_same_inputs(dict(zip(datasets, tasks, strict=True)))
+        check_same_inputs(dict(zip(datasets, tasks, strict=True)))
         sizes = [len(task) for task in tasks]
         self.task_names = list(datasets)
-        self.steps = steps or -(-sum(sizes) // batch_size)
+        self.batch_size = int(batch_size)
+        self.steps = int(steps or -(-sum(sizes) // batch_size))
+        self.weights = task_weights(weights, temperature, sizes)
+        check_max_tasks(max_tasks_per_batch, len(tasks), batch_size)
+        self.max_tasks_per_batch = max_tasks_per_batch
+        self.shuffle = bool(shuffle)
+        self.seed = int(seed)
         self.epoch = 0
-        self._within_epoch = False
+        self.first_step = 0
+        self._is_counted = self._within_epoch = False
+        self._tasks = tasks
         streams = []
         for k, task in enumerate(tasks):
-            stream = grain.MapDataset.source(task).seed(seed + k)
+            stream = grain.MapDataset.source(task).seed(self.seed + k)
             streams.append((stream.shuffle() if shuffle else stream).repeat())
-        mixed = grain.MapDataset.mix(streams, _checked_weights(weights, sizes))
-        self._batches = mixed.batch(batch_size)
+        if max_tasks_per_batch is None:
+            mixed = grain.MapDataset.mix(streams, self.weights)
+        else:
+            rows = SampledRows(
+                self.weights, max_tasks_per_batch, self.batch_size, self.steps, self.seed
+            )
+            mixed = grain.MapDataset.select_from_datasets(streams, rows)
+        self._batches = mixed.batch(self.batch_size)
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps - (self.first_step if self._within_epoch else 0)
 
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
-        return tuple(self._batches[self.epoch * self.steps + index])
+    def __getitem__(self, index: int) -> tuple[Any, ...] | None:
+        step = self.first_step + index
+        if step >= self.steps and self._is_counted:
+            # Keras's workers may have counted before the epoch began. They leave out a `None`.
+            return None
+        return tuple(self._batches[self.epoch * self.steps + step])
+
+    def start_at(self, epoch: int, step: int = 0) -> None:
+        """Goes to a place in the order of batches, for a run that was cut short there.
+
+        The next epoch that is read is `epoch`, from its batch `step` on, and those after it are
+        whole: batches are those that an unbroken run reads. Before `fit`, or in a callback's
+        `on_train_begin`.
+
+        Keras counts an epoch's batches once, before the first one. So `len(mix)` is `steps` until
+        the epoch has begun, `steps - step` within it, and `steps` again after it. To Keras the data
+        of the first epoch run out: it warns so, ends that epoch, and reads the next one whole.
+        Its progress bar and callbacks count that epoch's batches from 0. A plain Keras model needs
+        `fit(mix, shuffle=False)`: it shuffles an epoch's batches otherwise.
+
+        Args:
+            epoch: int. The epoch, 0 being the first.
+            step: int. How many of its batches were read already. Defaults to `0`.
+
+        Raises:
+            ValueError: a negative epoch, or a step that is not within an epoch.
+
+        Example:
+            ```python
+            datasets = {"tone": (["fine", "awful"], [1, 0]), "topic": (["goals"], [0])}
+            whole, rest = (keras_mpt.TaskMix(datasets, batch_size=2, steps=4) for _ in range(2))
+            rest.start_at(epoch=0, step=3)
+            assert rest[0][0]["text"].tolist() == whole[3][0]["text"].tolist()
+            ```
+        """
+        _check_not_negative("epoch", epoch)
+        if not _is_integer(step) or not 0 <= step < self.steps:
+            raise ValueError(
+                f"`step` should be an integer from 0 to {self.steps - 1}, an epoch having "
+                f"{self.steps} batches. Received: step={step!r}"
+            )
+        self.epoch, self.first_step = int(epoch), int(step)
+        if self._within_epoch:  # It broke off, and with it the `fit` that counted.
+            self._is_counted = self._within_epoch = False
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the order of batches follows from, to tell whether a run may go on with this mix.
+
+        Returns:
+            A dict that JSON can hold: the tasks' names, rows and checksums, and the settings.
+
+        Example:
+            ```python
+            import json
+
+            mix = keras_mpt.TaskMix({"tone": (["fine", "awful"], [1, 0])}, batch_size=2)
+            assert json.loads(json.dumps(mix.fingerprint())) == mix.fingerprint()
+            ```
+        """
+        most = self.max_tasks_per_batch
+        return {
+            "task_names": self.task_names,
+            "rows": [len(task) for task in self._tasks],
+            "checksums": [task.checksum() for task in self._tasks],
+            "batch_size": self.batch_size,
+            "steps": self.steps,
+            "weights": self.weights,
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+            "max_tasks_per_batch": None if most is None else int(most),
+        }
 
     def on_epoch_begin(self) -> None:
         """Notes that an epoch began: Keras also calls `on_epoch_end` before the first one."""
-        self._within_epoch = True
+        self._is_counted = self._within_epoch = True
 
     def on_epoch_end(self) -> None:
-        """Moves on: the next epoch holds the next rows."""
-        self.epoch += self._within_epoch
+        """Moves on: the next epoch holds the next rows, and is whole."""
+        if self._within_epoch:
+            self.epoch += 1
+            self.first_step = 0
+        self._is_counted = not self._within_epoch
         self._within_epoch = False
-
-
-class _Rows:
-    """One task's rows, for Grain to draw from."""
-
-    def __init__(self, x: dict[str, np.ndarray], y: np.ndarray | None) -> None:
-        self.x = x
-        self.y = y
-
-    def __len__(self) -> int:
-        return len(self.x["task_ids"])
-
-    def __getitem__(self, row: int) -> tuple[Any, ...]:
-        x = {name: value[row] for name, value in self.x.items()}
-        return (x,) if self.y is None else (x, self.y[row])
 
 
 def _grain() -> Any:
@@ -123,52 +219,10 @@ def _grain() -> Any:
     return grain
 
 
-def _as_rows(name: str, k: int, x: Any, y: Any = None) -> _Rows:
-    if not isinstance(x, dict):
-        x = {"text": x}
-    is_pair = isinstance(x.get("text"), tuple)
-    if is_pair:
-        first, second = x["text"]
-        x = {**x, "text": first, "second text": second}
-    arrays = {key: np.asarray(value) for key, value in x.items()}
-    lengths = {key: len(value) for key, value in arrays.items()}
-    rows = next(iter(lengths.values()), 0)
-    y = None if y is None else np.asarray(y)
-    targets = rows if y is None else len(y)
-    if rows == 0 or {*lengths.values(), targets} != {rows}:
-        raise ValueError(
-            f"`datasets` should have rows, and one target per row, for each task. Received: task "
-            f"{name!r} with {targets} targets and rows {lengths}"
-        )
-    if is_pair:
-        arrays["text"] = np.stack([arrays["text"], arrays.pop("second text")], axis=1)
-    arrays["task_ids"] = np.full(rows, k, "int32")
-    return _Rows(arrays, y)
+def _check_not_negative(name: str, value: Any) -> None:
+    if not _is_integer(value) or value < 0:
+        raise ValueError(f"`{name}` should be an integer, 0 or more. Received: {name}={value!r}")
 
 
-def _check_same_inputs(tasks: dict[str, _Rows]) -> None:
-    found: dict[str, Any] = {
-        name: {key: value.shape[1:] for key, value in rows.x.items()}
-        | {"y": None if rows.y is None else rows.y.shape[1:]}
-        for name, rows in tasks.items()
-    }
-    first = next(iter(found.values()))
-    if any(shapes != first for shapes in found.values()):
-        raise ValueError(
-            "`datasets` should have the same inputs and shapes for all tasks, to stand in one "
-            f"batch. Received: {found}"
-        )
-
-
-def _checked_weights(weights: Any, sizes: list[int]) -> list[float]:
-    if isinstance(weights, str):
-        values = {"uniform": [1] * len(sizes), "proportional": sizes}.get(weights, [])
-    else:
-        values = list(weights) if isinstance(weights, (Sequence, np.ndarray)) else []
-    is_positive = [isinstance(w, numbers.Real) and 0 < w < math.inf for w in values]
-    if len(values) != len(sizes) or not all(is_positive):
-        raise ValueError(
-            f"`weights` should be 'uniform', 'proportional' or {len(sizes)} positive numbers. "
-            f"Received: weights={weights!r}"
-        )
-    return [float(w) for w in values]
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

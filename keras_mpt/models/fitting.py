@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.data.streams import is_stream, map_batches
+from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.models.inputs import Inputs, to_numpy
 from keras_mpt.models.jax_state import keeping_variables
 from keras_mpt.models.task_report import TaskReport
@@ -48,7 +49,8 @@ class Fitting(keras.Model):
             y: array or list of targets (N, …), where `x` is no stream. Defaults to `None`.
             sample_weight: float array or list (N,) or (N, S). Defaults to `None`.
             validation_data: `(x, y)`, `(x, y, sample_weight)` or a stream. Defaults to `None`.
-            **kwargs: the other arguments of `keras.Model.fit`.
+            **kwargs: the other arguments of `keras.Model.fit`. Batches of a `TaskMix` come in its
+                own order, unless `shuffle=True` is given.
 
         Returns:
             A `keras.callbacks.History`. Beside the loss and the metrics of all rows, it holds those
@@ -65,6 +67,9 @@ class Fitting(keras.Model):
                 "`sample_weight` per token, (N, S). Received: "
                 f"class_weight={kwargs['class_weight']!r}"
             )
+        if isinstance(x, TaskMix):
+            # Keras would shuffle its batches by a generator of its own: no seed here, no resuming.
+            kwargs.setdefault("shuffle", False)
         with self._plain_errors() as errors:
             x, y, sample_weight = self._prepared(x, y, sample_weight, errors)
             if isinstance(validation_data, (tuple, list)):

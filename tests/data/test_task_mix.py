@@ -8,28 +8,7 @@ import pytest
 
 import keras_mpt
 from tests import tiny
-
-SIZES = {"tone": 6, "topic": 18, "intent": 3}
-
-
-def datasets(sizes=SIZES):
-    """Rows that can be told apart: row r of task k holds 100 k + r, and its target is the same."""
-    values = {name: 100 * k + np.arange(n) for k, (name, n) in enumerate(sizes.items())}
-    return {name: ({"token_ids": np.stack([v, v], axis=1)}, v) for name, v in values.items()}
-
-
-def next_epoch(mix):
-    """All batches of an epoch, with the hooks that Keras calls around it."""
-    mix.on_epoch_begin()
-    batches = [mix[i] for i in range(len(mix))]
-    mix.on_epoch_end()
-    return batches
-
-
-def rows_of_task(batches, k):
-    """The rows that come for a task, in order."""
-    values = np.concatenate([y for _, y in batches])
-    return (values[values // 100 == k] - 100 * k).tolist()
+from tests.data.mixes import SIZES, datasets, next_epoch, rows_of_task, values
 
 
 @pytest.mark.parametrize(
@@ -37,10 +16,12 @@ def rows_of_task(batches, k):
     [
         ("uniform", [1, 1, 1]),
         ("proportional", [6, 18, 3]),
+        # The square root of the rows, the default temperature being 2.
+        ("temperature", np.sqrt([6, 18, 3])),
         ([1, 2, 5], [1, 2, 5]),
         (np.array([0.5, 0.25, 0.25]), [2, 1, 1]),
     ],
-    ids=["uniform", "proportional", "list", "array"],
+    ids=["uniform", "proportional", "temperature", "list", "array"],
 )
 def test_each_task_comes_as_often_as_its_weight_says(weights, shares):
     mix = keras_mpt.TaskMix(datasets(), batch_size=8, weights=weights, steps=11)
@@ -75,11 +56,6 @@ def test_without_shuffle_rows_come_in_their_order():
     for k, size in enumerate(SIZES.values()):
         rows = rows_of_task(batches, k)
         assert rows == [i % size for i in range(len(rows))]
-
-
-def values(batches):
-    """All targets in order; they name the rows."""
-    return np.concatenate([y for _, y in batches]).tolist()
 
 
 def test_the_same_seed_gives_the_same_batches_and_another_does_not():
@@ -176,8 +152,8 @@ ONE, FOUR_TOKENS = {"a": (["x"], [0])}, {"token_ids": np.ones((1, 4))}
             (
                 ONE,
                 {"weights": weights},
-                "`weights` should be 'uniform', 'proportional' or 1 positive numbers. Received: "
-                f"weights={weights!r}",
+                "`weights` should be 'uniform', 'proportional', 'temperature' or 1 positive "
+                f"numbers. Received: weights={weights!r}",
             )
             for weights in ("unifrom", [], [1, 2], [0], [-1], [float("nan")], [float("inf")],
                             ["1"], None, 3.0)
@@ -185,6 +161,40 @@ ONE, FOUR_TOKENS = {"a": (["x"], [0])}, {"token_ids": np.ones((1, 4))}
         *(
             (ONE, {name: 0}, f"`{name}` should be a positive integer. Received: {name}=0")
             for name in ("batch_size", "steps")
+        ),
+        *(
+            (
+                ONE,
+                {"temperature": temperature},
+                "`temperature` should be a finite number above 0. Received: "
+                f"temperature={temperature!r}",
+            )
+            for temperature in (0, -1.0, float("nan"), float("inf"), "2", None)
+        ),
+        *(
+            (
+                {**ONE, "b": ONE["a"], "c": ONE["a"]},
+                {"max_tasks_per_batch": most},
+                "`max_tasks_per_batch` should be None or an integer from 2 to 3 for 3 tasks and "
+                f"batches of 32. Received: max_tasks_per_batch={most!r}",
+            )
+            for most in (4, 1, 0, -2, 2.0, "2", True)
+        ),
+        (
+            {**ONE, "b": ONE["a"], "c": ONE["a"]},
+            {"max_tasks_per_batch": 3, "batch_size": 2},
+            "`max_tasks_per_batch` should be None or an integer from 2 to 2 for 3 tasks and "
+            "batches of 2. Received: max_tasks_per_batch=3",
+        ),
+        (
+            ONE,
+            {"max_tasks_per_batch": 2},
+            "`max_tasks_per_batch` should be None for 1 task and batches of 32. Received: "
+            "max_tasks_per_batch=2",
+        ),
+        *(
+            (ONE, {"seed": seed}, f"`seed` should be an integer, 0 or more. Received: seed={seed}")
+            for seed in (-1, 1.5, None)
         ),
     ],
 )  # fmt: skip

@@ -1,0 +1,82 @@
+"""A few rows of each class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras_mpt.prompts.prompt_embedding import check_sizes
+
+
+def few_shot(x: Any, y: Any, shots: int, seed: int = 0) -> tuple[Any, Any]:
+    """Draws `shots` rows of each class, for training on a few examples of a task.
+
+    Rows are drawn without replacement and stand in a random order. The same seed gives the same
+    rows, and of two numbers of shots under one seed the smaller draws a subset of the larger.
+
+    Args:
+        x: dict of arrays or lists (N, …), list of N strings, or pair of such lists: a task's inputs
+            as `TaskMix` takes them.
+        y: array or list (N,), integer. The class of each row.
+        shots: int. k, the rows of each class.
+        seed: int. Defaults to `0`.
+
+    Returns:
+        `(x, y)` of k rows for each class in `y`; `x` in the form in which it was given, `y` an
+        array.
+
+    Raises:
+        ValueError: fewer than one shot, a class with fewer rows than shots, labels that are no
+            integers, or another number of rows than of labels.
+
+    Example:
+        ```python
+        texts = ["fine", "awful", "great", "bad", "good"]
+        x, y = keras_mpt.few_shot(texts, [1, 0, 1, 0, 1], shots=2)
+        assert sorted(y) == [0, 0, 1, 1]
+        assert {"awful", "bad"} < set(x)
+        ```
+
+    Source: Wang et al. 2023 (arXiv 2303.02861), the few-shot adaptation with k = 4, 16 and 32.
+    """
+    check_sizes({"shots": shots})
+    labels = np.asarray(y)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            "`y` should be integer labels (N,). Received: y of shape "
+            f"{labels.shape} and dtype {labels.dtype}"
+        )
+    lengths = {len(value) for value in _leaves(x)}
+    if lengths != {len(labels)}:
+        raise ValueError(
+            "`x` should have as many rows as `y` has labels. Received: x with rows "
+            f"{sorted(lengths)} and {len(labels)} labels"
+        )
+    classes, counts = np.unique(labels, return_counts=True)
+    if not len(classes) or counts.min() < shots:
+        found = dict(zip(classes.tolist(), counts.tolist(), strict=True))
+        raise ValueError(
+            f"`shots` should be at most the rows of each class. Received: shots={shots} with rows "
+            f"per class {found}"
+        )
+    rng = np.random.default_rng(seed)
+    # A whole permutation for any `shots`, so that fewer shots are the first of more.
+    drawn = [rng.permutation(np.flatnonzero(labels == c))[:shots] for c in classes]
+    rows = rng.permutation(np.concatenate(drawn))
+    return _taken(x, rows), labels[rows]
+
+
+def _leaves(x: Any) -> list[Any]:
+    """The arrays and lists in a dict or a pair, or the one that `x` is."""
+    if isinstance(x, dict):
+        return [leaf for value in x.values() for leaf in _leaves(value)]
+    return list(x) if isinstance(x, tuple) else [x]
+
+
+def _taken(x: Any, rows: np.ndarray) -> Any:
+    if isinstance(x, dict):
+        return {key: _taken(value, rows) for key, value in x.items()}
+    if isinstance(x, tuple):
+        return tuple(_taken(value, rows) for value in x)
+    return [x[row] for row in rows] if isinstance(x, list) else np.asarray(x)[rows]
