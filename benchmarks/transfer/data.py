@@ -86,21 +86,6 @@ def cut_validation(labels: np.ndarray, rows: int, seed: int) -> tuple[np.ndarray
     return np.setdiff1d(np.arange(len(labels)), validation), validation
 
 
-def few_shot(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
-    """Indices of `shots` rows of each class, in a random order; the same for every method."""
-    rng = np.random.default_rng(seed)
-    chosen = []
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        if len(own) < shots:
-            raise ValueError(
-                f"`shots` should be at most the rows of each class. Received: shots={shots} with "
-                f"{len(own)} rows of class {label}"
-            )
-        chosen.append(rng.choice(own, shots, replace=False))
-    return rng.permutation(np.concatenate(chosen))
-
-
 def check_tasks(folder: Path, names: Sequence[str]) -> None:
     """Ends the program where a task's folder is missing."""
     missing = [name for name in names if not (folder / name).is_dir()]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.transfer.data import few_shot
+from benchmarks.transfer.data import stratified
 from benchmarks.transfer.job import Job, Method, SourceJob
 from benchmarks.transfer.log import Entry
 from benchmarks.transfer.methods import METHODS
@@ -48,11 +47,11 @@ def train_source(run: Entry, method: Method, bench: Workbench, work: Path) -> En
     # Renamed when it is whole: a folder that is there can be trusted.
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    tasks = bench.tasks(settings["tasks"])
-    steps = settings.get("teacher_steps", 0)
+    limit, epochs = settings["rows"], settings.get("teacher_epochs", 0)
+    tasks = [_with_rows(bench.task(name), limit) for name in settings["tasks"]]
     job = SourceJob(
-        bench, tasks, settings["rate"], settings["steps"], run["seed"], unfinished, steps,
-        work / f"teachers-{bench.num_virtual_tokens}-{steps}",
+        bench, tasks, settings["rate"], settings["steps"], run["seed"], unfinished, epochs,
+        work / f"teachers-{bench.num_virtual_tokens}-{epochs}-{limit or 'all'}",
     )  # fmt: skip
     results: Entry = {}
     if method.prepare is not None:
@@ -73,6 +72,14 @@ def train_source(run: Entry, method: Method, bench: Workbench, work: Path) -> En
         rows = task.test if tested else task.validation
         scores[task.name] = score(task.name, rows.y, trained.predict(rows, place))
     return {**results, "scores": scores, "score": statistics.mean(scores.values())}
+
+
+def _with_rows(task: Task, limit: int | None) -> Task:
+    """The task with at most so many training rows, always the same."""
+    if limit is None:
+        return task
+    chosen = stratified(task.train.y, limit, seed=0)
+    return dataclasses.replace(task, train=Rows(task.train.split, task.train.index[chosen]))
 
 
 def train_target(run: Entry, method: Method, bench: Workbench, source: Path | None) -> Entry:
@@ -101,5 +108,8 @@ def training_rows(task: Task, shots: int | str, seed: int) -> Rows:
     if shots == FULL:
         return task.train
     assert isinstance(shots, int)
-    chosen = few_shot(task.train.y, shots, seed)
-    return Rows(task.train.split, np.asarray(task.train.index)[chosen])
+    # Keras fixes its backend at import; what only reads the plan needs none.
+    from keras_mpt.data.few_shot import few_shot
+
+    index, _ = few_shot(task.train.index, task.train.y, shots, seed)
+    return Rows(task.train.split, index)

@@ -50,7 +50,7 @@ class SourceJob:
         steps: int.
         seed: int.
         folder: where to save what `Job.source` is to find.
-        teacher_steps: int. Of each teacher's own training, where the method has teachers.
+        teacher_epochs: int. Of each teacher's own training, where the method has teachers.
         teachers: folder of teachers, which methods share.
     """
 
@@ -60,7 +60,7 @@ class SourceJob:
     steps: int
     seed: int
     folder: Path
-    teacher_steps: int
+    teacher_epochs: int
     teachers: Path
 
 

@@ -24,6 +24,7 @@ from benchmarks.transfer.summary import (
     target_runs,
     tuning_scores,
 )
+from benchmarks.transfer.workbench import MAX_TOKENS
 
 # The first less the second.
 COMPARED = (
@@ -43,14 +44,15 @@ _QUICK = """
 **A quick run. Its numbers mean nothing.**
 """
 
-_METHODS = """\
+_METHODS = f"""\
 
 ## How it is measured
 
-All methods have the same MiniLM (6 layers, 384 wide), the same rows, batches, steps and prompt
-length, Adam with a learning rate that falls to 0 in a line, and a linear head of its own learning
-rate on the mean of the user's tokens, prompts and padding left out. *k* is the training rows of
-each class, drawn by the seed: the same rows for every method. *full* is all training rows.
+All methods have the same MiniLM (6 layers, 384 wide) and the same rows. All but *head only* have
+the same batches and steps, Adam with learning rates that fall to 0 in a line, and a linear head, of
+one learning rate for all, on the mean of the user's tokens: prompts and padding are left out.
+Prompts are equally long, and rows cut at {MAX_TOKENS} tokens. *k* is the training rows of each
+class, drawn by the seed; *full* is all rows.
 
 """
 
@@ -237,7 +239,7 @@ def _sources(entries: Sequence[Entry]) -> str:
         settings = entry["settings"]
         costs = [f"{settings['steps']:,}", f"{settings['rate']:g}", f"{entry['seconds']:.0f} s"]
         if entry.get("teacher_seconds", 0) > 1:
-            costs[-1] += f" and {entry['teacher_seconds']:.0f} s for teachers"
+            costs[-1] += f" and {entry['teacher_seconds']:.0f} s for the teachers"
         lines.append([METHODS[name].label, *cells, f"{100 * entry['score']:.1f}", *costs])
     columns = ["method", *named, "mean", "steps", "rate", "training"]
     return _SOURCES + _table(columns, lines)

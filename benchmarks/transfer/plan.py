@@ -28,7 +28,8 @@ class Budget:
         pseudo_targets: those of them that settings are chosen on.
         source_steps: int, of the training of all sources together.
         tuning_steps: int, of the same while its learning rate is chosen, without pseudo-targets.
-        teacher_steps: int, of each teacher.
+        teacher_epochs: int, of each teacher.
+        source_rows: int, at most so many training rows of a source; `None` for all.
         steps: dict from the rows per class, or "full", to the steps on a target.
         tuning_seeds: how many draws of few rows of a pseudo-target.
     """
@@ -37,7 +38,8 @@ class Budget:
     pseudo_targets: tuple[str, ...] = PSEUDO_TARGETS
     source_steps: int = 1500
     tuning_steps: int = 400
-    teacher_steps: int = 400
+    teacher_epochs: int = 3
+    source_rows: int | None = None
     steps: tuple[tuple[int | str, int], ...] = ((4, 60), (16, 60), (32, 60), (FULL, 400))
     tuning_seeds: int = 2
 
@@ -58,7 +60,8 @@ QUICK = Budget(
     pseudo_targets=(),
     source_steps=30,
     tuning_steps=10,
-    teacher_steps=20,
+    teacher_epochs=2,
+    source_rows=320,
     steps=((4, 20), (16, 20), (32, 20), (FULL, 40)),
 )
 
@@ -168,7 +171,8 @@ def _source_run(asked: Asked, method: Method, rate: float, stage: str) -> Entry:
         "rate": rate,
         "steps": budget.tuning_steps if tuning else budget.source_steps,
         "tasks": list(budget.left_sources if tuning else budget.sources),
-        **({"teacher_steps": budget.teacher_steps} if method.prepare else {}),
+        "rows": budget.source_rows,
+        **({"teacher_epochs": budget.teacher_epochs} if method.prepare else {}),
         **asked.settings,
     }
     return _inputs(stage, method, "sources", FULL, 0, settings)

@@ -50,11 +50,6 @@ def cropped(x: Inputs) -> Inputs:
     return {name: value[:, :width] if value.ndim == 2 else value for name, value in x.items()}
 
 
-def widened(x: Inputs, width: int) -> Inputs:
-    """Padded with zeros, MiniLM's padding, to `width` columns."""
-    return {name: np.pad(value, ((0, 0), (0, width - value.shape[1]))) for name, value in x.items()}
-
-
 def training_batches(
     rows: Rows, batch_size: int, steps: int, seed: int
 ) -> Iterator[tuple[Inputs, np.ndarray]]:

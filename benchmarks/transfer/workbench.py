@@ -6,15 +6,14 @@ import dataclasses
 import functools
 import importlib.util
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.transfer import data
 from benchmarks.transfer.rows import Rows, Split
 
-# Tokens of a sentence, and of a pair, start and end tokens among them. What is longer is cut.
-SINGLE_TOKENS, PAIR_TOKENS = 48, 64
+# Of a row, start and end tokens among them. What is longer is cut.
+MAX_TOKENS = 64
 # Of a source's training rows, kept to validate on; the same ones in every run.
 VALIDATION_ROWS, VALIDATION_SEED, TEST_SEED = 300, 0, 0
 
@@ -80,12 +79,8 @@ class Workbench:
         import keras_hub
 
         return keras_hub.models.TextClassifierPreprocessor.from_preset(
-            self.preset, sequence_length=PAIR_TOKENS
+            self.preset, sequence_length=MAX_TOKENS
         )
-
-    def tasks(self, names: Sequence[str]) -> list[Task]:
-        """Several tasks."""
-        return [self.task(name) for name in names]
 
     def task(self, name: str) -> Task:
         """A task with its rows."""
@@ -111,11 +106,7 @@ class Workbench:
     def _tokenize(self, texts: data.Texts) -> Split:
         import keras
 
-        is_pair = len(texts.texts) == 2
         # By name: keras-hub takes a lone positional pair for (x, y).
-        tokens = self.preprocessor(
-            x=texts.texts if is_pair else texts.texts[0],
-            sequence_length=PAIR_TOKENS if is_pair else SINGLE_TOKENS,
-        )
+        tokens = self.preprocessor(x=texts.texts if len(texts.texts) == 2 else texts.texts[0])
         x = {name: keras.ops.convert_to_numpy(value) for name, value in tokens.items()}
         return Split({name: value.astype("int32") for name, value in x.items()}, texts.labels)

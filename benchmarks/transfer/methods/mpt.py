@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numpy as np
-
 from benchmarks.transfer.job import HEAD_RATE, Job, Method, SourceJob, Trained, decay
 from benchmarks.transfer.methods.prompt import fit, predictor
-from benchmarks.transfer.rows import cropped, widened
-from benchmarks.transfer.workbench import PAIR_TOKENS
+from benchmarks.transfer.rows import cropped
+from benchmarks.transfer.workbench import Task
 
 # Factors multiply token embeddings whose numbers are near 0.05: a step of the same weight for the
 # prompt is so many times as large.
@@ -66,38 +64,54 @@ def source_batches(job: SourceJob) -> Any:
     class CroppedMix(keras_mpt.TaskMix):
         """As wide as the batch's longest row."""
 
-        def __getitem__(self, index: int) -> tuple[Any, ...]:
-            x, *rest = super().__getitem__(index)
-            return (cropped(x), *rest)
+        def __getitem__(self, index: int) -> Any:
+            batch = super().__getitem__(index)
+            return batch and (cropped(batch[0]), *batch[1:])
 
+    datasets = {task.name: (task.train.x, task.train.y) for task in job.tasks}
+    # The paper's sampling: how many tasks a batch holds is drawn, then which.
     return CroppedMix(
-        _datasets(job), batch_size=job.bench.batch_size, steps=job.steps, seed=job.seed
+        datasets,
+        batch_size=job.bench.batch_size,
+        steps=job.steps,
+        seed=job.seed,
+        max_tasks_per_batch=len(datasets),
     )
 
 
-def _datasets(job: SourceJob) -> dict[str, tuple[Any, np.ndarray]]:
-    return {t.name: (widened(t.train.x, PAIR_TOKENS), t.train.y) for t in job.tasks}
-
-
-def teachers(job: SourceJob) -> Any:
+def teachers(job: SourceJob) -> dict[str, Any]:
     """The sources' teachers, trained where they are not there yet."""
+    found = {}
+    for task in job.tasks:
+        found |= _teacher(job, task)
+    return found
+
+
+def _teacher(job: SourceJob, task: Task) -> Any:
+    """One at a time: each has rows of its own length, and steps of its own number."""
     import keras
 
     import keras_mpt
 
+    bench, rows = job.bench, task.train
+    steps = job.teacher_epochs * -(-len(rows) // bench.batch_size)
     return keras_mpt.train_teachers(
-        job.bench.backbone,
-        _datasets(job),
+        bench.backbone,
+        {task.name: (cropped(rows.x), rows.y)},
         job.teachers,
-        config=keras_mpt.PromptTuningConfig(
+        keras_mpt.PromptTuningConfig(
             task_type="SEQ_CLS",
-            num_virtual_tokens=job.bench.num_virtual_tokens,
+            num_virtual_tokens=bench.num_virtual_tokens,
             prompt_tuning_init="SAMPLE_VOCAB",
             seed=job.seed,
         ),
-        num_classes={task.name: task.num_classes for task in job.tasks},
-        optimizer=keras.optimizers.Adam(decay(TEACHER_RATE, job.teacher_steps)),
-        steps=job.teacher_steps,
+        num_classes=task.num_classes,
+        optimizer=lambda: keras.optimizers.Adam(decay(TEACHER_RATE, steps)),
+        batch_size=bench.batch_size,
+        epochs=job.teacher_epochs,
+        seed=job.seed,
+        verbose=0,
+        pooling="mean",
     )
 
 
@@ -110,11 +124,10 @@ def train(job: Job) -> Trained:
     keras.utils.set_random_seed(job.seed)
     model = keras_mpt.adapt(
         job.source,
+        [job.task.name],
         base=job.bench.backbone,
-        tasks=[job.task.name],
         num_classes=[job.task.num_classes],
         from_="average",
-        train_shared=True,
     )
     model.compile(_optimizer(job.rate, job.steps), metrics=[])
     fit(model, job, task_ids=0)
