@@ -86,7 +86,7 @@ class Method:
         label: string, on the page.
         about: string, what it does.
         tuned: string, what `rates` are.
-        rates: the grid: three numbers in steps of √10.
+        rates: the grid: three numbers, a factor of about √10 apart, or of 10 for the head's decay.
         train: function of a `Job`.
         train_source: function of a `SourceJob`, or `None` where nothing is transferred.
         prepare: function of a `SourceJob`: what must be there before, and is not timed with it, or
