@@ -85,7 +85,8 @@ _DIFFERENCES = f"""\
 
 In points: the mean over targets of what the first method scores more than the second on the same
 rows; in brackets the 95% interval of {RESAMPLES:,} resamples of the seeds within each target.
-Differences of the targets shown are all that these intervals speak of, not other tasks.
+They speak of the targets shown, not of other tasks, and with so few seeds they are rather too
+narrow than too wide.
 
 """
 
@@ -209,20 +210,22 @@ def _difference(differences: dict[str, list[float]]) -> str:
 
 def _costs(runs: Runs) -> str:
     shots = _shots(runs)
-    everything = [e["parameters"] for (m, _, _), own in runs.items() for e in own.values()
-                  if m == "full"]  # fmt: skip
+    # They differ from task to task by the head.
+    everything = {t: e["parameters"] for (m, _, t), own in runs.items() for e in own.values()
+                  if m == "full"}  # fmt: skip
     lines = []
     for name, method in METHODS.items():
         own = [e for (m, _, _), found in runs.items() if m == name for e in found.values()]
         if not own:
             continue
         counts = [entry["parameters"] for entry in own]
-        share = f"{max(counts) / min(everything):.3%}" if everything else ""
+        shares = [e["parameters"] / everything[e["task"]] for e in own if e["task"] in everything]
+        share = f"{100 * max(shares):.3g}%" if shares else ""
         seconds = [[e["seconds"] for e in own if e["shots"] == at] for at in shots]
         cells = [f"{statistics.median(values):.1f} s" if values else "" for values in seconds]
         low, high = f"{min(counts):,}", f"{max(counts):,}"
         lines.append([method.label, low if low == high else f"{low} to {high}", share, *cells])
-    columns = ["method", "numbers trained", "of full fine-tuning's", *map(_at, shots)]
+    columns = ["method", "numbers trained", "of full fine-tuning's, at most", *map(_at, shots)]
     return _COSTS + _table(columns, lines)
 
 

@@ -55,8 +55,8 @@ def test_differences_are_in_points_with_their_targets():
 
 def test_costs_and_settings():
     text = page(ENTRIES)
-    assert "| MPT | 6,914 | 0.031% | 10.5 s |" in text
-    assert "| full fine-tuning | 22,000,000 | 100.000% | 10.5 s |" in text
+    assert "| MPT | 6,914 | 0.0314% | 10.5 s |" in text
+    assert "| full fine-tuning | 22,000,000 | 100% | 10.5 s |" in text
     (line,) = lines(text, "| prompt tuning | k = 16")
     assert line.endswith("| 0.01 | 60 | 0.003: 40.0 of 1; 0.01: 50.0 of 1 |")
     (line,) = lines(text, "| MPT | k = 16")
