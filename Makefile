@@ -3,10 +3,12 @@
 
 PYTHON ?= python3
 # Arguments for examples/quickstart.py, for pytest, as in `make test PYTEST_ARGS="-k splice"`, and for
-# the benchmarks, as in `make bench BENCH_ARGS="--parts training --backends jax"`.
+# the benchmarks, as in `make bench BENCH_ARGS="--parts training --backends jax"` and
+# `make transfer TRANSFER_ARGS="--quick --data FOLDER"`.
 ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+TRANSFER_ARGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -22,7 +24,7 @@ TEST_STAMP := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all families bench lint format wheel no-tensorflow clean
+.PHONY: help quickstart test test-all families bench transfer lint format wheel no-tensorflow clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,6 +50,9 @@ families: $(TEST_STAMP) ## Measure every backbone family anew and write docs/fam
 
 bench: $(TEST_STAMP) ## Time keras_mpt and PEFT side by side and write docs/benchmarks/
 	@$(PY) -m benchmarks $(BENCH_ARGS)
+
+transfer: $(TEST_STAMP) $(DATA_STAMP) ## Compare ways to learn few-shot tasks, in docs/benchmarks/transfer/
+	@$(PY) -m benchmarks.transfer $(TRANSFER_ARGS)
 
 lint: $(TEST_STAMP) ## Check style, format and types
 	@echo "== ruff check"

@@ -1,0 +1,1 @@
+"""What transfer brings on real tasks, from few rows and from all: `make transfer`."""

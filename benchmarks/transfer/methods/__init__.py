@@ -1,0 +1,9 @@
+"""The methods, in the page's order."""
+
+from benchmarks.transfer.job import Method
+from benchmarks.transfer.methods import full, head, mpt, peft_mpt, prompt
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (head.HEAD, prompt.PROMPT, mpt.PLAIN, mpt.MPT, mpt.TEXT, peft_mpt.PEFT, full.FULL)
+}

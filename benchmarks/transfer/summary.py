@@ -1,0 +1,101 @@
+"""From the log's lines to means, deviations and intervals."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from benchmarks.transfer.log import Entry
+
+RESAMPLES = 10_000
+# Method and shots and task, then seed.
+Runs = dict[tuple[str, int | str, str], dict[int, Entry]]
+
+
+def target_runs(entries: Iterable[Entry]) -> Runs:
+    """The targets' runs; of several with the same method, task, shots and seed, the last."""
+    runs: Runs = {}
+    for entry in entries:
+        if entry["stage"] == "targets":
+            place = entry["method"], entry["shots"], entry["task"]
+            runs.setdefault(place, {})[entry["seed"]] = entry
+    return runs
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean, and the sample's standard deviation where there are two values or more."""
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def scores(runs: Runs, method: str, shots: int | str, task: str) -> list[float]:
+    """One score per seed."""
+    return [entry["score"] for _, entry in sorted(runs.get((method, shots, task), {}).items())]
+
+
+def means_over_targets(
+    runs: Runs, method: str, shots: int | str, targets: Sequence[str]
+) -> list[float]:
+    """One mean over all targets per seed; of the seeds that all of them have."""
+    found = [runs.get((method, shots, task), {}) for task in targets]
+    seeds = sorted(set.intersection(*(set(own) for own in found))) if found else []
+    return [statistics.mean(own[seed]["score"] for own in found) for seed in seeds]
+
+
+def paired_differences(
+    runs: Runs, method: str, other: str, shots: int | str
+) -> dict[str, list[float]]:
+    """The method's score less the other's, under each target, of the seeds that both have."""
+    differences = {}
+    for name, at, task in runs:
+        if name == method and at == shots:
+            own, others = runs[method, shots, task], runs.get((other, shots, task), {})
+            seeds = sorted(own.keys() & others.keys())
+            if seeds:
+                differences[task] = [own[s]["score"] - others[s]["score"] for s in seeds]
+    return differences
+
+
+def interval(
+    differences: Mapping[str, Sequence[float]], resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float, float] | None:
+    """The mean over targets, and the middle 95% of it under resampling.
+
+    Seeds are drawn with replacement within each target, and every target counts the same. `None`
+    where a target has but one seed.
+    """
+    if not differences or min(map(len, differences.values())) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros(resamples)
+    for task in sorted(differences):
+        values = np.array(differences[task])
+        drawn += values[rng.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
+    low, high = np.quantile(drawn / len(differences), [0.025, 0.975])
+    return mean_difference(differences), float(low), float(high)
+
+
+def mean_difference(differences: Mapping[str, Sequence[float]]) -> float:
+    """The mean over targets of each one's mean."""
+    return statistics.mean(statistics.mean(values) for values in differences.values())
+
+
+def tuning_scores(
+    entries: Iterable[Entry], method: str, shots: int | str
+) -> dict[float, list[float]]:
+    """What each rate scored on the pseudo-targets; a run that was repeated counts once."""
+    last = {
+        (e["settings"]["rate"], e["task"], e["seed"]): e["score"]
+        for e in entries
+        if e["stage"] == "tune" and e["method"] == method and e["shots"] == shots
+    }
+    found: dict[float, list[float]] = {}
+    for (rate, _, _), value in sorted(last.items()):
+        found.setdefault(rate, []).append(value)
+    return found
+
+
+def in_order(shots: Iterable[int | str]) -> list[int | str]:
+    """Few rows before many, all of them last."""
+    return sorted(set(shots), key=lambda k: (isinstance(k, str), k if isinstance(k, int) else 0))

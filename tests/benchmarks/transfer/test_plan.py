@@ -1,0 +1,91 @@
+"""Which runs are asked for, and how settings are chosen."""
+
+import dataclasses
+
+import pytest
+
+from benchmarks.transfer import plan
+from benchmarks.transfer.data import SOURCES, TARGETS
+from benchmarks.transfer.methods import METHODS
+
+SHARED = {"virtual_tokens": 16, "batch": 32, "test_rows": 500}
+
+
+def asked(*methods, **changes):
+    given = plan.Asked(
+        plan.Budget(), [METHODS[name] for name in methods], ["cr", "rte"], [16], 3, 1, SHARED
+    )
+    return dataclasses.replace(given, **changes)
+
+
+def scored(runs, score):
+    return [{**run, "score": score(run)} for run in runs]
+
+
+def test_pseudo_targets_are_sources_and_no_targets():
+    assert set(plan.PSEUDO_TARGETS) < set(SOURCES)
+    assert not set(plan.PSEUDO_TARGETS) & set(TARGETS)
+    assert not set(plan.Budget().left_sources) & set(plan.PSEUDO_TARGETS)
+
+
+def test_every_grid_has_three_rates_in_order():
+    for method in METHODS.values():
+        assert len(method.rates) == 3
+        assert list(method.rates) == sorted(method.rates)
+
+
+def test_a_target_is_run_with_every_seed():
+    runs = list(plan.target_runs(asked("head", "prompt"), []))
+    assert [(r["method"], r["task"], r["seed"]) for r in runs[:4]] == [
+        ("head", "cr", 0), ("prompt", "cr", 0), ("head", "rte", 0), ("prompt", "rte", 0),
+    ]  # fmt: skip
+    assert len(runs) == 2 * 2 * 3
+    assert len(list(plan.target_runs(asked("head", shots=["full"]), []))) == 2
+
+
+def test_untuned_the_middle_of_the_grid_is_taken():
+    for run in plan.target_runs(asked("prompt", "mpt"), []):
+        assert run["settings"]["rate"] == METHODS[run["method"]].rates[1]
+
+
+def test_the_best_rate_of_the_pseudo_targets_is_taken():
+    want = asked("prompt")
+    best = METHODS["prompt"].rates[2]
+    entries = scored(
+        plan.choosing_runs(want, []), lambda r: 0.6 + 0.1 * (r["settings"]["rate"] == best)
+    )
+    assert {r["task"] for r in entries} == set(plan.PSEUDO_TARGETS)
+    assert len(entries) == 3 * 3 * 2
+    assert plan.target_rate(want, METHODS["prompt"], 16, entries) == best
+    # Not of another number of rows, nor where a run is missing.
+    assert plan.target_rate(want, METHODS["prompt"], 4, entries) != best
+    assert plan.target_rate(want, METHODS["prompt"], 16, entries[1:]) != best
+
+
+def test_pseudo_targets_start_from_sources_without_them():
+    want = asked("mpt")
+    tuning = list(plan.tuning_runs(want))
+    for run in tuning:
+        assert not set(run["settings"]["tasks"]) & set(plan.PSEUDO_TARGETS)
+    rates = METHODS["mpt"].rates
+    entries = scored(tuning, lambda run: run["settings"]["rate"] == rates[0])
+    assert plan.source_rate(want, METHODS["mpt"], entries) == rates[0]
+    (left,) = {run["settings"]["source"] for run in plan.choosing_runs(want, entries)}
+    assert left == plan.folder_name(tuning[0])
+    (source,) = plan.source_runs(want, entries)
+    assert source["settings"]["tasks"] == list(SOURCES)
+    assert source["settings"]["rate"] == rates[0]
+    (used,) = {run["settings"]["source"] for run in plan.target_runs(want, entries)}
+    assert used == plan.folder_name(source)
+    assert plan.possible_sources(want).keys() >= {left, used}
+
+
+def test_methods_without_sources_have_no_source_runs():
+    want = asked("head", "prompt", "full")
+    assert list(plan.tuning_runs(want)) == list(plan.source_runs(want, [])) == []
+    assert all("source" not in r["settings"] for r in plan.target_runs(want, []))
+
+
+@pytest.mark.parametrize(("shots", "steps"), [(4, 60), (16, 60), (8, 60), ("full", 400)])
+def test_steps_follow_from_the_rows(shots, steps):
+    assert plan.Budget().steps_for(shots) == steps

@@ -1,0 +1,116 @@
+"""The page and the chart of a log."""
+
+import xml.etree.ElementTree
+
+import pytest
+
+from benchmarks.transfer.chart import CHART, STYLES
+from benchmarks.transfer.command import FOLDER, RUNS
+from benchmarks.transfer.log import Log
+from benchmarks.transfer.methods import METHODS
+from benchmarks.transfer.page import page
+from benchmarks.transfer.render import write
+
+from .fakes import machine, run, target_runs
+
+ENTRIES = [
+    machine(),
+    *target_runs(
+        mpt=([0.80, 0.90], [0.60, 0.70]),
+        prompt=([0.70, 0.80], [0.55, 0.65]),
+        full=([0.75, 0.75], [0.75, 0.75]),
+        head=([0.50],),
+    ),
+    run("prompt", "trec", 0, 0.4, stage="tune", rate=0.003),
+    run("prompt", "trec", 0, 0.5, stage="tune", rate=0.01),
+]
+
+
+def lines(text, start):
+    return [line for line in text.splitlines() if line.startswith(start)]
+
+
+def test_the_page_in_the_docs_is_made_of_its_log():
+    if not (FOLDER / RUNS).is_file():
+        pytest.skip("no log yet")
+    assert (FOLDER / "README.md").read_text(encoding="utf-8") == page(Log(FOLDER / RUNS).entries)
+
+
+def test_scores_are_means_and_deviations_in_percent():
+    text = page(ENTRIES)
+    # Of 80 and 90: 85 and √50; of the seeds' means 70 and 80: 75 and √50.
+    assert lines(text, "| MPT | 85.0") == ["| MPT | 85.0 ± 7.1 | 65.0 ± 7.1 | 75.0 ± 7.1 |"]
+    assert lines(text, "| head only | 50") == ["| head only | 50.0 |  |  |"]
+
+
+def test_differences_are_in_points_with_their_targets():
+    text = page(ENTRIES)
+    (line,) = lines(text, "| MPT − prompt tuning")
+    # +10 at each seed of cr, +5 at each of snips: an interval of no width.
+    assert line == "| MPT − prompt tuning | +7.5 (+7.5 to +7.5; 2 targets) |"
+    (line,) = lines(text, "| MPT − head only")
+    assert line == "| MPT − head only | +30.0 (1 targets, no interval) |"
+    assert not lines(text, "| MPT − PEFT's MPT")
+
+
+def test_costs_and_settings():
+    text = page(ENTRIES)
+    assert "| MPT | 6,914 | 0.0314% | 10.5 s |" in text
+    assert "| full fine-tuning | 22,000,000 | 100% | 10.5 s |" in text
+    (line,) = lines(text, "| prompt tuning | k = 16")
+    assert line.endswith("| 0.01 | 60 | 0.003: 40.0 of 1; 0.01: 50.0 of 1 |")
+    (line,) = lines(text, "| MPT | k = 16")
+    assert line.endswith("| not tuned |")
+
+
+def test_missing_runs_are_told():
+    (line,) = lines(page(ENTRIES), "- k = 16")
+    assert line.startswith(
+        "- k = 16: 2 targets, seeds 2; fewer than the 4 of the others: head only 1"
+    )
+    assert "head only 1" in line and "PEFT's MPT 0" in line
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_quick_run_is_shown_as_one(quick):
+    assert ("Its numbers mean nothing" in page([machine(quick), *ENTRIES[1:]])) is quick
+
+
+def test_nothing_is_said_to_be_tuned_that_was_not():
+    untuned = [entry for entry in ENTRIES if entry["stage"] != "tune"]
+    assert "Nothing was tuned" in page(untuned)
+    assert "Nothing was tuned" not in page(ENTRIES)
+
+
+def test_an_empty_log_has_a_page():
+    text = page([])
+    assert "No run on a target is in the log yet." in text
+    assert "## Scores" not in text
+
+
+def test_sources_are_shown_task_by_task():
+    entry = run("mpt", "sources", 0, 0.7, shots="full", stage="sources", steps=1500)
+    entry |= {"scores": {"sst2": 0.8, "cola": 0.6}, "seconds": 600.0, "teacher_seconds": 300.0}
+    text = page([entry])
+    assert "| method | sst2 | cola (Matthews) | mean | steps | rate | training |" in text
+    line = "| MPT | 80.0 | 60.0 | 70.0 | 1,500 | 0.01 | 600 s and 300 s for the teachers |"
+    assert line in text
+
+
+def test_the_chart_shows_methods_targets_and_shots(tmp_path):
+    pytest.importorskip("matplotlib", reason="charts are drawn with it")
+    write([*ENTRIES, run("mpt", "cr", 0, 0.9, shots="full")], tmp_path)
+    drawn = "".join(xml.etree.ElementTree.parse(tmp_path / CHART).getroot().itertext())
+    for name in ("MPT", "prompt tuning", "full fine-tuning", "head only"):
+        assert name in drawn
+    for name in ("mean over targets", "cr", "snips", "16", "full"):
+        assert name in drawn
+    assert "PEFT's MPT" not in drawn
+    first = (tmp_path / CHART).read_bytes()
+    write([*ENTRIES, run("mpt", "cr", 0, 0.9, shots="full")], tmp_path)
+    assert (tmp_path / CHART).read_bytes() == first
+
+
+def test_every_method_has_a_style():
+    assert set(STYLES) == set(METHODS)
+    assert len({colour for colour, _, _ in STYLES.values()}) == len(METHODS)
