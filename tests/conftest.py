@@ -1,11 +1,19 @@
 """What every test starts from."""
 
 import os
+from pathlib import Path
 
 # Before anything imports PyTorch: on small models its threads wait for each other, the more so
 # with a process per core, and tests take many times as long. What runs in a process of its own
 # inherits it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What JAX has compiled is kept for the other process and for the next run: programs are found by
+# their content, so nothing stale is taken.
+_COMPILED = Path(__file__).parents[1] / ".cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_COMPILED))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import keras  # noqa: E402
 import pytest  # noqa: E402

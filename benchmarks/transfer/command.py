@@ -1,6 +1,7 @@
 """The command line: `python -m benchmarks.transfer`.
 
 python -m benchmarks.transfer                       # all of it: hours; goes on where it stopped
+python -m benchmarks.transfer --short               # fewer steps: an hour or two
 python -m benchmarks.transfer --quick               # small, in ten minutes; a folder of its own
 python -m benchmarks.transfer --stages targets --targets cr --shots 16 --methods prompt mpt
 python -m benchmarks.transfer --render              # page and chart from the log alone
@@ -50,6 +51,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line, with the defaults of a quick run or of a whole one."""
     parser = argparse.ArgumentParser(description="What transfer brings, on real tasks")
     parser.add_argument("--quick", action="store_true", help="small, only to see it run")
+    parser.add_argument("--short", action="store_true", help="fewer steps and rows everywhere")
     parser.add_argument("--render", action="store_true", help="run nothing")
     parser.add_argument("--stages", nargs="+", choices=plan.STAGES)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
@@ -79,6 +81,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return given
 
 
+def _budget(given: argparse.Namespace) -> plan.Budget:
+    if given.quick:
+        return plan.QUICK
+    return plan.SHORT if given.short else plan.Budget()
+
+
 def _shots(text: str) -> int | str:
     return plan.FULL if text == plan.FULL else int(text)
 
@@ -98,7 +106,7 @@ def _run_stages(given: argparse.Namespace, log: Log) -> None:
         "test_rows": given.test_rows,
     }
     asked = plan.Asked(
-        plan.QUICK if given.quick else plan.Budget(), methods, given.targets, given.shots,
+        _budget(given), methods, given.targets, given.shots,
         given.seeds, given.full_seeds, settings,
     )  # fmt: skip
     data.check_tasks(bench.folder, [*asked.budget.sources, *asked.targets])

@@ -55,6 +55,16 @@ class Budget:
         return tuple(name for name in self.sources if name not in self.pseudo_targets)
 
 
+# About an hour and a half on two cores for one number of rows per class.
+SHORT = Budget(
+    pseudo_targets=("trec", "qqp"),
+    source_steps=300,
+    tuning_steps=100,
+    teacher_epochs=2,
+    source_rows=600,
+    steps=((4, 30), (16, 30), (32, 30), (FULL, 200)),
+    tuning_seeds=1,
+)
 QUICK = Budget(
     sources=("sst2", "trec"),
     pseudo_targets=(),

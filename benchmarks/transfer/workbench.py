@@ -13,7 +13,7 @@ from benchmarks.transfer import data
 from benchmarks.transfer.rows import Rows, Split
 
 # Of a row, start and end tokens among them. What is longer is cut.
-MAX_TOKENS = 64
+MAX_TOKENS = 40
 # Of a source's training rows, kept to validate on; the same ones in every run.
 VALIDATION_ROWS, VALIDATION_SEED, TEST_SEED = 300, 0, 0
 

@@ -149,6 +149,17 @@ class Distillation(Fitting):
         super().compile(**self.student._compile_config.config)
 
     @property
+    def run_settings(self) -> dict[str, Any]:
+        """What makes this training another than one with other arguments."""
+        return {
+            **self.term_weights,
+            "temperature": self.temperature,
+            "hidden_layers": list(self.hidden_layers),
+            "prompt_positions": self.prompt_positions,
+            "student": {**self.config.to_dict(), **self.student.adapter_extras()},
+        }
+
+    @property
     def metrics(self) -> list[Any]:
         """The task's metrics, and the distances from the teachers."""
         return super().metrics + self.report.metrics

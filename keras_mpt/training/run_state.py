@@ -126,6 +126,8 @@ def run_fingerprint(model: Any, mix: Any) -> dict[str, Any]:
         found["config"] = {**model.config.to_dict(), **model.adapter_extras()}
         for part in ("backbone", "preprocessor"):
             found[part] = _settings(getattr(model, part))
+    if hasattr(model, "run_settings"):  # A training beside the model's own, such as distillation.
+        found["settings"] = model.run_settings
     trained = [f"{v.name} {tuple(v.shape)} {v.dtype}" for v in model.trainable_variables]
     return _as_json(
         {

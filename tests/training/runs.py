@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 import keras_mpt
-from keras_mpt.training import ResumeTraining, two_speed_optimizer
+from keras_mpt import ResumeTraining, two_speed_optimizer
 from tests import tiny
 
 STEPS, EPOCHS, NAMES = 5, 3, ["tone", "topic"]

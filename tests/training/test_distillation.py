@@ -239,3 +239,35 @@ def test_the_student_is_what_is_saved(tmp_path):
     distillation = keras_mpt.Distillation(setting.student, setting.teachers)
     with pytest.raises(ValueError, match="The student should be saved"):
         distillation.save(tmp_path / "m.keras")
+
+
+class Interrupted(RuntimeError):
+    """In the place of a power cut."""
+
+
+def test_an_interrupted_run_goes_on_bit_by_bit(tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                raise Interrupted
+
+    def run(directory, *callbacks, **kwargs):
+        keras.utils.set_random_seed(0)
+        setting = Setting("bert")
+        mix = keras_mpt.TaskMix(setting.datasets(), batch_size=4, steps=3)
+        distillation = keras_mpt.Distillation(setting.student, setting.teachers, **kwargs)
+        distillation.compile(optimizer=keras_mpt.two_speed_optimizer())
+        resume = keras_mpt.ResumeTraining(directory, mix, save_freq=1)
+        given = {"epochs": 2, "callbacks": [*callbacks, resume], "verbose": 0}
+        history = distillation.fit(mix, **given).history
+        return history, [keras.ops.convert_to_numpy(v) for v in distillation.trainable_variables]
+
+    unbroken, expected = run(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "parts", Stop())
+    with pytest.raises(ValueError, match="settings.temperature is 1.0 there, 2.0 here"):
+        run(tmp_path / "parts", temperature=2.0)
+    history, found = run(tmp_path / "parts")
+    assert history == unbroken
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)

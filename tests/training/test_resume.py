@@ -13,7 +13,7 @@ import pytest
 from keras import ops
 from safetensors import safe_open
 
-from keras_mpt.training import ResumeTraining
+from keras_mpt import ResumeTraining
 from keras_mpt.training.run_state import FILE_NAME
 from tests.training import runs
 from tests.training.runs import EPOCHS, STEPS

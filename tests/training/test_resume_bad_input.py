@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 import keras_mpt
-from keras_mpt.training import ResumeTraining
+from keras_mpt import ResumeTraining
 from keras_mpt.training.run_state import FILE_NAME, read_state, write_state
 from tests.training import runs
 
