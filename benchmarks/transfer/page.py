@@ -48,9 +48,10 @@ _METHODS = f"""\
 
 ## How it is measured
 
-All methods have the same MiniLM (6 layers, 384 wide) and the same rows. All but *head only* have
-the same batches and steps, Adam with learning rates that fall to 0 in a line, and a linear head, of
-one learning rate for all, on the mean of the user's tokens: prompts and padding are left out.
+All methods have the same MiniLM (6 layers, 384 wide, without dropout) and the same rows. All but
+*head only* have the same batches and steps, Adam with learning rates that fall to 0 in a line, and
+a linear head, of one learning rate for all, on the mean of the user's tokens: prompts and padding
+are left out.
 Prompts are equally long, and rows cut at {MAX_TOKENS} tokens. *k* is the training rows of each
 class, drawn by the seed; *full* is all rows.
 
@@ -60,6 +61,10 @@ _TUNED = """
 Learning rates (of the head alone: its decay) are chosen on source tasks that stand for targets, on
 rows of their training files that nothing is trained on: the best mean of a grid of three. What is
 transferred to these comes from sources without them. Nothing is chosen on a target.
+"""
+
+_SOURCE_UNTUNED = """
+The learning rate of source training was not tuned: every method has the middle of its grid.
 """
 
 _UNTUNED = """
@@ -131,7 +136,8 @@ def page(entries: Sequence[Entry]) -> str:
     if any(e["settings"]["quick"] for e in entries if e["stage"] == "machine"):
         parts.append(_QUICK)
     parts.append(_METHODS + "".join(f"- *{m.label}*: {m.about}.\n" for m in METHODS.values()))
-    parts += [_TUNED if any(e["stage"] == "tune" for e in entries) else _UNTUNED, _LIMITS]
+    parts += [_TUNED if any(e["stage"] == "tune" for e in entries) else _UNTUNED]
+    parts += [_SOURCE_UNTUNED] * _has_untuned_sources(entries) + [_LIMITS]
     if runs:
         parts += [_held(runs), _SCORES, f"\n![Scores against rows per class]({CHART})\n"]
         parts += [_score_table(runs, at) for at in _shots(runs)]
@@ -140,6 +146,15 @@ def page(entries: Sequence[Entry]) -> str:
         parts.append("\nNo run on a target is in the log yet.\n")
     parts += [_sources(entries), _chosen(entries, runs)]
     return "".join(parts)
+
+
+def _has_untuned_sources(entries: Sequence[Entry]) -> bool:
+    """Whether settings were chosen, but not those of the source training."""
+    tried: dict[str, set[float]] = {}
+    for entry in entries:
+        if entry["stage"] == "tune sources":
+            tried.setdefault(entry["method"], set()).add(entry["settings"]["rate"])
+    return any(len(rates) == 1 for rates in tried.values())
 
 
 def _machine(entries: Sequence[Entry]) -> str:

@@ -32,6 +32,7 @@ class Budget:
         source_rows: int, at most so many training rows of a source; `None` for all.
         steps: dict from the rows per class, or "full", to the steps on a target.
         tuning_seeds: how many draws of few rows of a pseudo-target.
+        tunes_sources: whether the learning rate of source training is chosen, not the middle one.
     """
 
     sources: tuple[str, ...] = data.SOURCES
@@ -42,6 +43,7 @@ class Budget:
     source_rows: int | None = None
     steps: tuple[tuple[int | str, int], ...] = ((4, 60), (16, 60), (32, 60), (FULL, 400))
     tuning_seeds: int = 2
+    tunes_sources: bool = True
 
     def steps_for(self, shots: int | str) -> int:
         """The steps on a target."""
@@ -64,6 +66,7 @@ SHORT = Budget(
     source_rows=600,
     steps=((4, 30), (16, 30), (32, 30), (FULL, 200)),
     tuning_seeds=1,
+    tunes_sources=False,
 )
 QUICK = Budget(
     sources=("sst2", "trec"),
@@ -91,10 +94,10 @@ class Asked:
 
 
 def tuning_runs(asked: Asked) -> Iterator[Entry]:
-    """Sources without the pseudo-targets, at every rate."""
+    """Sources without the pseudo-targets, at every rate that is to be compared."""
     for method in asked.methods:
         if method.train_source and asked.budget.pseudo_targets:
-            for rate in method.rates:
+            for rate in method.rates if asked.budget.tunes_sources else method.rates[1:2]:
                 yield _source_run(asked, method, rate, _TUNING)
 
 

@@ -16,7 +16,12 @@ def train(job: Job) -> Trained:
 
     torch.manual_seed(job.seed)
     bench = job.bench
-    backbone = BertModel.from_pretrained(bench.preset, add_pooling_layer=False)
+    backbone = BertModel.from_pretrained(
+        bench.preset,
+        add_pooling_layer=False,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     head = torch.nn.Linear(backbone.config.hidden_size, job.task.num_classes)
     torch.nn.init.trunc_normal_(head.weight, std=0.02)
     torch.nn.init.zeros_(head.bias)

@@ -58,7 +58,11 @@ def _open(bench: Workbench, seed: int, classes: Sequence[int], **start: Any) -> 
     torch.manual_seed(seed)
     # A head in keras_mpt under mean pooling has no dropout of its own.
     base = BertForTokenClassification.from_pretrained(
-        bench.preset, num_labels=sum(classes), classifier_dropout=0.0
+        bench.preset,
+        num_labels=sum(classes),
+        classifier_dropout=0.0,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
     )
     config = peft.MultitaskPromptTuningConfig(
         task_type="TOKEN_CLS",
