@@ -24,7 +24,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--all-families",
         action="store_true",
-        help="measure every backbone family on TensorFlow and PyTorch too, not one of each kind",
+        help="measure every backbone family on TensorFlow and JAX too, not one of each kind",
     )
 
 

@@ -12,9 +12,10 @@ from keras_mpt.splicing.cut import nodes, part
 class HiddenStates:
     """A graph that also gives what its layers give.
 
-    A backbone keeps its layers in lists (`transformer_layers`, `decoder_layers`, …); what each call
-    of such a layer gives is a state. In an encoder-decoder these are the decoder's. The last one is
-    the backbone's own output, behind its last normalization: what a head reads.
+    A backbone keeps its layers in lists (`transformer_layers`, `decoder_layers`, …), or calls some
+    of one class again and again; what each call of such a layer gives is a state. In an
+    encoder-decoder these are the decoder's. The last one is the backbone's own output, behind its
+    last normalization: what a head reads.
 
     Args:
         backbone: a functional backbone.
@@ -51,7 +52,19 @@ class HiddenStates:
 
 
 def _layer_outputs(backbone: Any, rest: Any, last: Any) -> list[Any]:
-    """What each call of a layer of the backbone's lists gives, first call first."""
+    """What each call of one of the backbone's layers gives, first call first."""
+    calls = [node for node in nodes(rest) if isinstance(node.operation, keras.layers.Layer)]
+    layers = _listed_layers(backbone)
+    found = [node for node in calls if any(node.operation is layer for layer in layers)]
+    calls = [node for node in calls if node.outputs[0].shape == last.shape]
+    if not found and calls:  # ALBERT lists none: those of the largest layer's class.
+        largest = max((node.operation for node in calls), key=lambda op: len(op.weights))
+        found = [node for node in calls if type(node.operation) is type(largest)]
+    return [node.outputs[0] for node in found]
+
+
+def _listed_layers(backbone: Any) -> list[Any]:
+    """The layers in a backbone's lists; of an encoder-decoder the decoder's."""
     lists = {
         name: value
         for name, value in vars(backbone).items()
@@ -61,7 +74,4 @@ def _layer_outputs(backbone: Any, rest: Any, last: Any) -> list[Any]:
         and all(isinstance(layer, keras.layers.Layer) for layer in value)
     }
     decoders = {name: value for name, value in lists.items() if "decoder" in name}
-    layers = [layer for value in (decoders or lists).values() for layer in value]
-    calls = [node for node in nodes(rest) if any(node.operation is layer for layer in layers)]
-    outputs = [node.outputs[0] for node in calls]
-    return [o for o in outputs if o.shape == last.shape]
+    return [layer for value in (decoders or lists).values() for layer in value]

@@ -267,7 +267,7 @@ NOT_TEXT = {
     "WhisperBackbone": "audio",
 }
 
-# What TensorFlow and PyTorch run each time: segments, tokens and positions in one layer, ids that
+# What TensorFlow and JAX run each time: segments, tokens and positions in one layer, ids that
 # the mask is read off, a narrow embedding, learned and rotary positions, given positions, a head of
 # the task's own, and encoder-decoders with one table and with two.
 ONE_OF_EACH_KIND = (

@@ -1,5 +1,6 @@
 """Every family of the table, on this backend, and that the table misses none."""
 
+import dataclasses
 import inspect
 
 import keras
@@ -7,6 +8,7 @@ import keras_hub
 import pytest
 
 import keras_mpt
+from keras_mpt.splicing.splice import Splice
 from tests.families.configurations import FAMILIES, NOT_TEXT, ONE_OF_EACH_KIND, REFUSED
 from tests.families.measure import measure
 from tests.families.table import is_exact
@@ -16,8 +18,8 @@ SLOW = [name for name in FAMILIES if name not in ONE_OF_EACH_KIND]
 
 @pytest.fixture
 def skip_slow(request):
-    """JAX measures every family in each run; the other backends only where they are asked to."""
-    ordinary = keras.backend.backend() != "jax" and not request.config.getoption("--all-families")
+    """PyTorch compiles nothing, and measures every family; the others where they are asked to."""
+    ordinary = keras.backend.backend() != "torch" and not request.config.getoption("--all-families")
     if ordinary and request.node.callspec.params["name"] in SLOW:
         pytest.skip("one family of each kind is measured here; --all-families measures all")
 
@@ -26,6 +28,24 @@ def skip_slow(request):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_prompt_of_real_tokens_gives_what_those_tokens_give(name, tmp_path):
     assert is_exact(measure(FAMILIES[name].build(), tmp_path))
+
+
+def _three_layers(name):
+    """The family with three layers; in an encoder-decoder, on each side."""
+    given = FAMILIES[name].arguments
+    more = {key: 3 for key in given if "num_layers" in key}
+    for key in (key for key in given if key.endswith("layer_types")):
+        more[key] = (given[key] * 3)[:3]
+    if "rope_layer_enabled_list" in given:
+        more["rope_layer_enabled_list"] = [True] * 3
+    return dataclasses.replace(FAMILIES[name], arguments={**given, **more})
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="no backend has a say in it")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_layer_has_its_hidden_states(name):
+    backbone = _three_layers(name).build()
+    assert len(Splice(backbone, num_virtual_tokens=2).hidden_states) == 3
 
 
 @pytest.mark.parametrize("name", REFUSED)
