@@ -155,18 +155,11 @@ def adapt(
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     """Learns the task held back from a few examples, starting from what the others taught."""
-    shots = data.few_shot(target, arguments.shots)
-    config = keras_mpt.MultitaskPromptTuningConfig(
-        task_type="SEQ_CLS",
-        num_virtual_tokens=NUM_VIRTUAL_TOKENS,
-        task_names=[target.name],
-        prompt_tuning_init="AVERAGE_SOURCE_TASKS",
-        prompt_tuning_init_state_dict_path=str(arguments.output / "adapter"),
+    texts, labels = keras_mpt.few_shot(*target.train, arguments.shots)
+    model = keras_mpt.adapt(
+        arguments.output / "adapter", target.name, base=backbone, num_classes=len(target.labels)
     )
-    model = keras_mpt.prompt_tune(
-        backbone, config, num_classes=[len(target.labels)], pooling="mean"
-    )
-    train = tokenize(preprocessor, shots.train[0]), shots.train[1]
+    train = tokenize(preprocessor, texts), labels
     test = tokenize(preprocessor, target.test[0]), target.test[1]
     model.fit({**train[0], "task_ids": target.name}, train[1], batch_size=8, epochs=10, verbose=0)
     return {

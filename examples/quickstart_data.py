@@ -102,16 +102,6 @@ def load_tasks(
     ]
 
 
-def few_shot(task: Task, shots: int, *, seed: int = 0) -> Task:
-    """The task with only `shots` training rows per class."""
-    texts, labels = task.train
-    items: Any = zip(*texts, strict=True) if isinstance(texts, tuple) else texts
-    rows = list(zip(items, labels.tolist(), strict=True))
-    rng, classes = np.random.default_rng(seed), len(task.labels)
-    train = _draw(rows, classes, shots * classes, rng, "`shots` times the classes")
-    return dataclasses.replace(task, train=train)
-
-
 def read_tsv(path: Path, *, seed: int = 0) -> Task:
     """A task from a UTF-8 file of tab-separated columns without quoting, a fifth of it to test on.
 

@@ -63,6 +63,7 @@ def test_an_interrupted_call_goes_on_and_ends_the_same(tmp_path):
             np.testing.assert_array_equal(states[0][key], states[1][key])
 
 
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="PEFT runs on PyTorch")
 def test_teachers_open_in_peft_as_prompt_tuning(tmp_path):
     pytest.importorskip("peft")
     from peft import PeftConfig
