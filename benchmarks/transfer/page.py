@@ -59,16 +59,16 @@ class, drawn by the seed; *full* is all rows.
 
 _TUNED = """
 Learning rates (of the head alone: its decay) are chosen on source tasks that stand for targets, on
-rows of their training files that nothing is trained on: the best mean of a grid of three. What is
+rows of their training files that nothing is trained on: the best mean of a grid of four. What is
 transferred to these comes from sources without them. Nothing is chosen on a target.
 """
 
 _SOURCE_UNTUNED = """
-The learning rate of source training was not tuned: every method has the middle of its grid.
+The learning rate of source training was not tuned: every method has the second rate of its grid.
 """
 
 _UNTUNED = """
-Nothing was tuned: every method has the middle of its grid.
+Nothing was tuned: every method has the second rate of its grid.
 """
 
 _LIMITS = """

@@ -32,7 +32,7 @@ class Budget:
         source_rows: int, at most so many training rows of a source; `None` for all.
         steps: dict from the rows per class, or "full", to the steps on a target.
         tuning_seeds: how many draws of few rows of a pseudo-target.
-        tunes_sources: whether the learning rate of source training is chosen, not the middle one.
+        tunes_sources: whether the learning rate of source training is chosen, not the second one.
     """
 
     sources: tuple[str, ...] = data.SOURCES
@@ -149,13 +149,13 @@ def possible_sources(asked: Asked) -> dict[str, Entry]:
 
 
 def source_rate(asked: Asked, method: Method, entries: Sequence[Entry]) -> float:
-    """The rate with the best mean validation score of the sources left; the middle untuned."""
+    """The rate with the best mean validation score of the sources left; the second untuned."""
     runs = {rate: [_source_run(asked, method, rate, _TUNING)] for rate in method.rates}
     return _best(runs, entries) if method.train_source else method.rates[1]
 
 
 def target_rate(asked: Asked, method: Method, shots: int | str, entries: Sequence[Entry]) -> float:
-    """The rate with the best mean validation score of the pseudo-targets; the middle untuned."""
+    """The rate with the best mean validation score of the pseudo-targets; the second untuned."""
     only = dataclasses.replace(asked, methods=[method], shots=[shots])
     runs: dict[float, list[Entry]] = {rate: [] for rate in method.rates}
     for run in choosing_runs(only, entries):
@@ -170,7 +170,7 @@ def folder_name(source: Entry) -> str:
 
 
 def _best(runs: dict[float, list[Entry]], entries: Sequence[Entry]) -> float:
-    """The rate whose runs score best; the middle one where runs of any are missing."""
+    """The rate whose runs score best; the second one where runs of any are missing."""
     scores = {key(entry): entry["score"] for entry in entries if "score" in entry}
     rates = list(runs)
     if not all(own and all(key(run) in scores for run in own) for own in runs.values()):

@@ -49,6 +49,6 @@ FULL = Method(
     "full fine-tuning",
     "every weight of the model and a head",
     "learning rate of the backbone",
-    (1e-5, 3e-5, 1e-4),
+    (1e-5, 3e-5, 1e-4, 3e-4),
     train,
 )

@@ -69,6 +69,6 @@ HEAD = Method(
     "head only",
     "logistic regression on the frozen model's mean-pooled features",
     "decay",
-    (0.01, 0.1, 1.0),
+    (0.01, 0.1, 1.0, 10.0),
     train,
 )

@@ -149,7 +149,7 @@ def _method(name: str, label: str, about: str, distilled: bool, start: str) -> M
     source = functools.partial(train_source, distilled=distilled, start=start)
     tuned = f"learning rate of P; the factors' is {FACTORS_OVER_SHARED:g} times that"
     prepare = teachers if distilled else None
-    rates = (0.001, 0.003, 0.01)
+    rates = (0.001, 0.003, 0.01, 0.03)
     return Method(name, label, about, tuned, rates, train, source, prepare, missing)
 
 

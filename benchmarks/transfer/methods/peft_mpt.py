@@ -123,7 +123,7 @@ PEFT = Method(
     "PEFT's MULTITASK_PROMPT_TUNING: RANDOM start, the sources on the same batches, then "
     "AVERAGE_SOURCE_TASKS on the target",
     "learning rate of the prompt and the factors",
-    (0.003, 0.01, 0.03),
+    (0.003, 0.01, 0.03, 0.1),
     train,
     train_source,
 )

@@ -69,6 +69,6 @@ PROMPT = Method(
     "prompt tuning",
     "a prompt of its own and a head, from scratch",
     "learning rate of the prompt",
-    (0.003, 0.01, 0.03),
+    (0.003, 0.01, 0.03, 0.1),
     train,
 )

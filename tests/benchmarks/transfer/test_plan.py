@@ -28,9 +28,9 @@ def test_pseudo_targets_are_sources_and_no_targets():
     assert not set(plan.Budget().left_sources) & set(plan.PSEUDO_TARGETS)
 
 
-def test_every_grid_has_three_rates_in_order():
+def test_every_grid_has_four_rates_in_order():
     for method in METHODS.values():
-        assert len(method.rates) == 3
+        assert len(method.rates) == 4
         assert list(method.rates) == sorted(method.rates)
 
 
