@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,10 @@ def new_figure(function: str, width: float, height: float) -> Any:
 def saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
     """The figure, after writing it to `path` where one is given."""
     if path is not None:
-        figure.savefig(path, dpi=150)
+        with warnings.catch_warnings():
+            # A vocabulary has signs that Matplotlib's font lacks: a box is drawn for each.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            figure.savefig(path, dpi=150)
     return figure
 
 
