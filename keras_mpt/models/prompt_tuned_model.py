@@ -67,6 +67,10 @@ class PromptTunedModel(Growing):
         self.file_scale = embedding_scale(self.splice, backbone)
         self.backbone = backbone
         self.backbone.trainable = False
+        # Keras on TensorFlow leaves out an assignment of what is there already, and with it the
+        # layers below: those of an attention layer that was saved frozen come back trainable.
+        for variable in self.backbone.variables:
+            variable.trainable = False
         self.preprocessor = preprocessor
         self.prompt = _prompt_layer(self.config, _prompt_dtype(backbone))
         if initialize:

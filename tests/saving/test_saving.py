@@ -149,3 +149,14 @@ def test_registered_names_are_stable(saved):
         "keras_mpt>MultitaskPromptEmbedding",
         "keras_mpt>TaskHeads",
     ]
+
+
+def test_a_backbone_that_is_no_keras_hub_class_stays_frozen(tmp_path):
+    config = keras_mpt.MultitaskPromptTuningConfig(num_virtual_tokens=3, num_tasks=2)
+    model = keras_mpt.models.PromptTunedTextClassifier(tiny.backbone("plain"), config, [2, 3])
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert [v.path for v in loaded.trainable_variables] == [
+        v.path for v in model.trainable_variables
+    ]
+    assert len(loaded.trainable_variables) == 5  # P, its factors, and the heads.
