@@ -11,7 +11,13 @@ NAMES = ("PromptTuningConfig", "MultitaskPromptTuningConfig")
 CLASSES = {name: getattr(keras_mpt, name) for name in NAMES}
 OURS = {
     "PromptTuningConfig": {"prompt_position", "seed"},
-    "MultitaskPromptTuningConfig": {"prompt_position", "seed", "task_init", "task_names"},
+    "MultitaskPromptTuningConfig": {
+        "prompt_position",
+        "seed",
+        "task_init",
+        "task_names",
+        "train_shared",
+    },
 }
 
 

@@ -37,7 +37,11 @@ FULL_MULTITASK = {
     "num_tasks": 3,
 }
 OUR_FIELDS = {"prompt_position": "after_start", "seed": 11}
-OUR_MULTITASK_FIELDS = {"task_init": "normal", "task_names": ["a", "b", "c"]}
+OUR_MULTITASK_FIELDS = {
+    "task_init": "normal",
+    "task_names": ["a", "b", "c"],
+    "train_shared": False,
+}
 
 
 def full(name):
@@ -94,7 +98,7 @@ def test_we_read_peft_s(peft, name, tmp_path):
     assert type(found) is getattr(keras_mpt, name)
     ours = {"prompt_position": "before", "seed": None}
     if name == "MultitaskPromptTuningConfig":
-        ours |= {"task_init": "normal", "task_names": None}
+        ours |= {"task_init": "normal", "task_names": None, "train_shared": True}
     assert found.to_dict() == config.to_dict() | ours
 
 
@@ -102,7 +106,7 @@ def test_fields_of_the_own_file_stand_there_alone(tmp_path):
     config = MultitaskPromptTuningConfig(**FULL, **FULL_MULTITASK, **OUR_FIELDS)
     config.save_pretrained(tmp_path)
     own = json.loads((tmp_path / OWN_CONFIG).read_text())
-    assert own == {**OUR_FIELDS, "task_init": "ones", "task_names": None}
+    assert own == {**OUR_FIELDS, "task_init": "ones", "task_names": None, "train_shared": True}
     theirs = json.loads((tmp_path / CONFIG).read_text())
     assert theirs | own == config.to_dict() and not set(theirs) & set(own)
 

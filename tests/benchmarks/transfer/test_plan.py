@@ -43,7 +43,7 @@ def test_a_target_is_run_with_every_seed():
     assert len(list(plan.target_runs(asked("head", shots=["full"]), []))) == 2
 
 
-def test_untuned_the_middle_of_the_grid_is_taken():
+def test_untuned_the_second_of_the_grid_is_taken():
     for run in plan.target_runs(asked("prompt", "mpt"), []):
         assert run["settings"]["rate"] == METHODS[run["method"]].rates[1]
 
@@ -55,7 +55,7 @@ def test_the_best_rate_of_the_pseudo_targets_is_taken():
         plan.choosing_runs(want, []), lambda r: 0.6 + 0.1 * (r["settings"]["rate"] == best)
     )
     assert {r["task"] for r in entries} == set(plan.PSEUDO_TARGETS)
-    assert len(entries) == 3 * 3 * 2
+    assert len(entries) == 4 * 3 * 2
     assert plan.target_rate(want, METHODS["prompt"], 16, entries) == best
     # Not of another number of rows, nor where a run is missing.
     assert plan.target_rate(want, METHODS["prompt"], 4, entries) != best
