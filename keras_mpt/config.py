@@ -295,6 +295,11 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
                 "`task_init` should be 'ones' (a prompt starts as P) or 'normal' (PEFT's). "
                 f"Received: task_init={self.task_init!r}"
             )
+        if not isinstance(self.train_shared, bool):
+            raise ValueError(
+                "`train_shared` should be True or False. Received: "
+                f"train_shared={self.train_shared!r}"
+            )
         needs_source = self.prompt_tuning_init in SOURCE_INITS
         if needs_source and self.prompt_tuning_init_state_dict_path is None:
             raise ValueError(

@@ -151,6 +151,10 @@ def test_peft_s_enum_is_taken(peft):
         ],
         (
             "MultitaskPromptTuningConfig",
+            {"train_shared": "no"},
+            "`train_shared` should be True or False. Received: train_shared='no'",
+        ),
+        (
             {"task_init": "zeros"},
             "`task_init` should be 'ones' .* or 'normal' .*'zeros'",
         ),

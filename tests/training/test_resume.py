@@ -77,7 +77,8 @@ def interrupted(directory, stop, **kwargs):
 
 @pytest.mark.parametrize(
     ("stop", "save_freq", "place"),
-    [(4, 3, [0, 3]), (STEPS, 100, None), (STEPS + 3, "epoch", [1, 0]), (2 * STEPS + 1, 1, [2, 1])],
+    [(2 * STEPS + 1, 1, [2, 1])]
+    + [(4, 3, [0, 3]), (STEPS, 100, None), (STEPS + 3, "epoch", [1, 0])] * HAS_ALL,
 )
 def test_interrupted_anywhere(stop, save_freq, place, unbroken, tmp_path):
     interrupted(tmp_path / "run", stop, save_freq=save_freq)
@@ -94,6 +95,7 @@ def test_interrupted_anywhere(stop, save_freq, place, unbroken, tmp_path):
     runs.assert_equal(runs.outcome(model, history), unbroken)
 
 
+@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
 def test_the_same_model_and_mix_go_on_in_one_process(unbroken, tmp_path):
     """As after Ctrl-C in a notebook."""
     model, mix = runs.make_model(), runs.make_mix()
@@ -195,6 +197,7 @@ def test_frozen_weights_are_not_written(tmp_path):
     assert bool(own) == (keras.backend.backend() == "torch")
 
 
+@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
 def test_a_model_around_ours_is_resumed_too(tmp_path):
     """A plain Keras model, whose running statistics are not frozen."""
 

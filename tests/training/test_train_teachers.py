@@ -36,6 +36,7 @@ def student(setting, length=LENGTH, **kwargs):
     )
 
 
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="no backend has a say in it")
 def test_an_interrupted_call_goes_on_and_ends_the_same(tmp_path):
     setting = Setting("bert")
     whole = train(setting, tmp_path / "whole")
