@@ -155,6 +155,7 @@ def test_peft_s_enum_is_taken(peft):
             "`train_shared` should be True or False. Received: train_shared='no'",
         ),
         (
+            "MultitaskPromptTuningConfig",
             {"task_init": "zeros"},
             "`task_init` should be 'ones' .* or 'normal' .*'zeros'",
         ),
