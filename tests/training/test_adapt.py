@@ -4,6 +4,7 @@ import pytest
 
 import keras_mpt
 from tests import tiny
+from tests.marks import only_eager
 
 
 def source_model(num_classes=(2, 3), kind="bert", apart=0.3, **kwargs):
@@ -96,7 +97,7 @@ def test_a_shared_head_comes_along():
     )
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="no backend has a say in it")
+@only_eager
 def test_the_nearest_source_is_the_task_itself(capsys):
     """A target whose tokens are drawn from what a source predicts moves towards that source."""
     source = source_model(kind="gpt2", apart=1.0)

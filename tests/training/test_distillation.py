@@ -3,12 +3,8 @@ import numpy as np
 import pytest
 
 import keras_mpt
+from tests.marks import only_eager
 from tests.training.setting import LENGTH, TASKS, Setting
-
-only_eager = pytest.mark.skipif(
-    keras.backend.backend() != "torch",
-    reason="it compiles for long, and no backend has a say in it",
-)
 
 
 def rows_of_tasks(setting):

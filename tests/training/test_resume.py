@@ -15,10 +15,9 @@ from safetensors import safe_open
 
 from keras_mpt import ResumeTraining
 from keras_mpt.training.run_state import FILE_NAME
+from tests.marks import IS_EAGER, only_eager
 from tests.training import runs
 from tests.training.runs import EPOCHS, STEPS
-
-HAS_ALL = keras.backend.backend() == "torch"  # It compiles nothing.
 
 
 def header(directory):
@@ -78,7 +77,7 @@ def interrupted(directory, stop, **kwargs):
 @pytest.mark.parametrize(
     ("stop", "save_freq", "place"),
     [(2 * STEPS + 1, 1, [2, 1])]
-    + [(4, 3, [0, 3]), (STEPS, 100, None), (STEPS + 3, "epoch", [1, 0])] * HAS_ALL,
+    + [(4, 3, [0, 3]), (STEPS, 100, None), (STEPS + 3, "epoch", [1, 0])] * IS_EAGER,
 )
 def test_interrupted_anywhere(stop, save_freq, place, unbroken, tmp_path):
     interrupted(tmp_path / "run", stop, save_freq=save_freq)
@@ -95,7 +94,7 @@ def test_interrupted_anywhere(stop, save_freq, place, unbroken, tmp_path):
     runs.assert_equal(runs.outcome(model, history), unbroken)
 
 
-@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
+@only_eager
 def test_the_same_model_and_mix_go_on_in_one_process(unbroken, tmp_path):
     """As after Ctrl-C in a notebook."""
     model, mix = runs.make_model(), runs.make_mix()
@@ -105,7 +104,7 @@ def test_the_same_model_and_mix_go_on_in_one_process(unbroken, tmp_path):
     runs.assert_equal(runs.outcome(model, history), unbroken)
 
 
-@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
+@only_eager
 def test_a_finished_run_runs_no_step_more_unless_epochs_are_added(unbroken, tmp_path):
     runs.fit(runs.make_model(), tmp_path / "run", epochs=EPOCHS - 1)
     model = runs.make_model()
@@ -140,7 +139,7 @@ class StopsIn(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
+@only_eager
 def test_a_run_that_a_callback_stopped_stays_stopped(tmp_path):
     """As `EarlyStopping` stops one."""
     first, second = runs.make_model(), runs.make_model()
@@ -152,7 +151,7 @@ def test_a_run_that_a_callback_stopped_stays_stopped(tmp_path):
         np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
 
 
-@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
+@only_eager
 def test_a_run_that_a_callback_stopped_in_an_epoch_goes_on_there(unbroken, tmp_path):
     """As one with a limit of time."""
     runs.fit(runs.make_model(), tmp_path / "run", callbacks=[StopsIn(1, 2)], save_freq="epoch")
@@ -175,7 +174,7 @@ def test_several_steps_per_execution(tmp_path):
     runs.assert_equal(runs.outcome(model, history), wanted)
 
 
-@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
+@only_eager
 def test_workers_read_the_same(unbroken, tmp_path):
     interrupted(tmp_path / "run", STEPS + 3, mix=runs.make_mix(workers=2))
     model = runs.make_model()
@@ -183,7 +182,7 @@ def test_workers_read_the_same(unbroken, tmp_path):
     runs.assert_equal(runs.outcome(model, history), unbroken)
 
 
-@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
+@only_eager
 def test_frozen_weights_are_not_written(tmp_path):
     interrupted(tmp_path / "run", 2)
     model = runs.make_model()
@@ -197,7 +196,7 @@ def test_frozen_weights_are_not_written(tmp_path):
     assert bool(own) == (keras.backend.backend() == "torch")
 
 
-@pytest.mark.skipif(not HAS_ALL, reason="it compiles for long, and no backend has a say in it")
+@only_eager
 def test_a_model_around_ours_is_resumed_too(tmp_path):
     """A plain Keras model, whose running statistics are not frozen."""
 

@@ -1,6 +1,5 @@
 """What cannot be resumed is refused before the first step, and nothing is changed."""
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -8,11 +7,8 @@ from keras import ops
 import keras_mpt
 from keras_mpt import ResumeTraining
 from keras_mpt.training.run_state import FILE_NAME, read_state, write_state
+from tests.marks import only_eager
 from tests.training import runs
-
-only_eager = pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="models compile for long, and no backend has a say"
-)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import pytest
 
 import keras_mpt
 from tests import tiny
+from tests.marks import only_eager
 from tests.training.setting import LENGTH, TASKS, Setting
 
 
@@ -36,7 +37,7 @@ def student(setting, length=LENGTH, **kwargs):
     )
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="no backend has a say in it")
+@only_eager
 def test_an_interrupted_call_goes_on_and_ends_the_same(tmp_path):
     setting = Setting("bert")
     whole = train(setting, tmp_path / "whole")

@@ -1,0 +1,11 @@
+"""When a test need not run on every backend."""
+
+import keras
+import pytest
+
+# PyTorch compiles nothing.
+IS_EAGER = keras.backend.backend() == "torch"
+
+only_eager = pytest.mark.skipif(
+    not IS_EAGER, reason="it compiles for long, and no backend has a say in it"
+)
