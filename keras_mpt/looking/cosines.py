@@ -42,21 +42,6 @@ def cosines_of_products(products: np.ndarray) -> np.ndarray:
     return _divided(products, norms, norms)
 
 
-def mean_token_cosines(a: Any, b: Any) -> np.ndarray:
-    """Cosine of each prompt of `a` with each of `b`: of the means over their tokens.
-
-    Args:
-        a: float array (N, L, d).
-        b: float array (K, L', d).
-
-    Returns:
-        A float64 array (N, K), NaN where either mean is zero.
-
-    Source: Vu et al. 2022 (arXiv 2110.07904), section 4.1.
-    """
-    return cosines(np.mean(a, axis=1, dtype="float64"), np.mean(b, axis=1, dtype="float64"))
-
-
 def top_cosines(
     vectors: Any, rows_of: Callable[[np.ndarray], Any], num_rows: int, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
