@@ -81,6 +81,21 @@ SOURCE_INITS = frozenset(
     }
 )
 
+# The fields of a config whose start is done: the weights hold what came of it, and RANDOM needs
+# neither text nor file.
+START_DONE = {
+    "prompt_tuning_init": "RANDOM",
+    "prompt_tuning_init_text": None,
+    "tokenizer_name_or_path": None,
+    "tokenizer_kwargs": None,
+}
+# The same of a multitask prompt.
+TASKS_START_DONE = {
+    **START_DONE,
+    "prompt_tuning_init_task": 0,
+    "prompt_tuning_init_state_dict_path": None,
+}
+
 
 def check_task_name(argument: str, name: str) -> None:
     """Refuses names under which a task's logs would be taken for those of validation data."""

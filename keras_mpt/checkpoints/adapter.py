@@ -25,6 +25,7 @@ from keras_mpt.checkpoints.state_dict import (
     read_state_dict,
 )
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.config_values import START_DONE, TASKS_START_DONE
 
 # P's name in an adapter file; its numbers there are `embedding_scale.py`'s subject.
 PROMPT = "prompt_embeddings"
@@ -93,13 +94,8 @@ def _saved_config(model: Any) -> PromptTuningConfig:
         "num_transformer_submodules": config.submodules,
         "num_attention_heads": config.num_attention_heads or _attention_heads(backbone),
         "num_layers": config.num_layers or getattr(backbone, "num_layers", None),
-        "prompt_tuning_init": "RANDOM",
-        "prompt_tuning_init_text": None,
-        "tokenizer_name_or_path": None,
-        "tokenizer_kwargs": None,
+        **(TASKS_START_DONE if isinstance(config, MultitaskPromptTuningConfig) else START_DONE),
     }
-    if isinstance(config, MultitaskPromptTuningConfig):
-        changes |= {"prompt_tuning_init_state_dict_path": None, "prompt_tuning_init_task": 0}
     head_modules = sorted({name.split(".")[1] for name in model.head_weights()})
     changes["modules_to_save"] = config.modules_to_save or head_modules or None
     return dataclasses.replace(config, **changes)

@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
-from keras_mpt.config_values import check_task_name
+from keras_mpt.config_values import START_DONE, TASKS_START_DONE, check_task_name
 from keras_mpt.models.fitting import Fitting
 from keras_mpt.prompts.starts import seed_of, task_factors
 
@@ -221,8 +221,7 @@ class Growing(Fitting):
         changes: dict[str, Any] = {"num_tasks": len(names), "task_names": names}
         if isinstance(self._tasks().prompt_tuning_init_task, list):
             # It had a source for each task there was. The start is in the weights.
-            changes |= {"prompt_tuning_init": "RANDOM", "prompt_tuning_init_task": 0}
-            changes |= {"prompt_tuning_init_state_dict_path": None}
+            changes |= TASKS_START_DONE
         self._set_config(**changes)
         self._compile_again(settings, optimizer)
 
@@ -344,10 +343,4 @@ def _fresh(item: Any) -> Any:
 def _folded_config(config: MultitaskPromptTuningConfig) -> PromptTuningConfig:
     """The config of one ordinary prompt, whose start is done."""
     names = {f.name for f in dataclasses.fields(PromptTuningConfig)} - {"peft_type"}
-    done = {
-        "prompt_tuning_init": "RANDOM",
-        "prompt_tuning_init_text": None,
-        "tokenizer_name_or_path": None,
-        "tokenizer_kwargs": None,
-    }
-    return PromptTuningConfig(**{**{name: getattr(config, name) for name in names}, **done})
+    return PromptTuningConfig(**{**{name: getattr(config, name) for name in names}, **START_DONE})

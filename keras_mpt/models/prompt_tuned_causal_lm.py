@@ -112,8 +112,8 @@ class PromptTunedCausalLM(PromptTunedLanguageModel):
         assert self.prefix_cache is not None
         cache = self.prefix_cache.after(prompt(tasks))
         mask = inputs["padding_mask"]
-        logits, states = self.prefix_cache.behind(token_ids, mask, cache, rows, poison)
-        return ops.cast(logits, self.logits_dtype), [states[i] for i in layers]
+        logits, states = self.prefix_cache.behind(token_ids, mask, cache, rows, poison, layers)
+        return ops.cast(logits, self.logits_dtype), states
 
     def _can_share(self, training: bool | None = False) -> bool:
         cache = self.prefix_cache

@@ -107,15 +107,14 @@ class PromptTunedModel(Growing):
         Returns:
             The outputs, and a list of float tensors (B, S, d), or (B, L + S, d).
         """
-        outputs, states = self.run_backbone(inputs, layers, training, prompt)
-        if not prompt_positions:
-            states = [self.splice.user_states(s) for s in states]
+        outputs, states = self.run_backbone(inputs, layers, prompt_positions, training, prompt)
         return self.after_backbone(outputs, inputs, training), states
 
     def run_backbone(
         self,
         inputs: dict[str, Any],
         layers: tuple[int, ...] = (),
+        prompt_positions: bool = False,
         training: bool | None = None,
         prompt: Any = None,
     ) -> tuple[Any, list[Any]]:
@@ -124,12 +123,13 @@ class PromptTunedModel(Growing):
         Args:
             inputs: dict of the backbone's inputs, each (B, S) integer, and `task_ids` (B,) integer.
             layers: as in `call_with_states`. Defaults to `()`.
+            prompt_positions: as in `call_with_states`. Defaults to `False`.
             training: bool. Defaults to `None`.
             prompt: as in `call_with_states`. Defaults to `None`.
 
         Returns:
-            Its outputs, a tensor (B, L + S, …) or a dict of them, and a list of hidden states, both
-            with prompt positions.
+            Its outputs, a tensor (B, L + S, …) or a dict of them, with prompt positions, and a list
+            of hidden states.
         """
         inputs = dict(inputs)
         task_ids = inputs.pop("task_ids", None)
@@ -140,7 +140,10 @@ class PromptTunedModel(Growing):
             prompts = prompt(prompt.indices(batch_size))
         else:
             prompts = prompt(ops.broadcast_to(task_ids, (batch_size,)))
-        return self.splice.with_states(inputs, prompts, layers, training)
+        outputs, states = self.splice.with_states(inputs, prompts, layers, training)
+        if not prompt_positions:
+            states = [self.splice.user_states(s) for s in states]
+        return outputs, states
 
     def after_backbone(
         self, outputs: Any, inputs: dict[str, Any], training: bool | None = None

@@ -86,7 +86,13 @@ class PrefixCache:
         return filled
 
     def behind(
-        self, token_ids: Any, padding_mask: Any, cache: Any, rows: Any, poison: Any
+        self,
+        token_ids: Any,
+        padding_mask: Any,
+        cache: Any,
+        rows: Any,
+        poison: Any,
+        layers: tuple[int, ...] = (),
     ) -> tuple[Any, list[Any]]:
         """Whole rows behind their prompts, for training: no cache is kept.
 
@@ -98,10 +104,11 @@ class PrefixCache:
             rows: int tensor (B,). Which of them each row has.
             poison: float tensor (B,), added to what enters the first layer: 0, or NaN for a row
                 that should have no logits.
+            layers: tuple of ints. Which layers' hidden states to give. Defaults to `()`.
 
         Returns:
-            Logits (B, S, V), and each layer's hidden states (B, S, d): the last, those that the
-            logits are made of.
+            Logits (B, S, V), and a list of hidden states (B, S, d): of the last layer, those that
+            the logits are made of.
         """
         batch_size, more = ops.shape(token_ids)
         prompt_mask = ops.ones((batch_size, self.length), "int32")
@@ -111,12 +118,14 @@ class PrefixCache:
             """A layer's part, gathered and grown just before its use."""
             return self._of_rows(cache[i], rows, more)
 
-        states: list[Any] = []
-        layers = self._layers(of_layer, states=states, mask=mask, poison=poison)
+        # Without gradients, states that nobody asks for need not be kept from layer to layer.
+        states: list[Any] | None = [] if layers else None
+        seen = self._layers(of_layer, states=states, mask=mask, poison=poison)
         index = ops.convert_to_tensor(self.length, "int32")
-        view = self._view(transformer_layers=layers)
+        view = self._view(transformer_layers=seen)
         logits, last, _ = view.call_with_cache(token_ids, _Unused(), index)
-        return logits, [*states[:-1], last]
+        given = [] if states is None else [*states[:-1], last]
+        return logits, [given[i] for i in layers]
 
     def for_rows(self, cache: Any, rows: Any, more: int) -> list[Any]:
         """Each row's own cache, with room for more tokens.

@@ -68,6 +68,11 @@ class Splice:
         return self.graph.token_inputs
 
     @property
+    def states_have_prompt(self) -> bool:
+        """Whether the last token input, whose positions `hidden_states` have, gets a prompt."""
+        return len(self.token_inputs) <= self.num_transformer_submodules
+
+    @property
     def token_dim(self) -> int:
         """d, the width of the token embedding (not of the hidden states: ALBERT's differ)."""
         return int(self.graph.rest.inputs[0].shape[-1])
@@ -190,8 +195,9 @@ class Splice:
 
     def user_states(self, states: Any) -> Any:
         """Hidden states of `hidden_states` without the prompt positions."""
-        has_prompt = len(self.token_inputs) <= self.num_transformer_submodules
-        return drop(states, self.num_virtual_tokens, self.at) if has_prompt else states
+        if not self.states_have_prompt:
+            return states
+        return drop(states, self.num_virtual_tokens, self.at)
 
     def follows_first_input(self, outputs: Any) -> Any:
         """The first output with one entry per token of the first input."""

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_mpt.config import MultitaskPromptTuningConfig
+from keras_mpt.config_values import TASKS_START_DONE
 from keras_mpt.looking.cosines import cosines
 from keras_mpt.models.prompt_tune import load_adapter
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
@@ -170,12 +171,7 @@ def _adapted(
         task_names=names,
         train_shared=train_shared,
         inference_mode=False,
-        prompt_tuning_init="RANDOM",
-        prompt_tuning_init_text=None,
-        tokenizer_name_or_path=None,
-        tokenizer_kwargs=None,
-        prompt_tuning_init_task=0,
-        prompt_tuning_init_state_dict_path=None,
+        **TASKS_START_DONE,
     )
     arguments = {"preprocessor": source.preprocessor, "dtype": source.dtype_policy}
     arguments |= source.folded_arguments(0)

@@ -211,8 +211,7 @@ class Distillation(Fitting):
         splice = self.student.splice
         mask_name = splice.token_inputs[-1].mask_name
         mask = None if mask_name is None else inputs[mask_name]
-        has_prompt = len(splice.token_inputs) <= splice.num_transformer_submodules
-        if mask is None or not (self.prompt_positions and has_prompt):
+        if mask is None or not (self.prompt_positions and splice.states_have_prompt):
             return mask
         return insert_constant(mask, 1, splice.num_virtual_tokens, splice.at)
 

@@ -17,7 +17,7 @@ from keras_mpt.models.prompt_tune import load_adapter
 from keras_mpt.models.task_heads import NO_CLASS
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
 
-_SIZES = ("num_virtual_tokens", "submodules", "prompt_position", "task_type")
+_SIZES = ("num_virtual_tokens", "submodules", "prompt_position", "task_type", "token_dim")
 
 
 class Teachers:
@@ -68,16 +68,12 @@ class Teachers:
         Returns:
             The logits, shaped as the student's, and a list of hidden states.
         """
-        student = self.student
-        if not self.models[0].head_weights():
-            outputs, states = student.call_with_states(
-                inputs, layers, prompt_positions, False, self.prompt
-            )
-        else:
-            outputs, states = student.run_backbone(inputs, layers, False, self.prompt)
-            if not prompt_positions:
-                states = [student.splice.user_states(s) for s in states]
+        given = inputs, layers, prompt_positions, False, self.prompt
+        if self.models[0].head_weights():
+            outputs, states = self.student.run_backbone(*given)
             outputs = self._logits(outputs, inputs)
+        else:
+            outputs, states = self.student.call_with_states(*given)
         return ops.stop_gradient(outputs), [ops.stop_gradient(s) for s in states]
 
     def _logits(self, outputs: Any, inputs: dict[str, Any]) -> Any:
@@ -143,10 +139,7 @@ def check_teacher(name: str, directory: str | os.PathLike[str], config: Any, bac
             f"`teachers` should hold one ordinary prompt each (PROMPT_TUNING). Received: for task "
             f"{name!r} a {saved.peft_type} adapter in {str(directory)!r}"
         )
-    for size in (*_SIZES, "token_dim"):
-        wanted, found = getattr(config, size), getattr(saved, size)
-        if wanted is not None and found is not None and wanted != found:
-            raise _other(name, f"`{size}`={_shown(found)}, not {_shown(wanted)}")
+    _check_sizes(name, config, saved)
     identity = (read_config(directory)[1] or {}).get("backbone")
     difference = None if identity is None else misfit(identity, backbone)
     if difference is not None:
@@ -166,15 +159,20 @@ def _loaded(student: Any, k: int, name: str, teacher: Any) -> Any:
         )
     if model.backbone is not student.backbone:
         raise _other(name, "another backbone than the student's own")
-    for size in (*_SIZES, "token_dim"):
-        wanted, found = getattr(student.config, size), getattr(model.config, size)
-        if wanted != found:
-            raise _other(name, f"`{size}`={_shown(found)}, not {_shown(wanted)}")
+    _check_sizes(name, student.config, model.config)
     classes = getattr(student, "num_classes", None)
     wanted = classes[k] if isinstance(classes, list) else classes
     if getattr(model, "num_classes", None) != wanted:
         raise _other(name, f"{model.num_classes} classes, not {wanted}")
     return model
+
+
+def _check_sizes(name: str, config: Any, teacher: Any) -> None:
+    for size in _SIZES:
+        wanted, found = getattr(config, size), getattr(teacher, size)
+        # A config that no model was made of yet may leave some to the backbone.
+        if wanted is not None and found is not None and wanted != found:
+            raise _other(name, f"`{size}`={_shown(found)}, not {_shown(wanted)}")
 
 
 def _other(name: str, difference: str) -> ValueError:
