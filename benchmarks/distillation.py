@@ -62,7 +62,7 @@ def _with_teachers(student: Any, **kwargs: Any) -> Any:
 
     teachers = {name: student.fold(name) for name in student.config.names}
     cols = student.prompt.prefix_task_cols
-    cols.assign(keras.ops.ones_like(cols))
+    cols.assign(np.ones(cols.shape, "float32"))
     return keras_mpt.Distillation(student, teachers, **kwargs)
 
 
