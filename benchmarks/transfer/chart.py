@@ -20,6 +20,7 @@ CHART = "transfer.svg"
 STYLES = {
     "head": ("#999999", ":", "s"),
     "prompt": ("#56B4E9", "--", "^"),
+    "mpt_one_speed": ("#D55E00", "-", "<"),
     "mpt_plain": ("#009E73", "-", "v"),
     "mpt": ("#0072B2", "-", "o"),
     "mpt_text": ("#CC79A7", "-", "D"),

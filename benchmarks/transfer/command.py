@@ -133,7 +133,7 @@ def _run_all(wanted: list[Entry], log: Log, run_one: Callable[[Entry], Entry]) -
     if wanted:
         _say(f"{wanted[0]['stage']}: {len(wanted)} runs, {len(waiting)} of them not in the log")
     for i, run in enumerate(waiting):
-        entry = run_one(run)
+        entry = {**run_one(run), "threads": pin_threads()}
         log.add(entry)
         gc.collect()
         left = _duration(seconds_left(waiting[i + 1 :], log.entries))

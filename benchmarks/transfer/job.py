@@ -93,6 +93,7 @@ class Method:
         prepare: function of a `SourceJob`: what must be there before, and is not timed with it, or
             `None`.
         missing: function that says what is not there to run it; an empty string where all is.
+        sources_of: another method, where its trained sources are used.
     """
 
     name: str
@@ -104,6 +105,12 @@ class Method:
     train_source: Callable[[SourceJob], Trained] | None = None
     prepare: Callable[[SourceJob], Any] | None = None
     missing: Callable[[], str] = str
+    sources_of: Method | None = None
+
+    @property
+    def source_method(self) -> Method:
+        """The method that trains its sources."""
+        return self.sources_of or self
 
 
 def decay(rate: float, steps: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -29,8 +30,9 @@ from benchmarks.transfer.workbench import MAX_TOKENS
 # The first less the second.
 COMPARED = (
     ("mpt", "prompt"), ("mpt", "full"), ("mpt", "head"), ("mpt", "mpt_plain"),
-    ("mpt", "peft_mpt"), ("mpt_text", "mpt"), ("mpt_plain", "prompt"), ("mpt_plain", "peft_mpt"),
-    ("peft_mpt", "prompt"), ("prompt", "full"), ("prompt", "head"),
+    ("mpt", "peft_mpt"), ("mpt_text", "mpt"), ("mpt_plain", "mpt_one_speed"),
+    ("mpt_plain", "prompt"), ("mpt_plain", "peft_mpt"), ("peft_mpt", "prompt"),
+    ("prompt", "full"), ("prompt", "head"),
 )  # fmt: skip
 
 _HEAD = """\
@@ -99,7 +101,7 @@ _COSTS = """\
 
 ## Costs on a target
 
-Numbers that are trained for one task, head included, and the median seconds of a training. The
+Numbers that are trained for one task, head included, and the median seconds of a training{on}. The
 head's are without its features, where another run has computed them.
 
 """
@@ -164,7 +166,7 @@ def _machine(entries: Sequence[Entry]) -> str:
             found = entry["settings"]
             packages = ", ".join(f"{name} {value}" for name, value in found["packages"].items())
             lines.append(
-                f"\n{found['processor']}, CPU only, {found['threads']} threads, with\n{packages}.\n"
+                f"\n{found['processor']}, CPU only, threads: {found['threads']},\nwith {packages}.\n"
             )
     return "".join(dict.fromkeys(lines))
 
@@ -228,6 +230,9 @@ def _costs(runs: Runs) -> str:
     # They differ from task to task by the head.
     everything = {t: e["parameters"] for (m, _, t), own in runs.items() for e in own.values()
                   if m == "full"}  # fmt: skip
+    # Seconds of other numbers of threads do not compare: those of most runs are shown.
+    counted = collections.Counter(e.get("threads") for own in runs.values() for e in own.values())
+    threads = counted.most_common(1)[0][0]
     lines = []
     for name, method in METHODS.items():
         own = [e for (m, _, _), found in runs.items() if m == name for e in found.values()]
@@ -236,12 +241,14 @@ def _costs(runs: Runs) -> str:
         counts = [entry["parameters"] for entry in own]
         shares = [e["parameters"] / everything[e["task"]] for e in own if e["task"] in everything]
         share = f"{100 * max(shares):.3g}%" if shares else ""
-        seconds = [[e["seconds"] for e in own if e["shots"] == at] for at in shots]
+        timed = [entry for entry in own if entry.get("threads") == threads]
+        seconds = [[e["seconds"] for e in timed if e["shots"] == at] for at in shots]
         cells = [f"{statistics.median(values):.1f} s" if values else "" for values in seconds]
         low, high = f"{min(counts):,}", f"{max(counts):,}"
         lines.append([method.label, low if low == high else f"{low} to {high}", share, *cells])
     columns = ["method", "numbers trained", "of full fine-tuning's, at most", *map(_at, shots)]
-    return _COSTS + _table(columns, lines)
+    on = "" if threads is None else f" with threads: {threads}"
+    return _COSTS.format(on=on) + _table(columns, lines)
 
 
 def _sources(entries: Sequence[Entry]) -> str:

@@ -60,13 +60,12 @@ class Budget:
 # About an hour and a half on two cores for one number of rows per class.
 SHORT = Budget(
     pseudo_targets=("trec", "qqp"),
-    source_steps=300,
+    source_steps=800,
     tuning_steps=100,
     teacher_epochs=2,
     source_rows=600,
     steps=((4, 30), (16, 30), (32, 30), (FULL, 200)),
     tuning_seeds=1,
-    tunes_sources=False,
 )
 QUICK = Budget(
     sources=("sst2", "trec"),
@@ -95,10 +94,9 @@ class Asked:
 
 def tuning_runs(asked: Asked) -> Iterator[Entry]:
     """Sources without the pseudo-targets, at every rate that is to be compared."""
-    for method in asked.methods:
-        if method.train_source and asked.budget.pseudo_targets:
-            for rate in method.rates if asked.budget.tunes_sources else method.rates[1:2]:
-                yield _source_run(asked, method, rate, _TUNING)
+    for method in _source_methods(asked) if asked.budget.pseudo_targets else []:
+        for rate in method.rates if asked.budget.tunes_sources else method.rates[1:2]:
+            yield _source_run(asked, method, rate, _TUNING)
 
 
 def choosing_runs(asked: Asked, entries: Sequence[Entry]) -> Iterator[Entry]:
@@ -116,9 +114,8 @@ def choosing_runs(asked: Asked, entries: Sequence[Entry]) -> Iterator[Entry]:
 
 def source_runs(asked: Asked, entries: Sequence[Entry]) -> Iterator[Entry]:
     """All sources, at the rate that was best without the pseudo-targets."""
-    for method in asked.methods:
-        if method.train_source:
-            yield _source_run(asked, method, source_rate(asked, method, entries), "sources")
+    for method in _source_methods(asked):
+        yield _source_run(asked, method, source_rate(asked, method, entries), "sources")
 
 
 def target_runs(asked: Asked, entries: Sequence[Entry]) -> Iterator[Entry]:
@@ -140,8 +137,7 @@ def possible_sources(asked: Asked) -> dict[str, Entry]:
     """Every source run that another run may ask for, by the name of its folder."""
     runs = [
         _source_run(asked, method, rate, stage)
-        for method in asked.methods
-        if method.train_source
+        for method in _source_methods(asked)
         for rate in method.rates
         for stage in (_TUNING, "sources")
     ]
@@ -150,8 +146,9 @@ def possible_sources(asked: Asked) -> dict[str, Entry]:
 
 def source_rate(asked: Asked, method: Method, entries: Sequence[Entry]) -> float:
     """The rate with the best mean validation score of the sources left; the second untuned."""
-    runs = {rate: [_source_run(asked, method, rate, _TUNING)] for rate in method.rates}
-    return _best(runs, entries) if method.train_source else method.rates[1]
+    rates = method.source_method.rates
+    runs = {rate: [_source_run(asked, method, rate, _TUNING)] for rate in rates}
+    return _best(runs, entries) if method.source_method.train_source else rates[1]
 
 
 def target_rate(asked: Asked, method: Method, shots: int | str, entries: Sequence[Entry]) -> float:
@@ -178,8 +175,14 @@ def _best(runs: dict[float, list[Entry]], entries: Sequence[Entry]) -> float:
     return max(rates, key=lambda rate: statistics.mean(scores[key(run)] for run in runs[rate]))
 
 
+def _source_methods(asked: Asked) -> list[Method]:
+    """The methods whose sources are asked for, each once."""
+    methods = dict.fromkeys(method.source_method for method in asked.methods)
+    return [method for method in methods if method.train_source]
+
+
 def _source_run(asked: Asked, method: Method, rate: float, stage: str) -> Entry:
-    budget, tuning = asked.budget, stage == _TUNING
+    method, budget, tuning = method.source_method, asked.budget, stage == _TUNING
     settings = {
         "rate": rate,
         "steps": budget.tuning_steps if tuning else budget.source_steps,
@@ -204,7 +207,7 @@ def _run(
     settings = {
         "rate": rate,
         "steps": asked.budget.steps_for(shots),
-        **({"source": folder_name(source)} if method.train_source else {}),
+        **({"source": folder_name(source)} if method.source_method.train_source else {}),
         **asked.settings,
     }
     return _inputs(stage, method, task, shots, seed, settings)

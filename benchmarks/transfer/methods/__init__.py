@@ -5,5 +5,14 @@ from benchmarks.transfer.methods import full, head, mpt, peft_mpt, prompt
 
 METHODS: dict[str, Method] = {
     method.name: method
-    for method in (head.HEAD, prompt.PROMPT, mpt.PLAIN, mpt.MPT, mpt.TEXT, peft_mpt.PEFT, full.FULL)
+    for method in (
+        head.HEAD,
+        prompt.PROMPT,
+        mpt.ONE_SPEED,
+        mpt.PLAIN,
+        mpt.MPT,
+        mpt.TEXT,
+        peft_mpt.PEFT,
+        full.FULL,
+    )  # fmt: skip
 }

@@ -50,7 +50,7 @@ def train_source(job: SourceJob, distilled: bool, start: str) -> Trained:
         tokenizer=bench.preprocessor.tokenizer,
     )
     model = keras_mpt.Distillation(student, teachers(job)) if distilled else student
-    model.compile(_optimizer(job.rate, job.steps))
+    model.compile(_optimizer(job.rate, job.steps, FACTORS_OVER_SHARED))
     model.fit(source_batches(job), verbose=0)
     student.save_adapter(job.folder, overwrite=True)
     predict = predictor(student, bench.batch_size)
@@ -115,7 +115,7 @@ def _teacher(job: SourceJob, task: Task) -> Any:
     )
 
 
-def train(job: Job) -> Trained:
+def train(job: Job, factors_over_shared: float = FACTORS_OVER_SHARED) -> Trained:
     """Adapts the sources' adapter to the target."""
     import keras
 
@@ -129,18 +129,18 @@ def train(job: Job) -> Trained:
         num_classes=[job.task.num_classes],
         from_="average",
     )
-    model.compile(_optimizer(job.rate, job.steps), metrics=[])
+    model.compile(_optimizer(job.rate, job.steps, factors_over_shared), metrics=[])
     fit(model, job, task_ids=0)
     predict = predictor(model, job.bench.batch_size)
     return Trained(functools.partial(predict, task_ids=0), model.parameter_count())
 
 
-def _optimizer(rate: float, steps: int) -> Any:
+def _optimizer(rate: float, steps: int, factors_over_shared: float) -> Any:
     import keras_mpt
 
     return keras_mpt.two_speed_optimizer(
         shared=decay(rate, steps),
-        factors=decay(FACTORS_OVER_SHARED * rate, steps),
+        factors=decay(factors_over_shared * rate, steps),
         head=decay(HEAD_RATE, steps),
     )
 
@@ -159,6 +159,16 @@ PLAIN = _method(
     "sources trained together, then P and the average of their factors on the target",
     distilled=False,
     start="SAMPLE_VOCAB",
+)
+ONE_SPEED = Method(
+    "mpt_one_speed",
+    "MPT without distillation, one speed",
+    "from the same sources, P and the factors on the target at one learning rate",
+    "learning rate of P and the factors",
+    (0.003, 0.01, 0.03, 0.1),
+    functools.partial(train, factors_over_shared=1.0),
+    sources_of=PLAIN,
+    missing=missing,
 )
 MPT = _method(
     "mpt",
