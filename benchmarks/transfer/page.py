@@ -165,9 +165,8 @@ def _machine(entries: Sequence[Entry]) -> str:
         if entry["stage"] == "machine":
             found = entry["settings"]
             packages = ", ".join(f"{name} {value}" for name, value in found["packages"].items())
-            lines.append(
-                f"\n{found['processor']}, CPU only, threads: {found['threads']},\nwith {packages}.\n"
-            )
+            threads = f"threads: {found['threads']}"
+            lines.append(f"\n{found['processor']}, CPU only, {threads},\nwith {packages}.\n")
     return "".join(dict.fromkeys(lines))
 
 
