@@ -38,7 +38,7 @@ test: $(TEST_STAMP) ## Run the tests on TensorFlow, JAX and PyTorch
 	@failed=; \
 	for backend in tensorflow jax torch; do \
 	    echo "== tests on $$backend"; \
-	    KERAS_BACKEND=$$backend $(PY) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) || failed="$$failed $$backend"; \
+	    KERAS_BACKEND=$$backend $(PY) -m pytest -n 2 --dist loadfile --durations 25 $(PYTEST_ARGS) || failed="$$failed $$backend"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "tests failed on:$$failed" >&2; exit 1; fi
 

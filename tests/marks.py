@@ -6,6 +6,7 @@ import pytest
 # PyTorch compiles nothing.
 IS_EAGER = keras.backend.backend() == "torch"
 
+only_torch = pytest.mark.skipif(not IS_EAGER, reason="what it tests runs on PyTorch alone")
 only_eager = pytest.mark.skipif(
     not IS_EAGER, reason="it compiles for long, and no backend has a say in it"
 )

@@ -29,6 +29,9 @@ def write_tsv(path, words, pairs=False):
     path.write_text("\n".join(lines) + "\n")
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="it compiles for long, and reloads on JAX elsewhere"
+)
 def test_quickstart_on_own_preset_and_files(tmp_path):
     tokenizer = keras_hub.tokenizers.BertTokenizer(WORDS, lowercase=True)
     tiny.backbone("bert").save_to_preset(tmp_path / "preset")

@@ -60,12 +60,13 @@ class Budget:
 # About an hour and a half on two cores for one number of rows per class.
 SHORT = Budget(
     pseudo_targets=("trec", "qqp"),
-    source_steps=800,
+    source_steps=300,
     tuning_steps=100,
     teacher_epochs=2,
     source_rows=600,
     steps=((4, 30), (16, 30), (32, 30), (FULL, 200)),
     tuning_seeds=1,
+    tunes_sources=False,
 )
 QUICK = Budget(
     sources=("sst2", "trec"),

@@ -13,13 +13,10 @@ pytest.importorskip("peft", reason="PEFT is what is measured against")
 from benchmarks import adapters, cases, floor, generation, memory, steps, tasks, training  # noqa: E402
 from benchmarks.cases import Case  # noqa: E402
 from benchmarks.part import sized, written  # noqa: E402
+from tests.marks import only_eager  # noqa: E402
 
 BACKEND = keras.backend.backend()
 GPT2 = cases.small(Case("GPT-2", 20, 16, 64))
-
-
-# The others compile for long; the parts have nothing of a backend's own in them.
-on_torch = pytest.mark.skipif(BACKEND != "torch", reason="run on PyTorch")
 
 
 def check(row, names):
@@ -28,7 +25,7 @@ def check(row, names):
     assert all(len(v) == 2 and min(v) > 0 for v in row["seconds"].values())
 
 
-@on_torch
+@only_eager
 @pytest.mark.parametrize("shape", ["GPT-2", "T5"])
 def test_training(shape):
     case = next(sized(c, True) for c in training.CASES if c.shape == shape)
@@ -42,19 +39,19 @@ def test_the_step_is_compiled_once_in_an_epoch():
     assert training.compilations(GPT2) == {"tensorflow": 1, "jax": 1, "torch": None}[BACKEND]
 
 
-@on_torch
+@only_eager
 def test_generation():
     row = generation.row(sized(generation.CASES[1], True), new=3, quick=True)
     check(row, [f"{side}{part}" for side in ("peft", "ours", "bare") for part in ("", " first")])
     assert row["same"] == 1
 
 
-@on_torch
+@only_eager
 def test_tasks_and_adam_alone():
     check(tasks.row(tasks.all_cases(quick=True)[1], quick=True), ("peft", "ours", "adam"))
 
 
-@on_torch
+@only_eager
 def test_adapters():
     row = adapters.row(GPT2, quick=True)
     check(row, ("peft save", "ours save", "peft load", "ours load"))
@@ -114,7 +111,7 @@ def test_peak_memory_sees_an_array_that_is_gone_again():
     assert 39 * 2**20 <= memory._peak() - before < 60 * 2**20
 
 
-@on_torch
+@only_eager
 def test_memory_of_a_fresh_process(tmp_path):
     with written(GPT2) as folder:
         assert 0 < memory.in_fresh_process("ours", GPT2, folder) < 2**31

@@ -10,6 +10,7 @@ from keras_mpt.looking import ForgettingMonitor, forgetting, task_scores
 from keras_mpt.looking.task_logs import tasks_and_measures
 from tests import tiny
 from tests.looking import models
+from tests.marks import only_eager
 
 NAN = float("nan")
 
@@ -160,6 +161,7 @@ def test_training_is_the_same_bit_for_bit_with_it(start):
         np.testing.assert_array_equal(found, expected)
 
 
+@only_eager
 def test_its_table_goes_on_when_a_task_is_added():
     model = models.randomized(models.make(num_tasks=1, task_names=["tone"]))
     rows = data(model)
@@ -178,6 +180,7 @@ def test_its_table_goes_on_when_a_task_is_added():
     assert monitor.forgetting()["tone"] == best - monitor.scores[3]["tone"]
 
 
+@only_eager
 def test_it_takes_text():
     model = models.single()
     config = keras_mpt.MultitaskPromptTuningConfig(

@@ -19,6 +19,7 @@ from keras_mpt.looking import (
 from keras_mpt.looking.figure import number, spread
 from tests import tiny
 from tests.looking import models
+from tests.marks import only_eager
 
 NAN = float("nan")
 
@@ -184,6 +185,7 @@ def test_forgetting(tmp_path):
     assert_nothing_is_cut_off(figure)
 
 
+@only_eager
 @pytest.mark.parametrize("tasks", [2, 8, 32])
 def test_names_of_many_tasks_are_neither_cut_off_nor_over_each_other(tasks):
     names = [f"a task of some length {k}" for k in range(tasks)]

@@ -7,6 +7,7 @@ from keras import ops
 
 import keras_mpt
 from tests import tiny
+from tests.marks import IS_EAGER
 
 TASK_IDS = [0, 2]
 IDS = np.array([[5, 6, 7, 0, 0, 0, 0, 0], [4, 3, 0, 0, 0, 0, 0, 0]])
@@ -54,7 +55,7 @@ def assert_greedy(model, kind, out, task_ids):
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS if IS_EAGER else ["gpt2", "bart"])
 def test_greedy_equals_the_likeliest_tokens(kind):
     model = make(kind)
     assert model.keeps_cache

@@ -9,6 +9,7 @@ from keras import ops
 import keras_mpt
 from keras_mpt.models import scoring_inputs
 from tests import tiny
+from tests.marks import only_eager
 from tests.models.test_generation import IDS, KINDS, inputs, make
 
 TASK_IDS = [0, 2]
@@ -180,6 +181,7 @@ def test_strings():
     assert model.score(["c" * 7], labels, task_ids=0).shape == (1, 3)
 
 
+@only_eager
 def test_strings_of_an_encoder_decoder():
     tokenizer = keras_hub.models.BartTokenizer(vocabulary=VOCABULARY, merges=["a b"])
     preprocessor = keras_hub.models.BartSeq2SeqLMPreprocessor(

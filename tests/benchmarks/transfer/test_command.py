@@ -13,9 +13,11 @@ from benchmarks.transfer.job import Trained
 from benchmarks.transfer.methods import METHODS
 from benchmarks.transfer.rows import Split
 from benchmarks.transfer.workbench import Workbench
+from tests.marks import only_torch
 
 from .fakes import run
 
+pytestmark = only_torch
 KNOWN = ["head", "peft_mpt"]
 
 
