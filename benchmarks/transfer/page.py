@@ -31,6 +31,7 @@ from benchmarks.transfer.workbench import MAX_TOKENS
 COMPARED = (
     ("mpt", "prompt"), ("mpt", "full"), ("mpt", "head"), ("mpt", "mpt_plain"),
     ("mpt", "peft_mpt"), ("mpt_text", "mpt"), ("mpt_plain", "mpt_one_speed"),
+    ("mpt_plain", "mpt_constant"),
     ("mpt_plain", "prompt"), ("mpt_plain", "peft_mpt"), ("peft_mpt", "prompt"),
     ("prompt", "full"), ("prompt", "head"),
 )  # fmt: skip
@@ -97,6 +98,14 @@ narrow than too wide.
 
 """
 
+_VERDICTS = """\
+
+## What it says
+
+Of the differences above, those whose interval leaves out zero, in points.
+
+"""
+
 _COSTS = """\
 
 ## Costs on a target
@@ -143,7 +152,7 @@ def page(entries: Sequence[Entry]) -> str:
     if runs:
         parts += [_held(runs), _SCORES, f"\n![Scores against rows per class]({CHART})\n"]
         parts += [_score_table(runs, at) for at in _shots(runs)]
-        parts += [_differences(runs), _costs(runs)]
+        parts += [_differences(runs), _verdicts(runs), _costs(runs)]
     else:
         parts.append("\nNo run on a target is in the log yet.\n")
     parts += [_sources(entries), _chosen(entries, runs)]
@@ -222,6 +231,28 @@ def _difference(differences: dict[str, list[float]]) -> str:
         return f"{100 * mean_difference(differences):+.1f} ({tasks} targets, no interval)"
     mean, low, high = (100 * value for value in found)
     return f"{mean:+.1f} ({low:+.1f} to {high:+.1f}; {tasks} targets)"
+
+
+def _verdicts(runs: Runs) -> str:
+    """The differences by their sign, and those that may be of either."""
+    lines = []
+    for at in _shots(runs):
+        told: dict[str, list[str]] = {"ahead": [], "not told apart": []}
+        for method, other in COMPARED:
+            found = interval(paired_differences(runs, method, other, at))
+            if found is None:
+                continue
+            names = METHODS[method].label, METHODS[other].label
+            mean, low, high = (100 * value for value in found)
+            if low <= 0 <= high:
+                told["not told apart"].append(f"{names[0]} and {names[1]}")
+            else:
+                first, second = names if mean > 0 else names[::-1]
+                told["ahead"].append(f"{first} of {second} by {abs(mean):.1f}")
+        shown = [f"{name}: {', '.join(pairs)}" for name, pairs in told.items() if pairs]
+        if shown:
+            lines.append(f"- {_at(at)}: {'; '.join(shown)}.\n")
+    return _VERDICTS + "".join(lines) if lines else ""
 
 
 def _costs(runs: Runs) -> str:

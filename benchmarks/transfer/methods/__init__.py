@@ -3,16 +3,15 @@
 from benchmarks.transfer.job import Method
 from benchmarks.transfer.methods import full, head, mpt, peft_mpt, prompt
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        head.HEAD,
-        prompt.PROMPT,
-        mpt.ONE_SPEED,
-        mpt.PLAIN,
-        mpt.MPT,
-        mpt.TEXT,
-        peft_mpt.PEFT,
-        full.FULL,
-    )  # fmt: skip
-}
+_IN_ORDER = (
+    head.HEAD,
+    prompt.PROMPT,
+    mpt.ONE_SPEED,
+    mpt.CONSTANT,
+    mpt.PLAIN,
+    mpt.MPT,
+    mpt.TEXT,
+    peft_mpt.PEFT,
+    full.FULL,
+)
+METHODS: dict[str, Method] = {method.name: method for method in _IN_ORDER}

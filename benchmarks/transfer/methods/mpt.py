@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.transfer.job import HEAD_RATE, Job, Method, SourceJob, Trained, decay
@@ -50,7 +51,8 @@ def train_source(job: SourceJob, distilled: bool, start: str) -> Trained:
         tokenizer=bench.preprocessor.tokenizer,
     )
     model = keras_mpt.Distillation(student, teachers(job)) if distilled else student
-    model.compile(_optimizer(job.rate, job.steps, FACTORS_OVER_SHARED))
+    schedule = functools.partial(decay, steps=job.steps)
+    model.compile(_optimizer(job.rate, FACTORS_OVER_SHARED, schedule))
     model.fit(source_batches(job), verbose=0)
     student.save_adapter(job.folder, overwrite=True)
     predict = predictor(student, bench.batch_size)
@@ -115,7 +117,9 @@ def _teacher(job: SourceJob, task: Task) -> Any:
     )
 
 
-def train(job: Job, factors_over_shared: float = FACTORS_OVER_SHARED) -> Trained:
+def train(
+    job: Job, factors_over_shared: float = FACTORS_OVER_SHARED, rates_fall: bool = True
+) -> Trained:
     """Adapts the sources' adapter to the target."""
     import keras
 
@@ -129,19 +133,20 @@ def train(job: Job, factors_over_shared: float = FACTORS_OVER_SHARED) -> Trained
         num_classes=[job.task.num_classes],
         from_="average",
     )
-    model.compile(_optimizer(job.rate, job.steps, factors_over_shared), metrics=[])
+    schedule = functools.partial(decay, steps=job.steps) if rates_fall else float
+    model.compile(_optimizer(job.rate, factors_over_shared, schedule), metrics=[])
     fit(model, job, task_ids=0)
     predict = predictor(model, job.bench.batch_size)
     return Trained(functools.partial(predict, task_ids=0), model.parameter_count())
 
 
-def _optimizer(rate: float, steps: int, factors_over_shared: float) -> Any:
+def _optimizer(rate: float, factors_over_shared: float, schedule: Callable[[float], Any]) -> Any:
     import keras_mpt
 
     return keras_mpt.two_speed_optimizer(
-        shared=decay(rate, steps),
-        factors=decay(factors_over_shared * rate, steps),
-        head=decay(HEAD_RATE, steps),
+        shared=schedule(rate),
+        factors=schedule(factors_over_shared * rate),
+        head=schedule(HEAD_RATE),
     )
 
 
@@ -167,6 +172,16 @@ ONE_SPEED = Method(
     "learning rate of P and the factors",
     (0.003, 0.01, 0.03, 0.1),
     functools.partial(train, factors_over_shared=1.0),
+    sources_of=PLAIN,
+    missing=missing,
+)
+CONSTANT = Method(
+    "mpt_constant",
+    "MPT without distillation, constant rates",
+    "from the same sources, at rates that do not fall: `adapt` compiles it so",
+    f"learning rate of P; the factors' is {FACTORS_OVER_SHARED:g} times that",
+    PLAIN.rates,
+    functools.partial(train, rates_fall=False),
     sources_of=PLAIN,
     missing=missing,
 )

@@ -80,6 +80,19 @@ def test_pseudo_targets_start_from_sources_without_them():
     assert plan.possible_sources(want).keys() >= {left, used}
 
 
+def test_sources_of_another_method_are_trained_once():
+    want = asked("mpt_one_speed", "mpt_plain")
+    (source,) = plan.source_runs(want, [])
+    assert source["method"] == "mpt_plain"
+    assert {run["method"] for run in plan.tuning_runs(want)} == {"mpt_plain"}
+    runs = list(plan.target_runs(want, []))
+    assert {run["method"] for run in runs} == {"mpt_one_speed", "mpt_plain"}
+    assert {run["settings"]["source"] for run in runs} == {plan.folder_name(source)}
+    # Its own rates are those of the target alone.
+    assert source["settings"]["rate"] == METHODS["mpt_plain"].rates[1]
+    assert list(plan.source_runs(asked("mpt_one_speed"), [])) == [source]
+
+
 def test_methods_without_sources_have_no_source_runs():
     want = asked("head", "prompt", "full")
     assert list(plan.tuning_runs(want)) == list(plan.source_runs(want, [])) == []

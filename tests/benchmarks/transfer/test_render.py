@@ -51,6 +51,29 @@ def test_differences_are_in_points_with_their_targets():
     assert not lines(text, "| MPT − PEFT's MPT")
 
 
+def test_what_the_intervals_say():
+    text = page(
+        target_runs(
+            mpt=([0.80, 0.90], [0.60, 0.70]),
+            prompt=([0.70, 0.80], [0.55, 0.65]),
+            full=([0.85, 0.95], [0.65, 0.75]),
+            head=([0.70, 1.00], [0.60, 0.70]),
+        )
+    )
+    (line,) = lines(text, "- k = 16: ahead")
+    assert "MPT of prompt tuning by 7.5, full fine-tuning of MPT by 5.0" in line
+    assert "not told apart: MPT and head only" in line
+    assert "## What it says" not in page([machine()])
+
+
+def test_seconds_of_other_numbers_of_threads_are_left_out():
+    runs = [run("prompt", "cr", seed, 0.5) | {"threads": 2, "seconds": 5.0} for seed in (0, 1)]
+    runs.append(run("prompt", "cr", 2, 0.5) | {"threads": 1, "seconds": 90.0})
+    text = page(runs)
+    assert "the median seconds of a training with threads: 2." in text
+    assert "| prompt tuning | 6,914 |  | 5.0 s |" in text
+
+
 def test_costs_and_settings():
     text = page(ENTRIES)
     assert "| MPT | 6,914 | 0.0314% | 10.5 s |" in text
