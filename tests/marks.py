@@ -7,6 +7,9 @@ import pytest
 IS_EAGER = keras.backend.backend() == "torch"
 
 only_torch = pytest.mark.skipif(not IS_EAGER, reason="what it tests runs on PyTorch alone")
+slow_on_jax = pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="JAX compiles it for long; the other backends run it"
+)
 only_eager = pytest.mark.skipif(
     not IS_EAGER, reason="it compiles for long, and no backend has a say in it"
 )

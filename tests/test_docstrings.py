@@ -15,6 +15,7 @@ import safetensors.numpy
 
 import keras_mpt
 import keras_mpt.looking
+from tests.marks import slow_on_jax
 
 FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -38,7 +39,10 @@ OBJECTS = public_objects()
 EXAMPLES = {n: o for n, o in OBJECTS.items() if FENCE.search(inspect.getdoc(o) or "")}
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=slow_on_jax) if n == "Distillation" else n for n in EXAMPLES],
+)
 def test_example_runs(name, tmp_path):
     for code in FENCE.findall(inspect.getdoc(EXAMPLES[name])):
         for module in re.findall(r"^import (\w+)$", code, re.MULTILINE):

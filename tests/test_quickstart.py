@@ -11,6 +11,7 @@ import pytest
 
 import keras_mpt
 from tests import tiny
+from tests.marks import only_eager
 
 pytest.importorskip("matplotlib", reason="the quickstart draws: pip install keras-mpt[examples]")
 
@@ -29,9 +30,7 @@ def write_tsv(path, words, pairs=False):
     path.write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="it compiles for long, and reloads on JAX elsewhere"
-)
+@only_eager
 def test_quickstart_on_own_preset_and_files(tmp_path):
     tokenizer = keras_hub.tokenizers.BertTokenizer(WORDS, lowercase=True)
     tiny.backbone("bert").save_to_preset(tmp_path / "preset")

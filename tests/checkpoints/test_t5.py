@@ -15,14 +15,13 @@ from safetensors.numpy import load_file, save_file
 import keras_mpt
 from keras_mpt.checkpoints.t5 import read_weights
 from tests.checkpoints.test_state_dict import Attack
+from tests.marks import IS_EAGER, only_eager, slow_on_jax
 
 transformers = pytest.importorskip("transformers", reason="transformers is the reference here")
 torch = pytest.importorskip("torch", reason="transformers runs on PyTorch")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="it needs PyTorch")
 
 # What knows no backend is tested on one, and so are all variants.
-HAS_ALL = keras.backend.backend() == "torch"
-once = pytest.mark.skipif(not HAS_ALL, reason="knows no backend: tested on torch")
 VOCABULARY, WIDTH, ROWS, PROMPT = 40, 12, 4, 3
 UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 CONFIG, SAFETENSORS, BIN = "config.json", "model.safetensors", "pytorch_model.bin"
@@ -156,7 +155,8 @@ def assert_equal_weights(model, other):
         np.testing.assert_array_equal(*map(ops.convert_to_numpy, (found, wanted)), found.path)
 
 
-@pytest.mark.parametrize("name", VARIANTS if HAS_ALL else ["1.1"])
+@slow_on_jax
+@pytest.mark.parametrize("name", VARIANTS if IS_EAGER else ["1.1"])
 def test_states_and_logits_are_transformers_s(name, variant):
     folder, model = variant(name)
     assert isinstance(model, keras_hub.models.T5Seq2SeqLM)
@@ -164,7 +164,7 @@ def test_states_and_logits_are_transformers_s(name, variant):
     assert_equal_outputs(model, folder, data())
 
 
-@once
+@only_eager
 def test_half_precision_files(folder):
     """A file's values are kept as they are; what the model computes in is the caller's choice."""
     state = {k: torch.tensor(v) for k, v in load_file(folder / SAFETENSORS).items()}
@@ -182,7 +182,7 @@ def test_half_precision_files(folder):
         np.testing.assert_array_equal(ops.convert_to_numpy(variable), wanted)
 
 
-@once
+@only_eager
 @pytest.mark.parametrize("kind", ["shards", "bin", "bin_shards"])
 def test_weights_in_one_file_or_in_shards(kind, folder):
     wanted = load_file(folder / SAFETENSORS)
@@ -202,7 +202,7 @@ def test_weights_in_one_file_or_in_shards(kind, folder):
         np.testing.assert_array_equal(found[name], wanted[name])
 
 
-@once
+@only_eager
 def test_names_of_the_token_embedding(folder):
     """Which copies of it a file has depends on what wrote it."""
     wanted = keras_mpt.t5_from_pretrained(folder)
@@ -227,7 +227,7 @@ def torch_shards(state, folder):
     (folder / f"{BIN}.index.json").write_text(json.dumps({"weight_map": where}))
 
 
-@once
+@only_eager
 def test_tokenizer(folder):
     sentencepiece = pytest.importorskip("sentencepiece", reason="it trains the tokenizer here")
     with open(folder / "spiece.model", "wb") as file:
@@ -356,7 +356,7 @@ def peft_logits(model, x, labels):
     return output.logits.numpy()[:, -labels.shape[1] :]
 
 
-@pytest.mark.parametrize("submodules", [2, 1] if HAS_ALL else [2])
+@pytest.mark.parametrize("submodules", [2, 1] if IS_EAGER else [2])
 def test_prompts_to_and_from_peft(submodules, variant, tmp_path):
     peft = pytest.importorskip("peft", reason="PEFT is the reference here: pip install peft")
     folder, t5 = variant("1.1")

@@ -9,6 +9,7 @@ from keras import ops
 import keras_mpt
 from tests.families.configurations import FAMILIES, VOCABULARY, Family
 from tests.families.measure import move_weights
+from tests.marks import IS_EAGER, slow_on_jax
 
 NAMES = list(FAMILIES)
 # Windows narrower than the text, which no family of the table has among its decoders.
@@ -25,9 +26,8 @@ WINDOWS = {
     for name in ("T5Gemma", "T5Gemma 2")
 }
 ENCODER_DECODERS = {name: FAMILIES[name] for name in NAMES[NAMES.index("BART") :]} | WINDOWS
-HAS_ALL = keras.backend.backend() == "torch"  # It compiles nothing.
 # keras-hub has two sets of names for the cache's arguments: T5's, and T5Gemma's below.
-SOME = list(ENCODER_DECODERS) if HAS_ALL else ["T5"]
+SOME = list(ENCODER_DECODERS) if IS_EAGER else ["T5"]
 TASK_IDS = np.array([0, 2, 1, 2])
 LENGTHS = np.array([6, 3, 5, 1])
 STARTS = np.array([2, 1, 3, 1])  # How many tokens of each decoder row are given.
@@ -63,7 +63,7 @@ def inputs(decoder_lengths):
     return x
 
 
-@pytest.mark.parametrize("submodules", [1, 2])
+@pytest.mark.parametrize("submodules", [1, 2] if IS_EAGER else [2])
 @pytest.mark.parametrize("name", SOME)
 def test_cached_logits_are_the_splice_s(name, submodules):
     model = make(name, submodules)
@@ -98,8 +98,9 @@ def test_cached_logits_are_the_splice_s(name, submodules):
     assert_close(np.concatenate(found, axis=1))
 
 
-@pytest.mark.parametrize("submodules", [1, 2] if HAS_ALL else [2])
-@pytest.mark.parametrize("name", SOME if HAS_ALL else ["T5Gemma"])
+@slow_on_jax
+@pytest.mark.parametrize("submodules", [1, 2] if IS_EAGER else [2])
+@pytest.mark.parametrize("name", SOME if IS_EAGER else ["T5Gemma"])
 def test_text_without_the_cache_is_the_same(name, submodules):
     model = make(name, submodules)
     samplers = keras_hub.samplers
@@ -109,7 +110,7 @@ def test_text_without_the_cache_is_the_same(name, submodules):
         samplers.ContrastiveSampler(k=2, alpha=0.5),
     ):
         assert_same_text(model, sampler)
-    if HAS_ALL:
+    if IS_EAGER:
         # Draws of the same seed.
         assert_same_text(model, samplers.TopKSampler(k=4, seed=1))
         assert_same_text(model, samplers.TopPSampler(p=0.9, seed=1))
@@ -126,19 +127,19 @@ def assert_same_text(model, sampler):
     np.testing.assert_array_equal(*texts)
 
 
-@pytest.mark.parametrize("name", SOME if HAS_ALL else ["T5"])
+@pytest.mark.parametrize("name", SOME if IS_EAGER else ["T5"])
 def test_a_prompt_behind_the_start_token_has_an_encoder_that_runs_once(name):
     """The decoder's prompt then stands among its tokens, which the cache cannot count."""
     model = make(name, prompt_position="after_start")
     assert model.decoder_cache is None
     assert model.encoder_once is not None
-    for sampler in ("greedy", "contrastive" if HAS_ALL else "beam"):
+    for sampler in ("greedy", "contrastive" if IS_EAGER else "beam"):
         assert_same_text(model, keras_hub.samplers.get(sampler))
     # An encoder's alone does not stand in the decoder's way.
     assert make(name, 1, prompt_position="after_start").decoder_cache is not None
 
 
-@pytest.mark.skipif(not HAS_ALL, reason="elsewhere a loop's body is traced, not run")
+@pytest.mark.skipif(not IS_EAGER, reason="elsewhere a loop's body is traced, not run")
 def test_what_runs_for_each_new_token(monkeypatch):
     model = make("T5")
     model.compile(sampler="greedy")

@@ -14,6 +14,7 @@ from keras_mpt.splicing.positions import task_class
 from keras_mpt.splicing.prefix_cache import prefix_cache
 from tests.families.configurations import FAMILIES, VOCABULARY
 from tests.families.measure import kind_of, move_weights
+from tests.marks import IS_EAGER, slow_on_jax
 
 # keras-hub keeps states without positions in linear attention, and turns GPT-NeoX's cached queries
 # as if they stood at the first position.
@@ -24,10 +25,7 @@ CAUSAL = NAMES[NAMES.index("BLOOM") : NAMES.index("BART")]
 TASK_IDS = np.array([0, 2, 1, 2])
 
 
-HAS_ALL = keras.backend.backend() == "torch"  # It compiles nothing.
-
-
-@pytest.mark.parametrize("name", CAUSAL if HAS_ALL else ["GPT-2"])
+@pytest.mark.parametrize("name", CAUSAL if IS_EAGER else ["GPT-2"])
 def test_cached_logits_are_the_splice_s(name):
     backbone = FAMILIES[name].build()
     assert kind_of(backbone) == "causal"
@@ -56,9 +54,10 @@ def test_cached_logits_are_the_splice_s(name):
     assert difference <= 1e-5 * np.abs(expected).max()
 
 
-# As HAS_ALL, and what is changed for one of them alone: Gemma 3 keeps pairs, OPT has one layer for
+# As IS_EAGER, and what is changed for one of them alone: Gemma 3 keeps pairs, OPT has one layer for
 # tokens and positions.
-@pytest.mark.parametrize("name", CAUSAL if HAS_ALL else ["Gemma 3"])
+@slow_on_jax
+@pytest.mark.parametrize("name", CAUSAL if IS_EAGER else ["Gemma 3"])
 def test_shared_prompts_give_the_splice_s_logits_and_gradients(name):
     """Under padding of any kind; one step of plain gradient descent shows the gradients."""
     family = FAMILIES[name]
@@ -94,7 +93,7 @@ def test_shared_prompts_give_the_splice_s_logits_and_gradients(name):
     assert moved.tolist() == [True, False, True]
 
 
-@pytest.mark.skipif(not HAS_ALL, reason="keras-hub's alone: one backend is enough")
+@pytest.mark.skipif(not IS_EAGER, reason="keras-hub's alone: one backend is enough")
 def test_gpt_neox_s_own_cache_is_another_model():
     """Without any prompt. Should this fail with a new keras-hub, GPT-NeoX can have its cache."""
     backbone = FAMILIES["GPT-NeoX"].build()

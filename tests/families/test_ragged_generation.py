@@ -1,6 +1,5 @@
 """Greedy text from rows of different lengths, token for token as one row at a time gives it."""
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -8,14 +7,14 @@ from keras import ops
 import keras_mpt
 from tests.families.configurations import FAMILIES, VOCABULARY
 from tests.families.measure import move_weights
+from tests.marks import IS_EAGER
 
-HAS_ALL = keras.backend.backend() == "torch"  # It compiles nothing.
 NAMES = list(FAMILIES)[list(FAMILIES).index("BLOOM") :]  # Those before are encoders.
 TASK_IDS = [0, 2, 1, 2]
 LENGTHS, NEW = np.array([4, 2, 3, 1]), 3
 
 
-@pytest.mark.parametrize("name", NAMES if HAS_ALL else ["GPT-2"])
+@pytest.mark.parametrize("name", NAMES if IS_EAGER else ["GPT-2"])
 def test_ragged_rows_are_brute_force_s(name):
     backbone = FAMILIES[name].build()
     move_weights(backbone)

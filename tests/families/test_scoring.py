@@ -7,6 +7,7 @@ import pytest
 import keras_mpt
 from tests.families.configurations import FAMILIES, VOCABULARY
 from tests.families.measure import kind_of, move_weights
+from tests.marks import IS_EAGER, slow_on_jax
 
 NAMES = list(FAMILIES)
 LANGUAGE_MODELS = NAMES[NAMES.index("BLOOM") :]
@@ -17,12 +18,8 @@ LENGTHS, ENCODER_LENGTHS = np.array([4, 1, 3, 4]), np.array([6, 2, 4, 5])
 CANDIDATES = [[5], [7, 8, 9], [3, 0]]
 
 
-BACKEND = keras.backend.backend()
-# PyTorch compiles nothing, JAX the longest.
-NAMES_HERE = {"torch": LANGUAGE_MODELS, "tensorflow": SOME, "jax": SOME[:1]}[BACKEND]
-
-
-@pytest.mark.parametrize("name", NAMES_HERE)
+@slow_on_jax
+@pytest.mark.parametrize("name", LANGUAGE_MODELS if IS_EAGER else SOME)
 def test_scores_are_those_of_whole_passes(name):
     backbone = FAMILIES[name].build()
     move_weights(backbone)

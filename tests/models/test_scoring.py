@@ -1,6 +1,5 @@
 """Scores of candidates: their forms, text, what is computed once, and what is refused."""
 
-import keras
 import keras_hub
 import numpy as np
 import pytest
@@ -9,12 +8,11 @@ from keras import ops
 import keras_mpt
 from keras_mpt.models import scoring_inputs
 from tests import tiny
-from tests.marks import only_eager
+from tests.marks import IS_EAGER, only_eager, slow_on_jax
 from tests.models.test_generation import IDS, KINDS, inputs, make
 
 TASK_IDS = [0, 2]
 CANDIDATES = [[8], [9, 10, 11], [12, 13]]
-HAS_ALL = keras.backend.backend() == "torch"  # It compiles nothing.
 
 
 def by_predict(model, x, candidates, task_ids):
@@ -34,7 +32,7 @@ def by_predict(model, x, candidates, task_ids):
     return sums
 
 
-@pytest.mark.parametrize("kind", KINDS if HAS_ALL else ["gpt2"])
+@pytest.mark.parametrize("kind", KINDS if IS_EAGER else ["gpt2"])
 def test_scores_and_labels(kind):
     model, x = make(kind), inputs(kind)
     expected = by_predict(model, x, CANDIDATES, TASK_IDS)
@@ -71,14 +69,14 @@ def test_candidates_of_each_row():
     np.testing.assert_array_equal(best, found.argmax(axis=1))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=slow_on_jax)])
 def test_all_tokens_have_a_probability_of_one(dtype):
     """More pairs than run at once. In bfloat16 a softmax would be off by a hundredth."""
     config = keras_mpt.PromptTuningConfig(num_virtual_tokens=3)
     backbone = tiny.backbone("gpt2", dtype=dtype)
     model = keras_mpt.models.PromptTunedCausalLM(backbone, config)
     assert scoring_inputs.PAIRS < 2 * tiny.VOCABULARY
-    for use_cache in (True, False) if HAS_ALL else (True,):
+    for use_cache in (True, False) if IS_EAGER else (True,):
         scores = model.score(
             inputs("gpt2"), [[i] for i in range(tiny.VOCABULARY)], use_cache=use_cache
         )
@@ -89,7 +87,7 @@ def test_all_tokens_have_a_probability_of_one(dtype):
     np.testing.assert_allclose(np.exp(both - first).sum(axis=1), 1, atol=1e-4)
 
 
-@pytest.mark.skipif(not HAS_ALL, reason="elsewhere functions are traced once, whatever they do")
+@pytest.mark.skipif(not IS_EAGER, reason="elsewhere functions are traced once, whatever they do")
 @pytest.mark.parametrize("kind", ["gpt2", "t5"])
 def test_the_input_runs_once(kind, monkeypatch):
     model, x = make(kind), inputs(kind)
@@ -156,6 +154,7 @@ def causal_preprocessor():
     return keras_hub.models.GPT2CausalLMPreprocessor(tokenizer, sequence_length=8)
 
 
+@slow_on_jax
 def test_strings():
     model = make("gpt2", causal_preprocessor())
     start, space = VOCABULARY["<|endoftext|>"], VOCABULARY["Ġ"]

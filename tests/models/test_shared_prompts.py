@@ -9,7 +9,7 @@ from keras import ops
 import keras_mpt
 from tests import tiny
 from tests.families.configurations import FAMILIES
-from tests.marks import IS_EAGER
+from tests.marks import IS_EAGER, slow_on_jax
 
 BACKEND = keras.backend.backend()
 LENGTH = 3
@@ -148,6 +148,7 @@ def test_a_wrong_id_in_a_compiled_graph_is_nan_in_its_row_alone(num_tasks):
         np.testing.assert_allclose(logits[keep], expected[keep], atol=1e-5)
 
 
+@slow_on_jax
 def test_dropout_is_active_in_training_alone():
     model = make(True, dropout=0.5)
     x, _ = data()

@@ -12,6 +12,7 @@ import pytest
 from keras import ops
 
 import keras_mpt
+from tests.marks import slow_on_jax
 from tests.parity.families import ALL_ON
 
 peft = pytest.importorskip("peft", reason="PEFT is the reference here: pip install peft")
@@ -70,6 +71,7 @@ def test_both_file_formats(llama, format, tmp_path):
     assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
+@slow_on_jax
 def test_bfloat16(llama, tmp_path):
     """Half precision here differs from float32 about as much as PEFT's does."""
     exact = logits(peft_model(llama))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import keras_mpt
-from tests.marks import only_eager
+from tests.marks import only_eager, slow_on_jax
 from tests.training.setting import LENGTH, TASKS, Setting
 
 
@@ -41,7 +41,7 @@ def logs_of(setting, distillation, y, **kwargs):
     return distillation.train_on_batch(setting.inputs, y, return_dict=True, **kwargs)
 
 
-@pytest.mark.parametrize("kind", ["bert", "gpt2", "t5"])
+@pytest.mark.parametrize("kind", ["bert", pytest.param("gpt2", marks=slow_on_jax), "t5"])
 def test_the_whole_loss_is_numpys(kind):
     setting = Setting(kind)
     has_tokens = kind != "bert"
