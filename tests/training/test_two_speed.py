@@ -89,7 +89,7 @@ def test_each_group_moves_by_its_rate_wherever_the_model_stands(kind):
 
 
 def test_the_defaults_are_adam_with_the_stated_rates():
-    apply_and_compare(make(), two_speed_optimizer(), [[0.005] * 3, [0.01] * 3, [0.005] * 3])
+    apply_and_compare(make(), two_speed_optimizer(), [[0.01] * 3, [0.1] * 3, [0.01] * 3])
 
 
 def test_schedules_and_weight_decay_come_with_their_group():
