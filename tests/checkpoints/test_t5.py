@@ -356,6 +356,7 @@ def peft_logits(model, x, labels):
     return output.logits.numpy()[:, -labels.shape[1] :]
 
 
+@slow_on_jax
 @pytest.mark.parametrize("submodules", [2, 1] if IS_EAGER else [2])
 def test_prompts_to_and_from_peft(submodules, variant, tmp_path):
     peft = pytest.importorskip("peft", reason="PEFT is the reference here: pip install peft")

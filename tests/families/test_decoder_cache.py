@@ -9,7 +9,7 @@ from keras import ops
 import keras_mpt
 from tests.families.configurations import FAMILIES, VOCABULARY, Family
 from tests.families.measure import move_weights
-from tests.marks import IS_EAGER, slow_on_jax
+from tests.marks import IS_EAGER, only_eager
 
 NAMES = list(FAMILIES)
 # Windows narrower than the text, which no family of the table has among its decoders.
@@ -98,9 +98,9 @@ def test_cached_logits_are_the_splice_s(name, submodules):
     assert_close(np.concatenate(found, axis=1))
 
 
-@slow_on_jax
-@pytest.mark.parametrize("submodules", [1, 2] if IS_EAGER else [2])
-@pytest.mark.parametrize("name", SOME if IS_EAGER else ["T5Gemma"])
+@only_eager
+@pytest.mark.parametrize("submodules", [1, 2])
+@pytest.mark.parametrize("name", SOME)
 def test_text_without_the_cache_is_the_same(name, submodules):
     model = make(name, submodules)
     samplers = keras_hub.samplers
@@ -108,13 +108,12 @@ def test_text_without_the_cache_is_the_same(name, submodules):
         samplers.GreedySampler(),
         samplers.BeamSampler(num_beams=2),
         samplers.ContrastiveSampler(k=2, alpha=0.5),
+        # Draws of the same seed.
+        samplers.TopKSampler(k=4, seed=1),
+        samplers.TopPSampler(p=0.9, seed=1),
+        samplers.RandomSampler(seed=1),
     ):
         assert_same_text(model, sampler)
-    if IS_EAGER:
-        # Draws of the same seed.
-        assert_same_text(model, samplers.TopKSampler(k=4, seed=1))
-        assert_same_text(model, samplers.TopPSampler(p=0.9, seed=1))
-        assert_same_text(model, samplers.RandomSampler(seed=1))
 
 
 def assert_same_text(model, sampler):

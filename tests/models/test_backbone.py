@@ -7,7 +7,7 @@ from keras import ops
 
 import keras_mpt
 from tests import tiny
-from tests.marks import IS_EAGER
+from tests.marks import IS_EAGER, only_eager
 
 LENGTH, TASKS = 3, 2
 
@@ -114,7 +114,7 @@ def test_segment_ids_default_to_zeros():
         np.testing.assert_array_equal(given, left_out)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=only_eager)])
 def test_half_precision_backbone_keeps_a_float32_prompt(dtype):
     backbone = tiny.backbone("gpt2", dtype=dtype)
     model = keras_mpt.prompt_tune(backbone, config())

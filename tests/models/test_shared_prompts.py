@@ -9,7 +9,7 @@ from keras import ops
 import keras_mpt
 from tests import tiny
 from tests.families.configurations import FAMILIES
-from tests.marks import IS_EAGER, slow_on_jax
+from tests.marks import IS_EAGER, only_eager, slow_on_jax
 
 BACKEND = keras.backend.backend()
 LENGTH = 3
@@ -164,6 +164,7 @@ def test_dropout_is_active_in_training_alone():
 
 
 @pytest.mark.skipif(BACKEND == "jax", reason="it compiles for long; run on the other two")
+@only_eager
 def test_half_precision():
     backbone = tiny.backbone("gpt2", dtype="bfloat16", dropout=0.0)
     x, y = data()

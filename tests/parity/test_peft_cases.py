@@ -60,6 +60,7 @@ def logits(model):
     return ops.convert_to_numpy(ops.cast(model(x), "float32"))
 
 
+@slow_on_jax
 @pytest.mark.parametrize("format", ["safetensors", "bin"])
 def test_both_file_formats(llama, format, tmp_path):
     model = peft_model(llama)

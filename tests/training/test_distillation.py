@@ -194,6 +194,7 @@ def test_layers_states_are_the_layers_outputs():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(last), expected, atol=1e-6)
 
 
+@slow_on_jax
 def test_shared_prompts_give_the_same_states_as_the_splice():
     setting = Setting("gpt2")
     inputs = setting.student.prepared(setting.inputs)[0]
