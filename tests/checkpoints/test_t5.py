@@ -21,7 +21,6 @@ transformers = pytest.importorskip("transformers", reason="transformers is the r
 torch = pytest.importorskip("torch", reason="transformers runs on PyTorch")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="it needs PyTorch")
 
-# What knows no backend is tested on one, and so are all variants.
 VOCABULARY, WIDTH, ROWS, PROMPT = 40, 12, 4, 3
 UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 CONFIG, SAFETENSORS, BIN = "config.json", "model.safetensors", "pytorch_model.bin"
