@@ -132,8 +132,9 @@ def _run_all(wanted: list[Entry], log: Log, run_one: Callable[[Entry], Entry]) -
     waiting = [run for run in wanted if key(run) not in done]
     if wanted:
         _say(f"{wanted[0]['stage']}: {len(wanted)} runs, {len(waiting)} of them not in the log")
+    threads = pin_threads()
     for i, run in enumerate(waiting):
-        entry = {**run_one(run), "threads": pin_threads()}
+        entry = {**run_one(run), "threads": threads}
         log.add(entry)
         gc.collect()
         left = _duration(seconds_left(waiting[i + 1 :], log.entries))

@@ -35,7 +35,7 @@ def execute(run: Entry, bench: Workbench, work: Path, sources: Mapping[str, Entr
     else:
         name = run["settings"].get("source")
         if name and not (work / name).is_dir():  # Not trained yet, on another machine, or gone.
-            train_source(sources[name], METHODS[sources[name]["method"]], bench, work)
+            train_source(sources[name], method.source_method, bench, work)
         results = train_target(run, method, bench, name and work / name)
     return {**run, **results, "wall": round(time.perf_counter() - began, 2)}
 

@@ -26,7 +26,6 @@ WINDOWS = {
     for name in ("T5Gemma", "T5Gemma 2")
 }
 ENCODER_DECODERS = {name: FAMILIES[name] for name in NAMES[NAMES.index("BART") :]} | WINDOWS
-# keras-hub has two sets of names for the cache's arguments: T5's, and T5Gemma's below.
 SOME = list(ENCODER_DECODERS) if IS_EAGER else ["T5"]
 TASK_IDS = np.array([0, 2, 1, 2])
 LENGTHS = np.array([6, 3, 5, 1])
@@ -126,7 +125,7 @@ def assert_same_text(model, sampler):
     np.testing.assert_array_equal(*texts)
 
 
-@pytest.mark.parametrize("name", SOME if IS_EAGER else ["T5"])
+@pytest.mark.parametrize("name", SOME)
 def test_a_prompt_behind_the_start_token_has_an_encoder_that_runs_once(name):
     """The decoder's prompt then stands among its tokens, which the cache cannot count."""
     model = make(name, prompt_position="after_start")
