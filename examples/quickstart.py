@@ -149,6 +149,7 @@ def check_reload(model: Any, x: dict[str, np.ndarray], arguments: argparse.Names
 
 def adapt(
     target: data.Task,
+    sources: list[data.Task],
     backbone: Any,
     preprocessor: Any,
     features: Any,
@@ -156,9 +157,17 @@ def adapt(
 ) -> dict[str, Any]:
     """Learns the task held back from a few examples, starting from what the others taught."""
     texts, labels = keras_mpt.few_shot(*target.train, arguments.shots)
+    # A task with the same labels brings its head along. Labels that are numbers do not tell.
+    same = [t.name for t in sources if t.labels == target.labels and not t.labels[0].isdigit()]
     model = keras_mpt.adapt(
-        arguments.output / "adapter", target.name, base=backbone, num_classes=len(target.labels)
+        arguments.output / "adapter",
+        target.name,
+        base=backbone,
+        num_classes=None if same else len(target.labels),
+        from_=same[0] if same else "average",
     )
+    start = f"the head and the prompt of {same[0]}" if same else "the average of the tasks' prompts"
+    print(f"\n{target.name} starts from {start}, with {arguments.shots} rows per class.")
     train = tokenize(preprocessor, texts), labels
     test = tokenize(preprocessor, target.test[0]), target.test[1]
     model.fit({**train[0], "task_ids": target.name}, train[1], batch_size=8, epochs=10, verbose=0)
@@ -226,7 +235,7 @@ def main(arguments: argparse.Namespace) -> None:
     check_reload(model, {**mixed, "task_ids": ids}, arguments)
 
     if target is not None:
-        rows.append(adapt(target, backbone, preprocessor, features, arguments))
+        rows.append(adapt(target, tasks, backbone, preprocessor, features, arguments))
         print_table(rows[-1:])
     picture = draw(rows, history, model.prompt, config.names, arguments.output / "quickstart.png")
     print(f"\nThe picture is {picture}. All in {time.monotonic() - began:.0f} seconds.")

@@ -24,8 +24,8 @@ def write_tsv(path, words, pairs=False):
     rng = np.random.default_rng(0)
     lines = ["text_a\ttext_b\tlabel" if pairs else "text\tlabel"]
     for i in range(40):
-        label = i % len(words)
-        text = f"the {'the ' * int(rng.integers(3))}{words[label]} is {i}"
+        label = words[i % len(words)]
+        text = f"the {'the ' * int(rng.integers(3))}{label} is {i}"
         lines.append(f"{text}\t{'the is' if pairs else label}" + (f"\t{label}" if pairs else ""))
     path.write_text("\n".join(lines) + "\n")
 
@@ -37,7 +37,7 @@ def test_quickstart_on_own_preset_and_files(tmp_path):
     keras_hub.models.BertTextClassifierPreprocessor(tokenizer).save_to_preset(tmp_path / "preset")
     write_tsv(tmp_path / "tone.tsv", ["good", "bad"])
     write_tsv(tmp_path / "pairs.tsv", ["goal", "vote", "good"], pairs=True)
-    write_tsv(tmp_path / "new.tsv", ["vote", "good"])
+    write_tsv(tmp_path / "new.tsv", ["good", "bad"])
     files = [str(tmp_path / name) for name in ("tone.tsv", "pairs.tsv")]
     done = subprocess.run(
         [
@@ -58,6 +58,7 @@ def test_quickstart_on_own_preset_and_files(tmp_path):
         "pairs",
         "new (4 per class)",
     ]
+    assert "new starts from the head and the prompt of tone" in done.stdout
     adapter = keras_mpt.read_state_dict(tmp_path / "output" / "adapter")
     assert adapter["prefix_task_rows"].shape == (2, 1, tiny.WIDTH)
     assert (tmp_path / "output" / "quickstart.png").read_bytes()[:4] == b"\x89PNG"

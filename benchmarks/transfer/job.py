@@ -94,6 +94,7 @@ class Method:
             `None`.
         missing: function that says what is not there to run it; an empty string where all is.
         sources_of: another method, where its trained sources are used.
+        tuned_as: another method, where the two are one on the tasks that settings are chosen on.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Method:
     prepare: Callable[[SourceJob], Any] | None = None
     missing: Callable[[], str] = str
     sources_of: Method | None = None
+    tuned_as: Method | None = None
 
     @property
     def source_method(self) -> Method:

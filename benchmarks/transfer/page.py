@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.transfer import data
 from benchmarks.transfer.chart import CHART
+from benchmarks.transfer.job import Method
 from benchmarks.transfer.log import Entry
 from benchmarks.transfer.methods import METHODS
 from benchmarks.transfer.scores import BY_MATTHEWS
@@ -27,10 +28,15 @@ from benchmarks.transfer.summary import (
 )
 from benchmarks.transfer.workbench import MAX_TOKENS
 
+Differences = dict[str, list[float]]
+Interval = tuple[float, float, float]
+# Rows per class, then pair of methods: their differences, and the interval of these.
+Compared = dict[int | str, dict[tuple[str, str], tuple[Differences, Interval | None]]]
 # The first less the second.
 COMPARED = (
     ("mpt", "prompt"), ("mpt", "full"), ("mpt", "head"), ("mpt", "mpt_plain"),
-    ("mpt", "peft_mpt"), ("mpt_text", "mpt"), ("mpt_plain", "mpt_one_speed"),
+    ("mpt", "peft_mpt"), ("mpt_named", "prompt"), ("mpt_named", "full"), ("mpt_named", "mpt"),
+    ("mpt_text", "mpt"), ("mpt_plain", "mpt_one_speed"),
     ("mpt_plain", "mpt_constant"),
     ("mpt_plain", "prompt"), ("mpt_plain", "peft_mpt"), ("peft_mpt", "prompt"),
     ("prompt", "full"), ("prompt", "head"),
@@ -63,11 +69,8 @@ class, drawn by the seed; *full* is all rows.
 _TUNED = """
 Learning rates (of the head alone: its decay) are chosen on source tasks that stand for targets, on
 rows of their training files that nothing is trained on: the best mean of a grid of four. What is
-transferred to these comes from sources without them. Nothing is chosen on a target.
-"""
-
-_SOURCE_UNTUNED = """
-The learning rate of source training was not tuned: every method has the second rate of its grid.
+transferred to these comes from sources without them, and those sources' own validation rows choose
+the learning rate of source training. Nothing is chosen on a target.
 """
 
 _UNTUNED = """
@@ -127,8 +130,8 @@ _CHOSEN = """\
 
 ## Settings
 
-The rate of each method's runs above, and what the grid scored on the pseudo-targets (mean of
-validation scores, in percent, and how many runs).
+The rate of each method's runs above, and what the grid scored in percent: the mean of validation
+scores on the pseudo-targets, and of how many runs; of source training, the mean over the sources.
 
 """
 
@@ -148,24 +151,16 @@ def page(entries: Sequence[Entry]) -> str:
         parts.append(_QUICK)
     parts.append(_METHODS + "".join(f"- *{m.label}*: {m.about}.\n" for m in METHODS.values()))
     parts += [_TUNED if any(e["stage"] == "tune" for e in entries) else _UNTUNED]
-    parts += [_SOURCE_UNTUNED] * _has_untuned_sources(entries) + [_LIMITS]
+    parts += [_LIMITS]
     if runs:
         parts += [_held(runs), _SCORES, f"\n![Scores against rows per class]({CHART})\n"]
         parts += [_score_table(runs, at) for at in _shots(runs)]
-        parts += [_differences(runs), _verdicts(runs), _costs(runs)]
+        compared = _compared(runs)
+        parts += [_differences(compared), _verdicts(compared), _costs(runs)]
     else:
         parts.append("\nNo run on a target is in the log yet.\n")
     parts += [_sources(entries), _chosen(entries, runs)]
     return "".join(parts)
-
-
-def _has_untuned_sources(entries: Sequence[Entry]) -> bool:
-    """Whether settings were chosen, but not those of the source training."""
-    tried: dict[str, set[float]] = {}
-    for entry in entries:
-        if entry["stage"] == "tune sources":
-            tried.setdefault(entry["method"], set()).add(entry["settings"]["rate"])
-    return any(len(rates) == 1 for rates in tried.values())
 
 
 def _machine(entries: Sequence[Entry]) -> str:
@@ -211,35 +206,43 @@ def _score_table(runs: Runs, shots: int | str) -> str:
     return f"\n{_at(shots)}:\n\n" + _table(["method", *targets, "mean"], lines)
 
 
-def _differences(runs: Runs) -> str:
-    shots = _shots(runs)
+def _compared(runs: Runs) -> Compared:
+    """Every pair of `COMPARED` that the log can tell of."""
+    found: Compared = {}
+    for at in _shots(runs):
+        for pair in COMPARED:
+            differences = paired_differences(runs, *pair, at)
+            if differences:
+                found.setdefault(at, {})[pair] = differences, interval(differences)
+    return found
+
+
+def _differences(compared: Compared) -> str:
     lines = []
     for method, other in COMPARED:
-        cells = [_difference(paired_differences(runs, method, other, at)) for at in shots]
+        cells = [_difference(*own.get((method, other), ({}, None))) for own in compared.values()]
         if any(cells):
             lines.append([f"{METHODS[method].label} − {METHODS[other].label}", *cells])
-    columns = ["difference", *map(_at, shots)]
+    columns = ["difference", *map(_at, compared)]
     return _DIFFERENCES + _table(columns, lines) if lines else ""
 
 
-def _difference(differences: dict[str, list[float]]) -> str:
-    if not differences:
-        return ""
-    found = interval(differences)
+def _difference(differences: Differences, found: Interval | None) -> str:
     tasks = len(differences)
+    if not tasks:
+        return ""
     if found is None:
         return f"{100 * mean_difference(differences):+.1f} ({tasks} targets, no interval)"
     mean, low, high = (100 * value for value in found)
     return f"{mean:+.1f} ({low:+.1f} to {high:+.1f}; {tasks} targets)"
 
 
-def _verdicts(runs: Runs) -> str:
+def _verdicts(compared: Compared) -> str:
     """The differences by their sign, and those that may be of either."""
     lines = []
-    for at in _shots(runs):
+    for at, pairs in compared.items():
         told: dict[str, list[str]] = {"ahead": [], "not told apart": []}
-        for method, other in COMPARED:
-            found = interval(paired_differences(runs, method, other, at))
+        for (method, other), (_, found) in pairs.items():
             if found is None:
                 continue
             names = METHODS[method].label, METHODS[other].label
@@ -249,7 +252,7 @@ def _verdicts(runs: Runs) -> str:
             else:
                 first, second = names if mean > 0 else names[::-1]
                 told["ahead"].append(f"{first} of {second} by {abs(mean):.1f}")
-        shown = [f"{name}: {', '.join(pairs)}" for name, pairs in told.items() if pairs]
+        shown = [f"{name}: {', '.join(which)}" for name, which in told.items() if which]
         if shown:
             lines.append(f"- {_at(at)}: {'; '.join(shown)}.\n")
     return _VERDICTS + "".join(lines) if lines else ""
@@ -303,22 +306,32 @@ def _sources(entries: Sequence[Entry]) -> str:
 def _chosen(entries: Sequence[Entry], runs: Runs) -> str:
     lines = []
     for name, method in METHODS.items():
+        own = [e for e in entries if e["stage"] == "sources" and e["method"] == name]
+        lines += [_settings(method, "sources", own[-1:], tuning_scores(entries, name))]
         for at in _shots(runs):
             own = [e for (m, k, _), found in runs.items() if (m, k) == (name, at)
                    for e in found.values()]  # fmt: skip
-            if not own:
-                continue
-            rates = sorted({e["settings"]["rate"] for e in own})
-            steps = sorted({e["settings"]["steps"] for e in own})
-            tried = [
-                f"{rate:g}: {100 * statistics.mean(values):.1f} of {len(values)}"
-                for rate, values in tuning_scores(entries, name, at).items()
-            ]
-            used, taken = (", ".join(f"{v:g}" for v in values) for values in (rates, steps))
-            shown = "; ".join(tried) or "not tuned"
-            lines.append([method.label, _at(at), method.tuned, used, taken, shown])
+            tuned = (method.tuned_as or method).name
+            lines += [_settings(method, _at(at), own, tuning_scores(entries, tuned, at))]
     columns = ["method", "rows", "what", "used", "steps", "grid"]
-    return _CHOSEN + _table(columns, lines) if lines else ""
+    return _CHOSEN + _table(columns, list(filter(None, lines))) if any(lines) else ""
+
+
+def _settings(
+    method: Method, rows: str, own: Sequence[Entry], tried: dict[float, list[float]]
+) -> list[str]:
+    """A line of `_chosen`; empty where there are no such runs."""
+    if not own:
+        return []
+    used, taken = (
+        ", ".join(f"{value:g}" for value in sorted({e["settings"][what] for e in own}))
+        for what in ("rate", "steps")
+    )
+    shown = "; ".join(
+        f"{rate:g}: {100 * statistics.mean(values):.1f} of {len(values)}"
+        for rate, values in tried.items()
+    )
+    return [method.label, rows, method.tuned, used, taken, shown or "not tuned"]
 
 
 def _shots(runs: Runs) -> list[int | str]:

@@ -32,7 +32,6 @@ class Budget:
         source_rows: int, at most so many training rows of a source; `None` for all.
         steps: dict from the rows per class, or "full", to the steps on a target.
         tuning_seeds: how many draws of few rows of a pseudo-target.
-        tunes_sources: whether the learning rate of source training is chosen, not the second one.
     """
 
     sources: tuple[str, ...] = data.SOURCES
@@ -43,7 +42,6 @@ class Budget:
     source_rows: int | None = None
     steps: tuple[tuple[int | str, int], ...] = ((4, 60), (16, 60), (32, 60), (FULL, 400))
     tuning_seeds: int = 2
-    tunes_sources: bool = True
 
     def steps_for(self, shots: int | str) -> int:
         """The steps on a target."""
@@ -66,7 +64,6 @@ SHORT = Budget(
     source_rows=600,
     steps=((4, 30), (16, 30), (32, 30), (FULL, 200)),
     tuning_seeds=1,
-    tunes_sources=False,
 )
 QUICK = Budget(
     sources=("sst2", "trec"),
@@ -96,15 +93,16 @@ class Asked:
 def tuning_runs(asked: Asked) -> Iterator[Entry]:
     """Sources without the pseudo-targets, at every rate that is to be compared."""
     for method in _source_methods(asked) if asked.budget.pseudo_targets else []:
-        for rate in method.rates if asked.budget.tunes_sources else method.rates[1:2]:
+        for rate in method.rates:
             yield _source_run(asked, method, rate, _TUNING)
 
 
 def choosing_runs(asked: Asked, entries: Sequence[Entry]) -> Iterator[Entry]:
     """Pseudo-targets, at every rate, from the best of the sources without them."""
     budget = asked.budget
+    methods = dict.fromkeys(method.tuned_as or method for method in asked.methods)
     for shots in asked.shots:
-        for method in asked.methods:
+        for method in methods:
             source = _source_run(asked, method, source_rate(asked, method, entries), _TUNING)
             for rate in method.rates:
                 for task in budget.pseudo_targets:
@@ -154,6 +152,7 @@ def source_rate(asked: Asked, method: Method, entries: Sequence[Entry]) -> float
 
 def target_rate(asked: Asked, method: Method, shots: int | str, entries: Sequence[Entry]) -> float:
     """The rate with the best mean validation score of the pseudo-targets; the second untuned."""
+    method = method.tuned_as or method
     only = dataclasses.replace(asked, methods=[method], shots=[shots])
     runs: dict[float, list[Entry]] = {rate: [] for rate in method.rates}
     for run in choosing_runs(only, entries):

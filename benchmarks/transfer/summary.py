@@ -82,13 +82,17 @@ def mean_difference(differences: Mapping[str, Sequence[float]]) -> float:
 
 
 def tuning_scores(
-    entries: Iterable[Entry], method: str, shots: int | str
+    entries: Iterable[Entry], method: str, shots: int | str | None = None
 ) -> dict[float, list[float]]:
-    """What each rate scored on the pseudo-targets; a run that was repeated counts once."""
+    """What each rate scored on the pseudo-targets; without `shots`, in source training.
+
+    A run that was repeated counts once.
+    """
+    stage = "tune sources" if shots is None else "tune"
     last = {
         (e["settings"]["rate"], e["task"], e["seed"]): e["score"]
         for e in entries
-        if e["stage"] == "tune" and e["method"] == method and e["shots"] == shots
+        if e["stage"] == stage and e["method"] == method and shots in (None, e["shots"])
     }
     found: dict[float, list[float]] = {}
     for (rate, _, _), value in sorted(last.items()):

@@ -201,8 +201,14 @@ class Growing(Fitting):
     def copy_head(self, folded: Any, task: int) -> None:
         """Copies the task's head, or the one that all share, to its folded model."""
 
-    def copy_body(self, other: Any) -> None:
-        """Copies what heads stand on to a model of other tasks: here, all that tasks share."""
+    def copy_body(self, other: Any, heads: Sequence[int | None]) -> None:
+        """Copies what heads stand on to a model of other tasks: here, all that tasks share.
+
+        Args:
+            other: the model.
+            heads: list with an entry per task of `other`: the task of this model whose head it
+                gets, or `None` to leave it its own.
+        """
         self.copy_head(other, 0)
 
     def _change_tasks(

@@ -189,14 +189,20 @@ class PromptTunedClassifier(PromptTunedModel):
             is_output = any(own[name] is v for v in self.logits.weights)
             variable.assign(value[..., columns] if is_output else value)
 
-    def copy_body(self, other: Any) -> None:
-        """Copies the layers below the output to a model of other tasks; a shared output as well."""
-        own = self.head_weights()
+    def copy_body(self, other: Any, heads: Sequence[int | None]) -> None:
+        """Copies the layers below the output, a shared output as well, and the tasks' heads."""
+        own, are_shared = self.head_weights(), isinstance(self.num_classes, int)
         for name, variable in other.head_weights().items():
+            value = ops.convert_to_numpy(own[name])
             is_output = any(variable is v for v in other.logits.weights)
-            is_shared = isinstance(self.num_classes, int) and self.num_classes == other.num_classes
-            if is_shared or not is_output:
-                variable.assign(own[name])
+            if not is_output or (are_shared and self.num_classes == other.num_classes):
+                variable.assign(value)
+                continue
+            start = np.array(ops.convert_to_numpy(variable))
+            for task, source in enumerate(heads):
+                if source is not None:
+                    start[..., other.logits.columns(task)] = value[..., self.logits.columns(source)]
+            variable.assign(start)
 
     def adapter_extras(self) -> dict[str, Any]:
         """What `load_adapter` needs to rebuild the head."""

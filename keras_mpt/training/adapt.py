@@ -37,8 +37,13 @@ def adapt(
 
     P is the source's. Each new task's factors start as the average of the sources', as one source's
     or as those of the source task that is nearest. A classifier's head starts fresh, but for layers
-    below its output, which are the source's. The model is compiled with `two_speed_optimizer()`:
-    `fit` trains it at once, with the task's loss alone. The source stays as it is.
+    below its output, which are the source's; or it is that of the source task that is named. The
+    model is compiled with `two_speed_optimizer()`: `fit` trains it at once, with the task's loss
+    alone. The source stays as it is.
+
+    Where a source task has the same classes in the same order, such as the sentiment of other
+    texts, name it and leave out `num_classes`: the new task starts with all that it has learned,
+    and predicts before it has seen a row.
 
     The nearest source task is found by a probe: factors trained on the new task's `data` for
     `probe_epochs` from the average, P frozen. Compared are the ways in which the probe's prompt and
@@ -50,8 +55,8 @@ def adapt(
         tasks: string or list of strings. The new tasks' names.
         base: a keras-hub backbone or task, where `source` is a directory. Defaults to `None`.
         num_classes: for classifiers: an int for one new task, or a list with one per task; or int
-            for a head that they share, where the source's tasks share theirs. Defaults to `None`:
-            the shared head of the source.
+            for a head that they share, where the source's tasks share theirs. Defaults to `None`,
+            also in the list: the head of the task that `from_` names, or that all sources share.
         from_: `"average"`, `"nearest"`, `"shared"` (cols · rows = 1), a source task's name or id,
             or a list of these with one per new task. Defaults to `"average"`.
         train_shared: bool. Whether P is trained on. Frozen, a new task costs L·r + r·d numbers.
@@ -105,19 +110,19 @@ def adapt(
                 f"`data` should have (x, y) of each task with from_='nearest'. Received: none for "
                 f"task {name!r}"
             )
-    classes = _classes(source, names, num_classes)
+    classes, heads = _heads(source, names, starts, num_classes)
     found: dict[str, dict[str, float]] = {}
     for k, (name, start) in enumerate(zip(names, starts, strict=True)):
         if start == NEAREST:
             assert data is not None
             one = classes[k : k + 1] if isinstance(classes, list) else classes
-            probe = _adapted(source, [name], ["average"], one, False, kwargs)
+            probe = _adapted(source, [name], ["average"], one, [None], False, kwargs)
             found[name] = _similarities(source, probe, name, data[name], probe_epochs, verbose)
             starts[k] = max(found[name], key=lambda task: found[name][task])
             if verbose:
                 shown = ", ".join(f"{task} {value:.3f}" for task, value in found[name].items())
                 print(f"{name}: the nearest source task is {starts[k]} ({shown})", flush=True)
-    model = _adapted(source, names, starts, classes, train_shared, kwargs)
+    model = _adapted(source, names, starts, classes, heads, train_shared, kwargs)
     model.adapted_from = {n: _named(source, s) for n, s in zip(names, starts, strict=True)}
     model.source_similarities = found
     return model
@@ -139,30 +144,53 @@ def _opened(source: Any, base: Any) -> Any:
     return source
 
 
-def _classes(source: Any, names: list[str], num_classes: Any) -> Any:
-    """What the new model's constructor takes, or `None` where it has no classes to choose."""
-    own = getattr(source, "num_classes", None)
+def _heads(
+    source: Any, names: list[str], starts: list[Any], num_classes: Any
+) -> tuple[Any, list[int | None]]:
+    """What the new model's constructor takes, and whose head each task gets; `None`: a fresh one.
+
+    The former is `None` too where the model has no classes to choose.
+    """
+    fresh: list[int | None] = [None] * len(names)
     if "num_classes" not in source.adapter_extras():
         if num_classes is not None:
             raise ValueError(
                 "`num_classes` should be left out: the source is no classifier. Received: "
                 f"num_classes={num_classes!r}"
             )
-        return None
-    if num_classes is None:
-        if isinstance(own, int):
-            return own
+        return None, fresh
+    own, is_list = source.num_classes, isinstance(num_classes, (list, tuple))
+    if isinstance(own, int) and not is_list:
+        return own if num_classes is None else num_classes, fresh
+    classes = list(num_classes) if is_list else [num_classes] * len(names)
+    if len(classes) != len(names):
         raise ValueError(
-            f"`num_classes` should be given: an int per task of {names}, as each has a head of its "
-            "own. Received: num_classes=None"
+            f"`num_classes` should have an entry per task of {names}. Received: "
+            f"num_classes={num_classes!r}"
         )
-    if isinstance(num_classes, (list, tuple)):
-        return list(num_classes)
-    return num_classes if isinstance(own, int) else [num_classes] * len(names)
+    heads = list(fresh)
+    for task, (name, start) in enumerate(zip(names, starts, strict=True)):
+        if classes[task] is None:
+            # A probe for the nearest task has to know the classes beforehand.
+            k = start if start == NEAREST else source.source_of(start)
+            if isinstance(k, str) or isinstance(own, int):
+                raise ValueError(
+                    f"`num_classes` should be given for task {name!r}: only from_=<a source task> "
+                    "brings a head along, where the sources have one each. Received: "
+                    f"num_classes={num_classes!r} with from_={start!r}"
+                )
+            classes[task], heads[task] = own[k], k
+    return classes, heads
 
 
 def _adapted(
-    source: Any, names: list[str], starts: list[Any], classes: Any, train_shared: bool, kwargs: Any
+    source: Any,
+    names: list[str],
+    starts: list[Any],
+    classes: Any,
+    heads: list[int | None],
+    train_shared: bool,
+    kwargs: Any,
 ) -> Any:
     """A model of these tasks; `starts` are what `add_task` takes."""
     config = dataclasses.replace(
@@ -182,7 +210,7 @@ def _adapted(
     shared = source.prompt.state_dict()["prompt_embeddings"]
     state = {"prompt_embeddings": shared, "prefix_task_cols": cols, "prefix_task_rows": rows}
     model.prompt.load_state_dict(state, "source")
-    source.copy_body(model)
+    source.copy_body(model, heads)
     if not isinstance(source, PromptTunedBackbone):
         model.compile(optimizer=two_speed_optimizer())
     return model

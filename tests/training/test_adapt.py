@@ -97,6 +97,29 @@ def test_a_shared_head_comes_along():
     )
 
 
+@pytest.mark.parametrize("pooling", ["base", "mean"])
+def test_a_named_tasks_head_comes_along(pooling):
+    source = source_model(pooling=pooling)
+    rng = np.random.default_rng(0)
+    for variable in source.head_weights().values():  # Biases start as zeros.
+        variable.assign(rng.normal(size=variable.shape))
+    model = keras_mpt.adapt(
+        source, ["a", "b", "c"], num_classes=[None, 4, None], from_=["topic", "topic", "tone"]
+    )
+    assert model.num_classes == [3, 4, 2]
+    x = tiny.inputs(source.backbone)
+
+    def logits(model, task):
+        return keras.ops.convert_to_numpy(model({**x, "task_ids": task}))
+
+    np.testing.assert_array_equal(logits(model, "a")[:, :3], logits(source, "topic"))
+    np.testing.assert_array_equal(logits(model, "c")[:, :2], logits(source, "tone")[:, :2])
+    fresh = keras.ops.convert_to_numpy(model.logits.kernel)[:, model.logits.columns(1)]
+    assert np.abs(fresh).max() < 0.05, "that of `b` should have been left as it starts"
+    alone = keras_mpt.adapt(source, "a", from_="topic")
+    np.testing.assert_array_equal(logits(alone, "a"), logits(source, "topic"))
+
+
 @only_eager
 def test_the_nearest_source_is_the_task_itself(capsys):
     """A target whose tokens are drawn from what a source predicts moves towards that source."""
@@ -127,7 +150,12 @@ def test_the_nearest_source_is_the_task_itself(capsys):
         ({"from_": "mood"}, "`from_` should be 'average', 'shared', None, or one of the tasks"),
         ({"from_": ["tone", "topic"]}, "`from_` should be one start, or a list with one per task"),
         ({"from_": "nearest"}, "`data` should have .x, y. of each task with from_='nearest'"),
-        ({"num_classes": None}, "`num_classes` should be given: an int per task of .'a'."),
+        ({"num_classes": None}, "`num_classes` should be given for task 'a': only from_=<a source"),
+        ({"num_classes": [2, 2]}, "`num_classes` should have an entry per task of .'a'."),
+        (
+            {"num_classes": None, "from_": "nearest", "data": {"a": ([], [])}},
+            "`num_classes` should be given for task 'a'.* with from_='nearest'",
+        ),
         ({"num_classes": 0}, "`num_classes` should be a positive integer"),
         ({"tasks": []}, "`tasks` should be"),
         ({"tasks": ["a", "a"]}, "`task_names` should be 2 different strings"),
@@ -148,3 +176,5 @@ def test_bad_sources(tmp_path):
         keras_mpt.adapt(source.fold("tone"), "a", num_classes=2)
     with pytest.raises(ValueError, match="`num_classes` should be left out"):
         keras_mpt.adapt(source_model(kind="gpt2"), "a", num_classes=2)
+    with pytest.raises(ValueError, match="where the sources have one each"):
+        keras_mpt.adapt(source_model(num_classes=3), "a", num_classes=[None], from_="tone")

@@ -10,6 +10,7 @@ _IN_ORDER = (
     mpt.CONSTANT,
     mpt.PLAIN,
     mpt.MPT,
+    mpt.NAMED,
     mpt.TEXT,
     peft_mpt.PEFT,
     full.FULL,

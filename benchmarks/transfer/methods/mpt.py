@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.transfer.job import HEAD_RATE, Job, Method, SourceJob, Trained, decay
@@ -16,6 +17,8 @@ from benchmarks.transfer.workbench import Task
 FACTORS_OVER_SHARED = 10.0
 START_TEXT = "Read the text and say which of the classes it belongs to:"
 TEACHER_RATE = 0.01
+# Targets, and sources that have the same classes in the same order, by the tasks' descriptions.
+SAME_CLASSES = {"cr": "sst2", "rte": "qnli", "mrpc": "qqp"}
 _NEEDED = ("train_teachers", "Distillation", "two_speed_optimizer", "adapt")
 
 
@@ -118,20 +121,25 @@ def _teacher(job: SourceJob, task: Task) -> Any:
 
 
 def train(
-    job: Job, factors_over_shared: float = FACTORS_OVER_SHARED, rates_fall: bool = True
+    job: Job,
+    factors_over_shared: float = FACTORS_OVER_SHARED,
+    rates_fall: bool = True,
+    named: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Trained:
-    """Adapts the sources' adapter to the target."""
+    """Adapts the sources' adapter to the target, from the source that is named for it if one is."""
     import keras
 
     import keras_mpt
 
     keras.utils.set_random_seed(job.seed)
+    name = job.task.name
     model = keras_mpt.adapt(
         job.source,
-        [job.task.name],
+        [name],
         base=job.bench.backbone,
-        num_classes=[job.task.num_classes],
-        from_="average",
+        # A named source's head comes along.
+        num_classes=None if name in named else [job.task.num_classes],
+        from_=named.get(name, "average"),
     )
     schedule = functools.partial(decay, steps=job.steps) if rates_fall else float
     model.compile(_optimizer(job.rate, factors_over_shared, schedule), metrics=[])
@@ -191,6 +199,19 @@ MPT = _method(
     "the same, the sources taught by a teacher each",
     distilled=True,
     start="SAMPLE_VOCAB",
+)
+NAMED = Method(
+    "mpt_named",
+    "MPT from a named source",
+    "as MPT, but where a source has the target's classes ("
+    + ", ".join(f"{source} those of {target}" for target, source in SAME_CLASSES.items())
+    + "), from its factors and its head",
+    MPT.tuned,
+    MPT.rates,
+    functools.partial(train, named=SAME_CLASSES),
+    sources_of=MPT,
+    tuned_as=MPT,
+    missing=missing,
 )
 TEXT = _method(
     "mpt_text",

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.transfer import plan
 from benchmarks.transfer.data import SOURCES, TARGETS
 from benchmarks.transfer.methods import METHODS
+from benchmarks.transfer.methods.mpt import SAME_CLASSES
 
 SHARED = {"virtual_tokens": 16, "batch": 32, "test_rows": 500}
 
@@ -91,6 +92,24 @@ def test_sources_of_another_method_are_trained_once():
     # Its own rates are those of the target alone.
     assert source["settings"]["rate"] == METHODS["mpt_plain"].rates[1]
     assert list(plan.source_runs(asked("mpt_one_speed"), [])) == [source]
+
+
+def test_a_method_tuned_as_another_takes_its_rate():
+    want = asked("mpt_named")
+    entries = scored(
+        plan.choosing_runs(want, []), lambda r: r["settings"]["rate"] == METHODS["mpt"].rates[2]
+    )
+    assert {run["method"] for run in entries} == {"mpt"}
+    (rate,) = {run["settings"]["rate"] for run in plan.target_runs(want, entries)}
+    assert rate == METHODS["mpt"].rates[2]
+    # Once for both of them.
+    assert len(list(plan.choosing_runs(asked("mpt", "mpt_named"), []))) == len(entries)
+
+
+def test_named_sources_stand_for_targets_alone():
+    """So that nothing sets a named source apart on pseudo-targets, where rates are chosen."""
+    assert set(SAME_CLASSES) <= set(TARGETS)
+    assert set(SAME_CLASSES.values()) <= set(SOURCES)
 
 
 def test_methods_without_sources_have_no_source_runs():

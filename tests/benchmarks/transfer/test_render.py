@@ -115,6 +115,21 @@ def test_sources_are_shown_task_by_task():
     assert line in text
 
 
+def test_the_rate_of_source_training_is_shown_with_its_grid():
+    entries = [
+        run("mpt", "sources", 0, 0.7, shots="full", stage="sources", rate=0.01, steps=300),
+        run("mpt", "sources", 0, 0.4, shots="full", stage="tune sources", rate=0.003),
+        run("mpt", "sources", 0, 0.6, shots="full", stage="tune sources", rate=0.01),
+        run("mpt", "cr", 0, 0.9),
+    ]
+    entries[0] |= {"scores": {"sst2": 0.7}, "seconds": 600.0}
+    text = page(entries)
+    (line,) = lines(text, "| MPT | sources")
+    assert line.endswith("| 0.01 | 300 | 0.003: 40.0 of 1; 0.01: 60.0 of 1 |")
+    (line,) = lines(text, "| MPT | k = 16")
+    assert line.endswith("| not tuned |")
+
+
 def test_the_chart_shows_methods_targets_and_shots(tmp_path):
     pytest.importorskip("matplotlib", reason="charts are drawn with it")
     write([*ENTRIES, run("mpt", "cr", 0, 0.9, shots="full")], tmp_path)
