@@ -72,7 +72,7 @@ QUICK = Budget(
     tuning_steps=10,
     teacher_epochs=2,
     source_rows=320,
-    steps=((4, 20), (16, 20), (32, 20), (FULL, 40)),
+    steps=((4, 12), (16, 12), (32, 12), (FULL, 24)),
 )
 
 

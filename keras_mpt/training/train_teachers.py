@@ -88,17 +88,19 @@ def train_teachers(
     done = [name for name in names if (directories[name] / CONFIG_NAME).is_file()]
     for name in done:
         check_teacher(name, directories[name], config, backbone)
-    prepared = {}
+    waiting = {}
     for name in names:
         if name not in done:
+            _set_seed(seed)
             model = _teacher(base, config, classes[name], kwargs)
-            prepared[name] = _prepared(model, name, datasets[name])
-    for number, (name, (x, y, sample_weight)) in enumerate(prepared.items()):
+            waiting[name] = model, *_prepared(model, name, datasets[name])
+    while waiting:
+        name = next(iter(waiting))
+        # No longer held once it is trained: what it was compiled to is large.
+        model, x, y, sample_weight = waiting.pop(name)
         if verbose:
-            print(f"Teacher {len(done) + number + 1}/{len(names)}: {name}", flush=True)
-        if seed is not None:
-            keras.utils.set_random_seed(seed)
-        model = _teacher(base, config, classes[name], kwargs)
+            print(f"Teacher {len(names) - len(waiting)}/{len(names)}: {name}", flush=True)
+        _set_seed(seed)
         if optimizer is not None:
             model.compile(optimizer=optimizer())
         model.fit(
@@ -112,6 +114,11 @@ def train_teachers(
         )
         model.save_adapter(directories[name])
     return directories
+
+
+def _set_seed(seed: int | None) -> None:
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
 
 
 def _teacher(base: Any, config: PromptTuningConfig, classes: int | None, kwargs: Any) -> Any:
