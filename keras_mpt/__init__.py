@@ -11,6 +11,7 @@ from keras_mpt.config_values import (
     TaskType,
 )
 from keras_mpt.data.few_shot import few_shot
+from keras_mpt.data.stack_tasks import stack_tasks
 from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.models.prompt_tune import load_adapter, prompt_tune
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
@@ -48,6 +49,7 @@ __all__ = [
     "multitask_parameter_count",
     "prompt_tune",
     "read_state_dict",
+    "stack_tasks",
     "t5_from_pretrained",
     "train_teachers",
     "two_speed_optimizer",

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_mpt.data.sampling import SampledRows, check_max_tasks, task_weights
-from keras_mpt.data.task_rows import as_rows, check_same_inputs
+from keras_mpt.data.task_rows import task_rows
 from keras_mpt.prompts.prompt_embedding import check_sizes
 
 
@@ -29,7 +29,7 @@ class TaskMix(keras.utils.PyDataset):
     An epoch is `steps` batches, however they are drawn. A task that is drawn more often than it has
     rows starts over in a new order, another may not be read to its end, and the next epoch goes on
     where this one stopped. Over all epochs, rows of a task differ by 1 at most in how often they
-    came.
+    came. To validate on all rows, each once, `stack_tasks` is there.
 
     Args:
         datasets: dict of task name to `(x, y)`, in the order of the model's tasks. `x` is a dict of
@@ -93,10 +93,7 @@ class TaskMix(keras.utils.PyDataset):
         check_sizes({"batch_size": batch_size, "steps": 1 if steps is None else steps})
         _check_not_negative("seed", seed)
         grain = _grain()
-        tasks = [as_rows(name, k, *data) for k, (name, data) in enumerate(datasets.items())]
-        if not tasks:
-            raise ValueError("`datasets` should hold at least one task. Received: datasets={}")
-        check_same_inputs(dict(zip(datasets, tasks, strict=True)))
+        tasks = task_rows(datasets)
         sizes = [len(task) for task in tasks]
         self.task_names = list(datasets)
         self.batch_size = int(batch_size)

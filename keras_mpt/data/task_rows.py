@@ -1,4 +1,4 @@
-"""One task's rows, and what all tasks of a mix must have in common."""
+"""Each task's rows, and what all of them must have in common."""
 
 from __future__ import annotations
 
@@ -46,21 +46,29 @@ class TaskRows:
         return value
 
 
-def as_rows(name: str, k: int, x: Any, y: Any = None) -> TaskRows:
-    """A task's data as rows.
+def task_rows(datasets: Mapping[str, tuple[Any, ...]]) -> list[TaskRows]:
+    """Several tasks' data as rows that can stand in one batch.
 
     Args:
-        name: string. The task.
-        k: int. Its number.
-        x: dict of arrays (N, …), list of N strings, or pair of such lists.
-        y: array or list (N, …). Defaults to `None`.
+        datasets: dict of task name to `(x, y)` or `(x,)`; `x` is a dict of arrays (N, …), a list of
+            N strings, or a pair of such lists, `y` an array or list (N, …) or `None`.
 
     Returns:
-        A `TaskRows`.
+        A list of `TaskRows`, in the same order.
 
     Raises:
-        ValueError: no rows, or unequal numbers of them.
+        ValueError: no task, a task without rows or with another number of targets, or with other
+            inputs than the rest.
     """
+    tasks = [_as_rows(name, k, *data) for k, (name, data) in enumerate(datasets.items())]
+    if not tasks:
+        raise ValueError("`datasets` should hold at least one task. Received: datasets={}")
+    _check_same_inputs(dict(zip(datasets, tasks, strict=True)))
+    return tasks
+
+
+def _as_rows(name: str, k: int, x: Any, y: Any = None) -> TaskRows:
+    """One task's data, or an error where they have no rows, or unequal numbers of them."""
     if not isinstance(x, dict):
         x = {"text": x}
     is_pair = isinstance(x.get("text"), tuple)
@@ -83,7 +91,7 @@ def as_rows(name: str, k: int, x: Any, y: Any = None) -> TaskRows:
     return TaskRows(arrays, y)
 
 
-def check_same_inputs(tasks: Mapping[str, TaskRows]) -> None:
+def _check_same_inputs(tasks: Mapping[str, TaskRows]) -> None:
     """Refuses tasks whose rows cannot stand in one batch."""
     found: dict[str, Any] = {
         name: {key: value.shape[1:] for key, value in rows.x.items()}
