@@ -296,11 +296,25 @@ def _sources(entries: Sequence[Entry]) -> str:
         cells = [f"{100 * entry['scores'][t]:.1f}" if t in entry["scores"] else "" for t in tasks]
         settings = entry["settings"]
         costs = [f"{settings['steps']:,}", f"{settings['rate']:g}", f"{entry['seconds']:.0f} s"]
-        if entry.get("teacher_seconds", 0) > 1:
-            costs[-1] += f" and {entry['teacher_seconds']:.0f} s for the teachers"
+        teachers = _teacher_seconds(entries, entry)
+        if teachers:
+            costs[-1] += f" and {teachers:.0f} s for the teachers"
         lines.append([METHODS[name].label, *cells, f"{100 * entry['score']:.1f}", *costs])
     columns = ["method", *named, "mean", "steps", "rate", "training"]
     return _SOURCES + _table(columns, lines)
+
+
+def _teacher_seconds(entries: Sequence[Entry], run: Entry) -> float:
+    """Of all runs that have the same teachers: whichever came first trained each of them."""
+    alike = [
+        e.get("teacher_seconds", 0.0)
+        for e in entries
+        if all(
+            e["settings"].get(name) == run["settings"].get(name)
+            for name in ("teacher_epochs", "rows", "virtual_tokens")
+        )
+    ]
+    return sum(alike) if "teacher_seconds" in run else 0.0
 
 
 def _chosen(entries: Sequence[Entry], runs: Runs) -> str:

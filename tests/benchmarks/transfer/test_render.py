@@ -109,9 +109,12 @@ def test_an_empty_log_has_a_page():
 def test_sources_are_shown_task_by_task():
     entry = run("mpt", "sources", 0, 0.7, shots="full", stage="sources", steps=1500)
     entry |= {"scores": {"sst2": 0.8, "cola": 0.6}, "seconds": 600.0, "teacher_seconds": 300.0}
-    text = page([entry])
+    # Teachers that an earlier run had trained count as well; other teachers do not.
+    earlier = run("mpt", "sources", 0, 0.6, shots="full", stage="tune sources", steps=400)
+    others = run("mpt", "sources", 0, 0.6, shots="full", stage="tune sources", teacher_epochs=9)
+    text = page([earlier | {"teacher_seconds": 40.0}, others | {"teacher_seconds": 5.0}, entry])
     assert "| method | sst2 | cola (Matthews) | mean | steps | rate | training |" in text
-    line = "| MPT | 80.0 | 60.0 | 70.0 | 1,500 | 0.01 | 600 s and 300 s for the teachers |"
+    line = "| MPT | 80.0 | 60.0 | 70.0 | 1,500 | 0.01 | 600 s and 340 s for the teachers |"
     assert line in text
 
 
