@@ -158,7 +158,11 @@ def adapt(
     """Learns the task held back from a few examples, starting from what the others taught."""
     texts, labels = keras_mpt.few_shot(*target.train, arguments.shots)
     # A task with the same labels brings its head along. Labels that are numbers do not tell.
-    same = [t.name for t in sources if t.labels == target.labels and not t.labels[0].isdigit()]
+    same = [
+        t.name
+        for t in sources
+        if t.labels == target.labels and not t.labels[0].lstrip("+-").isdigit()
+    ]
     model = keras_mpt.adapt(
         arguments.output / "adapter",
         target.name,

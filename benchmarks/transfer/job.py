@@ -114,6 +114,11 @@ class Method:
         """The method that trains its sources."""
         return self.sources_of or self
 
+    @property
+    def tuned_method(self) -> Method:
+        """The method whose runs choose its rate on a target."""
+        return self.tuned_as or self
+
 
 def decay(rate: float, steps: int) -> Any:
     """Every method's schedule: from `rate` down to 0 in a line."""

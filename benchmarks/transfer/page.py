@@ -150,8 +150,7 @@ def page(entries: Sequence[Entry]) -> str:
     if any(e["settings"]["quick"] for e in entries if e["stage"] == "machine"):
         parts.append(_QUICK)
     parts.append(_METHODS + "".join(f"- *{m.label}*: {m.about}.\n" for m in METHODS.values()))
-    parts += [_TUNED if any(e["stage"] == "tune" for e in entries) else _UNTUNED]
-    parts += [_LIMITS]
+    parts += [_TUNED if any(e["stage"] == "tune" for e in entries) else _UNTUNED, _LIMITS]
     if runs:
         parts += [_held(runs), _SCORES, f"\n![Scores against rows per class]({CHART})\n"]
         parts += [_score_table(runs, at) for at in _shots(runs)]
@@ -321,20 +320,20 @@ def _chosen(entries: Sequence[Entry], runs: Runs) -> str:
     lines = []
     for name, method in METHODS.items():
         own = [e for e in entries if e["stage"] == "sources" and e["method"] == name]
-        lines += [_settings(method, "sources", own[-1:], tuning_scores(entries, name))]
+        lines += _settings(method, "sources", own[-1:], tuning_scores(entries, name))
         for at in _shots(runs):
             own = [e for (m, k, _), found in runs.items() if (m, k) == (name, at)
                    for e in found.values()]  # fmt: skip
-            tuned = (method.tuned_as or method).name
-            lines += [_settings(method, _at(at), own, tuning_scores(entries, tuned, at))]
+            tried = tuning_scores(entries, method.tuned_method.name, at)
+            lines += _settings(method, _at(at), own, tried)
     columns = ["method", "rows", "what", "used", "steps", "grid"]
-    return _CHOSEN + _table(columns, list(filter(None, lines))) if any(lines) else ""
+    return _CHOSEN + _table(columns, lines) if lines else ""
 
 
 def _settings(
     method: Method, rows: str, own: Sequence[Entry], tried: dict[float, list[float]]
-) -> list[str]:
-    """A line of `_chosen`; empty where there are no such runs."""
+) -> list[list[str]]:
+    """A line of `_chosen`, or none where there are no such runs."""
     if not own:
         return []
     used, taken = (
@@ -345,7 +344,7 @@ def _settings(
         f"{rate:g}: {100 * statistics.mean(values):.1f} of {len(values)}"
         for rate, values in tried.items()
     )
-    return [method.label, rows, method.tuned, used, taken, shown or "not tuned"]
+    return [[method.label, rows, method.tuned, used, taken, shown or "not tuned"]]
 
 
 def _shots(runs: Runs) -> list[int | str]:

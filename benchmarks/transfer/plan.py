@@ -100,7 +100,7 @@ def tuning_runs(asked: Asked) -> Iterator[Entry]:
 def choosing_runs(asked: Asked, entries: Sequence[Entry]) -> Iterator[Entry]:
     """Pseudo-targets, at every rate, from the best of the sources without them."""
     budget = asked.budget
-    methods = dict.fromkeys(method.tuned_as or method for method in asked.methods)
+    methods = dict.fromkeys(method.tuned_method for method in asked.methods)
     for shots in asked.shots:
         for method in methods:
             source = _source_run(asked, method, source_rate(asked, method, entries), _TUNING)
@@ -152,7 +152,7 @@ def source_rate(asked: Asked, method: Method, entries: Sequence[Entry]) -> float
 
 def target_rate(asked: Asked, method: Method, shots: int | str, entries: Sequence[Entry]) -> float:
     """The rate with the best mean validation score of the pseudo-targets; the second untuned."""
-    method = method.tuned_as or method
+    method = method.tuned_method
     only = dataclasses.replace(asked, methods=[method], shots=[shots])
     runs: dict[float, list[Entry]] = {rate: [] for rate in method.rates}
     for run in choosing_runs(only, entries):

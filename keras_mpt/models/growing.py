@@ -201,8 +201,8 @@ class Growing(Fitting):
     def copy_head(self, folded: Any, task: int) -> None:
         """Copies the task's head, or the one that all share, to its folded model."""
 
-    def copy_body(self, other: Any, heads: Sequence[int | None]) -> None:
-        """Copies what heads stand on to a model of other tasks: here, all that tasks share.
+    def copy_heads(self, other: Any, heads: Sequence[int | None]) -> None:
+        """Copies heads and what they stand on to a model of other tasks: here, what all share.
 
         Args:
             other: the model.

@@ -189,7 +189,7 @@ class PromptTunedClassifier(PromptTunedModel):
             is_output = any(own[name] is v for v in self.logits.weights)
             variable.assign(value[..., columns] if is_output else value)
 
-    def copy_body(self, other: Any, heads: Sequence[int | None]) -> None:
+    def copy_heads(self, other: Any, heads: Sequence[int | None]) -> None:
         """Copies the layers below the output, a shared output as well, and the tasks' heads."""
         own, are_shared = self.head_weights(), isinstance(self.num_classes, int)
         for name, variable in other.head_weights().items():

@@ -210,7 +210,7 @@ def _adapted(
     shared = source.prompt.state_dict()["prompt_embeddings"]
     state = {"prompt_embeddings": shared, "prefix_task_cols": cols, "prefix_task_rows": rows}
     model.prompt.load_state_dict(state, "source")
-    source.copy_body(model, heads)
+    source.copy_heads(model, heads)
     if not isinstance(source, PromptTunedBackbone):
         model.compile(optimizer=two_speed_optimizer())
     return model

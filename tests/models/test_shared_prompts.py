@@ -163,7 +163,6 @@ def test_dropout_is_active_in_training_alone():
     assert numbers == [1]
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="it compiles for long; run on the other two")
 @only_eager
 def test_half_precision():
     backbone = tiny.backbone("gpt2", dtype="bfloat16", dropout=0.0)
