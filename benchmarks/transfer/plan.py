@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.transfer import data
 from benchmarks.transfer.job import Method
 from benchmarks.transfer.log import Entry, key
+from benchmarks.transfer.summary import in_order
 
 FULL = "full"
 STAGES = ("tune", "sources", "targets", "render")
@@ -62,7 +63,7 @@ SHORT = Budget(
     tuning_steps=100,
     teacher_epochs=2,
     source_rows=600,
-    steps=((4, 30), (16, 30), (32, 30), (FULL, 200)),
+    steps=((4, 30), (16, 30), (32, 30), (FULL, 100)),
     tuning_seeds=1,
 )
 QUICK = Budget(
@@ -147,17 +148,26 @@ def source_rate(asked: Asked, method: Method, entries: Sequence[Entry]) -> float
     """The rate with the best mean validation score of the sources left; the second untuned."""
     rates = method.source_method.rates
     runs = {rate: [_source_run(asked, method, rate, _TUNING)] for rate in rates}
-    return _best(runs, entries) if method.source_method.train_source else rates[1]
+    return _best(runs, entries) or rates[1]
 
 
 def target_rate(asked: Asked, method: Method, shots: int | str, entries: Sequence[Entry]) -> float:
-    """The rate with the best mean validation score of the pseudo-targets; the second untuned."""
+    """The rate with the best mean validation score of the pseudo-targets; the second untuned.
+
+    Rows per class that were not tuned have the rate of the most below them that were.
+    """
     method = method.tuned_method
-    only = dataclasses.replace(asked, methods=[method], shots=[shots])
-    runs: dict[float, list[Entry]] = {rate: [] for rate in method.rates}
-    for run in choosing_runs(only, entries):
-        runs[run["settings"]["rate"]].append(run)
-    return _best(runs, entries)
+    tuned = {entry["shots"] for entry in entries if entry["stage"] == _CHOOSING}
+    rising = in_order({shots, *tuned})
+    for at in reversed(rising[: rising.index(shots) + 1]):
+        only = dataclasses.replace(asked, methods=[method], shots=[at])
+        runs: dict[float, list[Entry]] = {rate: [] for rate in method.rates}
+        for run in choosing_runs(only, entries):
+            runs[run["settings"]["rate"]].append(run)
+        best = _best(runs, entries)
+        if best is not None:
+            return best
+    return method.rates[1]
 
 
 def folder_name(source: Entry) -> str:
@@ -166,13 +176,12 @@ def folder_name(source: Entry) -> str:
     return f"{source['method']}-{digest}"
 
 
-def _best(runs: dict[float, list[Entry]], entries: Sequence[Entry]) -> float:
-    """The rate whose runs score best; the second one where runs of any are missing."""
+def _best(runs: dict[float, list[Entry]], entries: Sequence[Entry]) -> float | None:
+    """The rate whose runs score best; `None` where runs of any are missing."""
     scores = {key(entry): entry["score"] for entry in entries if "score" in entry}
-    rates = list(runs)
     if not all(own and all(key(run) in scores for run in own) for own in runs.values()):
-        return rates[1]
-    return max(rates, key=lambda rate: statistics.mean(scores[key(run)] for run in runs[rate]))
+        return None
+    return max(runs, key=lambda rate: statistics.mean(scores[key(run)] for run in runs[rate]))
 
 
 def _source_methods(asked: Asked) -> list[Method]:
