@@ -24,7 +24,7 @@ from benchmarks.transfer import data, plan
 from benchmarks.transfer.execute import execute
 from benchmarks.transfer.log import Entry, Log, key
 from benchmarks.transfer.methods import METHODS
-from benchmarks.transfer.render import write
+from benchmarks.transfer.render import refresh, write
 from benchmarks.transfer.workbench import Workbench
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         _run_stages(given, log)
     if given.render or "render" in given.stages:
         write(log.entries, given.folder)
+        if given.folder == FOLDER:
+            refresh(ROOT / "README.md", log.entries)
         _say(f"written: {given.folder / 'README.md'}")
     return 0
 

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import collections
 import statistics
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from benchmarks.transfer import data
+from benchmarks.transfer.appendix import costs, settings, sources
 from benchmarks.transfer.chart import CHART
-from benchmarks.transfer.job import Method
 from benchmarks.transfer.log import Entry
 from benchmarks.transfer.methods import METHODS
-from benchmarks.transfer.scores import BY_MATTHEWS
 from benchmarks.transfer.summary import (
     RESAMPLES,
     Runs,
-    in_order,
     interval,
-    mean_and_deviation,
     mean_difference,
     means_over_targets,
     paired_differences,
     scores,
+    shots_of,
     target_runs,
-    tuning_scores,
+    targets_of,
 )
+from benchmarks.transfer.tables import percent, rows_label, table
 from benchmarks.transfer.workbench import MAX_TOKENS
 
 Differences = dict[str, list[float]]
@@ -70,7 +66,8 @@ _TUNED = """
 Learning rates (of the head alone: its decay) are chosen on source tasks that stand for targets, on
 rows of their training files that nothing is trained on: the best mean of a grid of four. What is
 transferred to these comes from sources without them, and those sources' own validation rows choose
-the learning rate of source training. Nothing is chosen on a target.
+the learning rate of source training. Nothing is chosen on a target. Rows per class that were not
+tuned have the rate of the most below them that were.
 """
 
 _UNTUNED = """
@@ -86,8 +83,9 @@ _SCORES = """\
 
 ## Scores on the targets
 
-Mean and standard deviation over seeds, in percent. *Mean* is that over the targets, where a method
-has all of them.
+In percent. First the means over the targets, of methods that have all of them; then each target's
+mean and standard deviation over seeds.
+
 """
 
 _DIFFERENCES = f"""\
@@ -109,32 +107,6 @@ Of the differences above, those whose interval leaves out zero, in points.
 
 """
 
-_COSTS = """\
-
-## Costs on a target
-
-Numbers that are trained for one task, head included, and the median seconds of a training{on}. The
-head's are without its features, where another run has computed them.
-
-"""
-
-_SOURCES = """\
-
-## The sources together
-
-Test scores after training on all sources, in percent, and the seconds of it.
-
-"""
-
-_CHOSEN = """\
-
-## Settings
-
-The rate of each method's runs above, and what the grid scored in percent: the mean of validation
-scores on the pseudo-targets, and of how many runs; of source training, the mean over the sources.
-
-"""
-
 
 def page(entries: Sequence[Entry]) -> str:
     """The page's text.
@@ -152,13 +124,14 @@ def page(entries: Sequence[Entry]) -> str:
     parts.append(_METHODS + "".join(f"- *{m.label}*: {m.about}.\n" for m in METHODS.values()))
     parts += [_TUNED if any(e["stage"] == "tune" for e in entries) else _UNTUNED, _LIMITS]
     if runs:
-        parts += [_held(runs), _SCORES, f"\n![Scores against rows per class]({CHART})\n"]
-        parts += [_score_table(runs, at) for at in _shots(runs)]
+        parts += [_held(runs), _SCORES, overview(runs)]
+        parts.append(f"\n![Scores against rows per class]({CHART})\n")
+        parts += [_score_table(runs, at) for at in shots_of(runs)]
         compared = _compared(runs)
-        parts += [_differences(compared), _verdicts(compared), _costs(runs)]
+        parts += [_differences(compared), _verdicts(compared), costs(runs)]
     else:
         parts.append("\nNo run on a target is in the log yet.\n")
-    parts += [_sources(entries), _chosen(entries, runs)]
+    parts += [sources(entries), settings(entries, runs)]
     return "".join(parts)
 
 
@@ -177,12 +150,12 @@ def _held(runs: Runs) -> str:
     """Which runs there are, and which are missing beside the rest."""
     entries = [entry for own in runs.values() for entry in own.values()]
     rows = {e["task"]: e["scored_rows"] for e in entries}
-    tested = ", ".join(f"{task} {rows[task]}" for task in _targets(runs))
+    tested = ", ".join(f"{task} {rows[task]}" for task in targets_of(runs))
     lines = [
         f"\nTest rows, a stratified sample where a task has more: {tested}. Runs in the log:\n\n"
     ]
-    for at in _shots(runs):
-        targets = [t for t in _targets(runs) if any((m, at, t) in runs for m in METHODS)]
+    for at in shots_of(runs):
+        targets = _targets_at(runs, at)
         seeds = {s for (_, k, _), own in runs.items() if k == at for s in own}
         wanted = len(targets) * len(seeds)
         counts = {
@@ -190,25 +163,55 @@ def _held(runs: Runs) -> str:
         }  # fmt: skip
         less = [f"{METHODS[m].label} {n}" for m, n in counts.items() if n < wanted]
         told = f"; fewer than the {wanted} of the others: {', '.join(less)}" if less else ""
-        lines.append(f"- {_at(at)}: {len(targets)} targets, seeds {len(seeds)}{told}.\n")
+        lines.append(f"- {rows_label(at)}: {len(targets)} targets, seeds {len(seeds)}{told}.\n")
     return "".join(lines)
 
 
-def _score_table(runs: Runs, shots: int | str) -> str:
-    targets = [t for t in _targets(runs) if any((m, shots, t) in runs for m in METHODS)]
+def overview(runs: Runs) -> str:
+    """The table of means, which the project's README shows too."""
+    shots = shots_of(runs)
+    means = {
+        (name, at): means_over_targets(runs, name, at, _targets_at(runs, at))
+        for name in METHODS
+        for at in shots
+    }
+    seeds = {at: max(len(own) for (_, k), own in means.items() if k == at) for at in shots}
     lines = []
     for name, method in METHODS.items():
-        cells = [_percent(scores(runs, name, shots, task)) for task in targets]
-        mean = _percent(means_over_targets(runs, name, shots, targets))
+        cells = [_mean(means[name, at], seeds[at]) for at in shots]
+        if any(cells):
+            lines.append([method.label, *cells])
+    return table(["method", *map(rows_label, shots)], lines)
+
+
+def _mean(values: Sequence[float], seeds: int) -> str:
+    """In percent; of how many seeds, where other methods have more."""
+    if not values:
+        return ""
+    fewer = f" (seeds: {len(values)} of {seeds})" if len(values) < seeds else ""
+    return f"{100 * statistics.mean(values):.1f}{fewer}"
+
+
+def _targets_at(runs: Runs, shots: int | str) -> list[str]:
+    """The targets that any method has runs of."""
+    return [t for t in targets_of(runs) if any((m, shots, t) in runs for m in METHODS)]
+
+
+def _score_table(runs: Runs, shots: int | str) -> str:
+    targets = _targets_at(runs, shots)
+    lines = []
+    for name, method in METHODS.items():
+        cells = [percent(scores(runs, name, shots, task)) for task in targets]
+        mean = percent(means_over_targets(runs, name, shots, targets))
         if any(cells):
             lines.append([method.label, *cells, mean])
-    return f"\n{_at(shots)}:\n\n" + _table(["method", *targets, "mean"], lines)
+    return f"\n{rows_label(shots)}:\n\n" + table(["method", *targets, "mean"], lines)
 
 
 def _compared(runs: Runs) -> Compared:
     """Every pair of `COMPARED` that the log can tell of."""
     found: Compared = {}
-    for at in _shots(runs):
+    for at in shots_of(runs):
         for pair in COMPARED:
             differences = paired_differences(runs, *pair, at)
             if differences:
@@ -222,8 +225,8 @@ def _differences(compared: Compared) -> str:
         cells = [_difference(*own.get((method, other), ({}, None))) for own in compared.values()]
         if any(cells):
             lines.append([f"{METHODS[method].label} − {METHODS[other].label}", *cells])
-    columns = ["difference", *map(_at, compared)]
-    return _DIFFERENCES + _table(columns, lines) if lines else ""
+    columns = ["difference", *map(rows_label, compared)]
+    return _DIFFERENCES + table(columns, lines) if lines else ""
 
 
 def _difference(differences: Differences, found: Interval | None) -> str:
@@ -253,124 +256,5 @@ def _verdicts(compared: Compared) -> str:
                 told["ahead"].append(f"{first} of {second} by {abs(mean):.1f}")
         shown = [f"{name}: {', '.join(which)}" for name, which in told.items() if which]
         if shown:
-            lines.append(f"- {_at(at)}: {'; '.join(shown)}.\n")
+            lines.append(f"- {rows_label(at)}: {'; '.join(shown)}.\n")
     return _VERDICTS + "".join(lines) if lines else ""
-
-
-def _costs(runs: Runs) -> str:
-    shots = _shots(runs)
-    # They differ from task to task by the head.
-    everything = {t: e["parameters"] for (m, _, t), own in runs.items() for e in own.values()
-                  if m == "full"}  # fmt: skip
-    # Seconds of other numbers of threads do not compare: those of most runs are shown.
-    counted = collections.Counter(e.get("threads") for own in runs.values() for e in own.values())
-    threads = counted.most_common(1)[0][0]
-    lines = []
-    for name, method in METHODS.items():
-        own = [e for (m, _, _), found in runs.items() if m == name for e in found.values()]
-        if not own:
-            continue
-        counts = [entry["parameters"] for entry in own]
-        shares = [e["parameters"] / everything[e["task"]] for e in own if e["task"] in everything]
-        share = f"{100 * max(shares):.3g}%" if shares else ""
-        timed = [entry for entry in own if entry.get("threads") == threads]
-        seconds = [[e["seconds"] for e in timed if e["shots"] == at] for at in shots]
-        cells = [f"{statistics.median(values):.1f} s" if values else "" for values in seconds]
-        low, high = f"{min(counts):,}", f"{max(counts):,}"
-        lines.append([method.label, low if low == high else f"{low} to {high}", share, *cells])
-    columns = ["method", "numbers trained", "of full fine-tuning's, at most", *map(_at, shots)]
-    on = "" if threads is None else f" with threads: {threads}"
-    return _COSTS.format(on=on) + _table(columns, lines)
-
-
-def _sources(entries: Sequence[Entry]) -> str:
-    found = {e["method"]: e for e in entries if e["stage"] == "sources"}
-    if not found:
-        return ""
-    present = {task for e in found.values() for task in e["scores"]}
-    tasks = [task for task in data.SOURCES if task in present]
-    named = [f"{task} (Matthews)" if task in BY_MATTHEWS else task for task in tasks]
-    lines = []
-    for name, entry in _by_method(found):
-        cells = [f"{100 * entry['scores'][t]:.1f}" if t in entry["scores"] else "" for t in tasks]
-        settings = entry["settings"]
-        costs = [f"{settings['steps']:,}", f"{settings['rate']:g}", f"{entry['seconds']:.0f} s"]
-        teachers = _teacher_seconds(entries, entry)
-        if teachers:
-            costs[-1] += f" and {teachers:.0f} s for the teachers"
-        lines.append([METHODS[name].label, *cells, f"{100 * entry['score']:.1f}", *costs])
-    columns = ["method", *named, "mean", "steps", "rate", "training"]
-    return _SOURCES + _table(columns, lines)
-
-
-def _teacher_seconds(entries: Sequence[Entry], run: Entry) -> float:
-    """Of all runs that have the same teachers: whichever came first trained each of them."""
-    alike = [
-        e.get("teacher_seconds", 0.0)
-        for e in entries
-        if all(
-            e["settings"].get(name) == run["settings"].get(name)
-            for name in ("teacher_epochs", "rows", "virtual_tokens")
-        )
-    ]
-    return sum(alike) if "teacher_seconds" in run else 0.0
-
-
-def _chosen(entries: Sequence[Entry], runs: Runs) -> str:
-    lines = []
-    for name, method in METHODS.items():
-        own = [e for e in entries if e["stage"] == "sources" and e["method"] == name]
-        lines += _settings(method, "sources", own[-1:], tuning_scores(entries, name))
-        for at in _shots(runs):
-            own = [e for (m, k, _), found in runs.items() if (m, k) == (name, at)
-                   for e in found.values()]  # fmt: skip
-            tried = tuning_scores(entries, method.tuned_method.name, at)
-            lines += _settings(method, _at(at), own, tried)
-    columns = ["method", "rows", "what", "used", "steps", "grid"]
-    return _CHOSEN + _table(columns, lines) if lines else ""
-
-
-def _settings(
-    method: Method, rows: str, own: Sequence[Entry], tried: dict[float, list[float]]
-) -> list[list[str]]:
-    """A line of `_chosen`, or none where there are no such runs."""
-    if not own:
-        return []
-    used, taken = (
-        ", ".join(f"{value:g}" for value in sorted({e["settings"][what] for e in own}))
-        for what in ("rate", "steps")
-    )
-    shown = "; ".join(
-        f"{rate:g}: {100 * statistics.mean(values):.1f} of {len(values)}"
-        for rate, values in tried.items()
-    )
-    return [[method.label, rows, method.tuned, used, taken, shown or "not tuned"]]
-
-
-def _shots(runs: Runs) -> list[int | str]:
-    return in_order(at for _, at, _ in runs)
-
-
-def _targets(runs: Runs) -> list[str]:
-    present = {task for _, _, task in runs}
-    return [task for task in data.TARGETS if task in present]
-
-
-def _by_method(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((name, found[name]) for name in METHODS if name in found)
-
-
-def _at(shots: int | str) -> str:
-    return "full" if isinstance(shots, str) else f"k = {shots}"
-
-
-def _percent(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    mean, deviation = mean_and_deviation(values)
-    return f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
-
-
-def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [columns, ["---"] * len(columns), *lines]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.transfer import data
 from benchmarks.transfer.job import Method
 from benchmarks.transfer.log import Entry, key
-from benchmarks.transfer.summary import in_order
+from benchmarks.transfer.summary import rows_tuned_for
 
 FULL = "full"
 STAGES = ("tune", "sources", "targets", "render")
@@ -157,9 +157,7 @@ def target_rate(asked: Asked, method: Method, shots: int | str, entries: Sequenc
     Rows per class that were not tuned have the rate of the most below them that were.
     """
     method = method.tuned_method
-    tuned = {entry["shots"] for entry in entries if entry["stage"] == _CHOOSING}
-    rising = in_order({shots, *tuned})
-    for at in reversed(rising[: rising.index(shots) + 1]):
+    for at in rows_tuned_for(entries, method.name, shots):
         only = dataclasses.replace(asked, methods=[method], shots=[at])
         runs: dict[float, list[Entry]] = {rate: [] for rate in method.rates}
         for run in choosing_runs(only, entries):

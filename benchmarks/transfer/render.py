@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.transfer.chart import CHART, draw
 from benchmarks.transfer.log import Entry
-from benchmarks.transfer.page import page
+from benchmarks.transfer.page import overview, page
 from benchmarks.transfer.summary import target_runs
 
 
@@ -18,3 +18,17 @@ def write(entries: Sequence[Entry], folder: Path) -> None:
     runs = target_runs(entries)
     if runs:
         draw(runs, folder / CHART)
+
+
+# Around the means in the project's README.
+FROM, TO = "<!-- from docs/benchmarks/transfer -->\n", "<!-- to here -->\n"
+
+
+def refresh(readme: Path, entries: Sequence[Entry]) -> None:
+    """Puts the means over the targets into a file that has a place for them."""
+    before, _, rest = readme.read_text(encoding="utf-8").partition(FROM)
+    _, found, after = rest.partition(TO)
+    if not found:
+        raise ValueError(f"`readme` should have {FROM!r} and {TO!r}. Received: {readme}")
+    means = overview(target_runs(entries))
+    readme.write_text(f"{before}{FROM}{means}{TO}{after}", encoding="utf-8")

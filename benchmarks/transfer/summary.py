@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from benchmarks.transfer import data
 from benchmarks.transfer.log import Entry
 
 RESAMPLES = 10_000
@@ -103,3 +104,21 @@ def tuning_scores(
 def in_order(shots: Iterable[int | str]) -> list[int | str]:
     """Few rows before many, all of them last."""
     return sorted(set(shots), key=lambda k: (isinstance(k, str), k if isinstance(k, int) else 0))
+
+
+def shots_of(runs: Runs) -> list[int | str]:
+    """The rows per class that there are runs of."""
+    return in_order(at for _, at, _ in runs)
+
+
+def targets_of(runs: Runs) -> list[str]:
+    """The targets that there are runs of."""
+    present = {task for _, _, task in runs}
+    return [task for task in data.TARGETS if task in present]
+
+
+def rows_tuned_for(entries: Iterable[Entry], method: str, shots: int | str) -> list[int | str]:
+    """The rows per class that the method was tuned at: at most `shots`, the most first."""
+    tuned = {e["shots"] for e in entries if e["stage"] == "tune" and e["method"] == method}
+    rising = in_order({shots, *tuned})
+    return [at for at in reversed(rising[: rising.index(shots) + 1]) if at in tuned]

@@ -4,12 +4,13 @@ import xml.etree.ElementTree
 
 import pytest
 
+from benchmarks.transfer import summary
 from benchmarks.transfer.chart import CHART, STYLES
-from benchmarks.transfer.command import FOLDER, RUNS
+from benchmarks.transfer.command import FOLDER, ROOT, RUNS
 from benchmarks.transfer.log import Log
 from benchmarks.transfer.methods import METHODS
-from benchmarks.transfer.page import page
-from benchmarks.transfer.render import write
+from benchmarks.transfer.page import overview, page
+from benchmarks.transfer.render import FROM, TO, refresh, write
 
 from .fakes import machine, run, target_runs
 
@@ -32,6 +33,45 @@ def lines(text, start):
 
 def test_the_page_in_the_docs_is_made_of_its_log():
     assert (FOLDER / "README.md").read_text(encoding="utf-8") == page(Log(FOLDER / RUNS).entries)
+
+
+def test_the_readme_shows_the_means_of_the_log():
+    table = overview(summary.target_runs(Log(FOLDER / RUNS).entries))
+    assert FROM + table + TO in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_means_replace_those_of_before(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"above\n{FROM}old\n{TO}below\n", encoding="utf-8")
+    refresh(readme, ENTRIES)
+    refresh(readme, ENTRIES)
+    means = overview(summary.target_runs(ENTRIES))
+    assert readme.read_text(encoding="utf-8") == f"above\n{FROM}{means}{TO}below\n"
+    readme.write_text(f"above\n{TO}{FROM}below\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="`readme` should have .*README.md"):
+        refresh(readme, ENTRIES)
+    assert readme.read_text(encoding="utf-8") == f"above\n{TO}{FROM}below\n"
+
+
+def test_the_overview_says_which_means_are_of_fewer_seeds():
+    table = overview(summary.target_runs(ENTRIES))
+    assert table.splitlines() == [
+        "| method | k = 16 |",
+        "| --- | --- |",
+        "| prompt tuning | 67.5 |",
+        "| MPT | 75.0 |",
+        "| full fine-tuning | 75.0 |",
+    ]
+    short = target_runs(mpt=([0.8, 0.9], [0.6, 0.7]), prompt=([0.7], [0.5]))
+    assert "| prompt tuning | 60.0 (seeds: 1 of 2) |" in overview(summary.target_runs(short))
+
+
+def test_settings_say_which_rows_chose_a_rate():
+    tuned = run("prompt", "trec", 0, 0.5, shots=4, stage="tune")
+    few, many = (run("prompt", "cr", 0, 0.5, shots=at) for at in (4, "full"))
+    text = page([tuned, few, many])
+    assert "| k = 4 | learning rate of the prompt | 0.01 | 60 | 0.01: 50.0 of 1 |" in text
+    assert "| full | learning rate of the prompt | 0.01 | 60 | as k = 4: 0.01: 50.0 of 1 |" in text
 
 
 def test_scores_are_means_and_deviations_in_percent():

@@ -1,0 +1,157 @@
+"""The end of the page: what was paid, what the sources learned, and what was chosen."""
+
+from __future__ import annotations
+
+import collections
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from benchmarks.transfer import data
+from benchmarks.transfer.job import Method
+from benchmarks.transfer.log import Entry
+from benchmarks.transfer.methods import METHODS
+from benchmarks.transfer.scores import BY_MATTHEWS
+from benchmarks.transfer.summary import Runs, rows_tuned_for, shots_of, tuning_scores
+from benchmarks.transfer.tables import rows_label, table
+
+_COSTS = """\
+
+## Costs on a target
+
+Numbers that are trained for one task, head included, and the median seconds of a training{on}. The
+head's are without its features, where another run has computed them.
+
+"""
+
+_SOURCES = """\
+
+## The sources together
+
+Test scores after training on all sources, in percent, and the seconds of it.
+
+"""
+
+_CHOSEN = """\
+
+## Settings
+
+The rate of each method's runs above, and what the grid scored in percent: the mean of validation
+scores on the pseudo-targets, and of how many runs; of source training, the mean over the sources.
+
+"""
+
+
+def costs(runs: Runs) -> str:
+    """Numbers and seconds of a training on a target."""
+    shots = shots_of(runs)
+    # They differ from task to task by the head.
+    everything = {t: e["parameters"] for (m, _, t), own in runs.items() for e in own.values()
+                  if m == "full"}  # fmt: skip
+    # Seconds of other numbers of threads do not compare: those of most runs are shown.
+    counted = collections.Counter(e.get("threads") for own in runs.values() for e in own.values())
+    threads = counted.most_common(1)[0][0]
+    lines = []
+    for name, method in METHODS.items():
+        own = [e for (m, _, _), found in runs.items() if m == name for e in found.values()]
+        if not own:
+            continue
+        counts = [entry["parameters"] for entry in own]
+        shares = [e["parameters"] / everything[e["task"]] for e in own if e["task"] in everything]
+        share = f"{100 * max(shares):.3g}%" if shares else ""
+        timed = [entry for entry in own if entry.get("threads") == threads]
+        seconds = [[e["seconds"] for e in timed if e["shots"] == at] for at in shots]
+        cells = [f"{statistics.median(values):.1f} s" if values else "" for values in seconds]
+        low, high = f"{min(counts):,}", f"{max(counts):,}"
+        lines.append([method.label, low if low == high else f"{low} to {high}", share, *cells])
+    columns = [
+        "method",
+        "numbers trained",
+        "of full fine-tuning's, at most",
+        *map(rows_label, shots),
+    ]
+    on = "" if threads is None else f" with threads: {threads}"
+    return _COSTS.format(on=on) + table(columns, lines)
+
+
+def sources(entries: Sequence[Entry]) -> str:
+    """What the sources' own tests say, and the seconds of their training."""
+    found = {e["method"]: e for e in entries if e["stage"] == "sources"}
+    if not found:
+        return ""
+    present = {task for e in found.values() for task in e["scores"]}
+    tasks = [task for task in data.SOURCES if task in present]
+    named = [f"{task} (Matthews)" if task in BY_MATTHEWS else task for task in tasks]
+    lines = []
+    for name, entry in _by_method(found):
+        cells = [f"{100 * entry['scores'][t]:.1f}" if t in entry["scores"] else "" for t in tasks]
+        took, teachers = f"{entry['seconds']:.0f} s", _teacher_seconds(entries, entry)
+        if teachers:
+            took += f" and {teachers:.0f} s for the teachers"
+        trained = [f"{entry['settings']['steps']:,}", f"{entry['settings']['rate']:g}", took]
+        lines.append([METHODS[name].label, *cells, f"{100 * entry['score']:.1f}", *trained])
+    columns = ["method", *named, "mean", "steps", "rate", "training"]
+    return _SOURCES + table(columns, lines)
+
+
+def _teacher_seconds(entries: Sequence[Entry], run: Entry) -> float:
+    """Of all runs that have the same teachers: whichever came first trained each of them."""
+    alike = [
+        e.get("teacher_seconds", 0.0)
+        for e in entries
+        if all(
+            e["settings"].get(name) == run["settings"].get(name)
+            for name in ("teacher_epochs", "rows", "virtual_tokens")
+        )
+    ]
+    return sum(alike) if "teacher_seconds" in run else 0.0
+
+
+def settings(entries: Sequence[Entry], runs: Runs) -> str:
+    """Each method's rates, beside what the grid scored."""
+    lines = []
+    for name, method in METHODS.items():
+        own = [e for e in entries if e["stage"] == "sources" and e["method"] == name]
+        lines += _line(method, "sources", own[-1:], tuning_scores(entries, name))
+        for at in shots_of(runs):
+            own = [e for (m, k, _), found in runs.items() if (m, k) == (name, at)
+                   for e in found.values()]  # fmt: skip
+            lines += _line(method, rows_label(at), own, *_tried(entries, method, at))
+    columns = ["method", "rows", "what", "used", "steps", "grid"]
+    return _CHOSEN + table(columns, lines) if lines else ""
+
+
+def _tried(
+    entries: Sequence[Entry], method: Method, at: int | str
+) -> tuple[dict[float, list[float]], str]:
+    """What the grid scored that chose the rate, and what to say of it."""
+    name = method.tuned_method.name
+    for tuned in rows_tuned_for(entries, name, at):
+        said = "" if tuned == at else f"as {rows_label(tuned)}: "
+        return tuning_scores(entries, name, tuned), said
+    return {}, ""
+
+
+def _line(
+    method: Method,
+    rows: str,
+    own: Sequence[Entry],
+    tried: dict[float, list[float]],
+    said: str = "",
+) -> list[list[str]]:
+    """A line of `settings`, or none where there are no such runs."""
+    if not own:
+        return []
+    used, taken = (
+        ", ".join(f"{value:g}" for value in sorted({e["settings"][what] for e in own}))
+        for what in ("rate", "steps")
+    )
+    shown = "; ".join(
+        f"{rate:g}: {100 * statistics.mean(values):.1f} of {len(values)}"
+        for rate, values in tried.items()
+    )
+    return [[method.label, rows, method.tuned, used, taken, said + shown or "not tuned"]]
+
+
+def _by_method(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    return ((name, found[name]) for name in METHODS if name in found)

@@ -1,0 +1,26 @@
+"""Cells and tables of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.transfer.summary import mean_and_deviation
+
+
+def rows_label(shots: int | str) -> str:
+    """A number of rows per class, as it is shown."""
+    return "full" if isinstance(shots, str) else f"k = {shots}"
+
+
+def percent(values: Sequence[float]) -> str:
+    """Their mean and deviation; empty without values."""
+    if not values:
+        return ""
+    mean, deviation = mean_and_deviation(values)
+    return f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
+
+
+def table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    rows = [columns, ["---"] * len(columns), *lines]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
