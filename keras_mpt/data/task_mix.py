@@ -35,6 +35,7 @@ class TaskMix(keras.utils.PyDataset):
         datasets: dict of task name to `(x, y)`, in the order of the model's tasks. `x` is a dict of
             arrays (N, …), or a list of N strings, or a pair of such lists; `y` an array (N, …), or
             `None` for all tasks where a language model's preprocessor makes the targets of text.
+            `(x, y, sample_weight)` gives rows weights; those of tasks without are 1.
         batch_size: int. B. Defaults to `32`.
         weights: w, how often each task is drawn: `"uniform"`, `"proportional"` (to its rows N_k),
             `"temperature"` (to N_k^(1 / temperature)), or a list of positive numbers. Defaults to
@@ -51,7 +52,8 @@ class TaskMix(keras.utils.PyDataset):
 
     Yields:
         `(x, y)`: `x` a dict of arrays (B, …) with `task_ids` (B,) int32, and `text` where `x` was
-        strings; `y` an array (B, …). `(x,)` where there are no targets.
+        strings; `y` an array (B, …). `(x,)` where there are no targets, `(x, y, sample_weight)`
+        where there are weights.
 
     Raises:
         ValueError: a dataset that is empty, has other inputs than the rest or more or fewer targets
@@ -79,7 +81,7 @@ class TaskMix(keras.utils.PyDataset):
 
     def __init__(
         self,
-        datasets: Mapping[str, tuple[Any, Any]],
+        datasets: Mapping[str, tuple[Any, ...]],
         batch_size: int = 32,
         weights: str | Sequence[float] = "uniform",
         steps: int | None = None,

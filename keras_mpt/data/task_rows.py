@@ -15,18 +15,23 @@ class TaskRows:
     Args:
         x: dict of arrays (N, …), `task_ids` among them.
         y: array (N, …) or `None`.
+        sample_weight: array (N, …) or `None`, as without `y`.
     """
 
-    def __init__(self, x: dict[str, np.ndarray], y: np.ndarray | None) -> None:
+    def __init__(
+        self, x: dict[str, np.ndarray], y: np.ndarray | None, sample_weight: np.ndarray | None
+    ) -> None:
         self.x = x
         self.y = y
+        self.sample_weight = sample_weight
 
     def __len__(self) -> int:
         return len(self.x["task_ids"])
 
     def __getitem__(self, row: int) -> tuple[Any, ...]:
         x = {name: value[row] for name, value in self.x.items()}
-        return (x,) if self.y is None else (x, self.y[row])
+        targets = (self.y, self.sample_weight)
+        return (x, *(values[row] for values in targets if values is not None))
 
     def checksum(self) -> int:
         """A number that other data would hardly give: CRC-32 of names, shapes and values.
@@ -34,7 +39,8 @@ class TaskRows:
         Returns:
             int.
         """
-        arrays = self.x if self.y is None else {**self.x, "y": self.y}
+        targets = {"y": self.y, "sample_weight": self.sample_weight}
+        arrays = self.x | {name: v for name, v in targets.items() if v is not None}
         value = 0
         for name in sorted(arrays):
             array = np.ascontiguousarray(arrays[name])
@@ -50,8 +56,9 @@ def task_rows(datasets: Mapping[str, tuple[Any, ...]]) -> list[TaskRows]:
     """Several tasks' data as rows that can stand in one batch.
 
     Args:
-        datasets: dict of task name to `(x, y)` or `(x,)`; `x` is a dict of arrays (N, …), a list of
-            N strings, or a pair of such lists, `y` an array or list (N, …) or `None`.
+        datasets: dict of task name to `(x, y)`, `(x,)` or `(x, y, sample_weight)`; `x` is a dict of
+            arrays (N, …), a list of N strings, or a pair of such lists, `y` an array or list (N, …)
+            or `None`, `sample_weight` likewise. Where one task has weights, those of others are 1.
 
     Returns:
         A list of `TaskRows`, in the same order.
@@ -60,15 +67,31 @@ def task_rows(datasets: Mapping[str, tuple[Any, ...]]) -> list[TaskRows]:
         ValueError: no task, a task without rows or with another number of targets, or with other
             inputs than the rest.
     """
-    tasks = [_as_rows(name, k, *data) for k, (name, data) in enumerate(datasets.items())]
+    if not isinstance(datasets, Mapping):
+        raise ValueError(
+            "`datasets` should be a dict of task name to (x, y). Received: datasets of type "
+            f"{type(datasets).__name__}"
+        )
+    tasks = [_as_rows(name, k, data) for k, (name, data) in enumerate(datasets.items())]
     if not tasks:
         raise ValueError("`datasets` should hold at least one task. Received: datasets={}")
+    weights = [task.sample_weight for task in tasks if task.sample_weight is not None]
+    for task in tasks:
+        if weights and task.y is not None and task.sample_weight is None:
+            task.sample_weight = np.ones((len(task), *weights[0].shape[1:]), weights[0].dtype)
     _check_same_inputs(dict(zip(datasets, tasks, strict=True)))
     return tasks
 
 
-def _as_rows(name: str, k: int, x: Any, y: Any = None) -> TaskRows:
+def _as_rows(name: str, k: int, data: Any) -> TaskRows:
     """One task's data, or an error where they have no rows, or unequal numbers of them."""
+    is_packed = isinstance(data, (tuple, list)) and 1 <= len(data) <= 3
+    if not is_packed or isinstance(data[0], str):
+        raise ValueError(
+            "`datasets` should have (x, y), (x,) or (x, y, sample_weight) for each task. Received: "
+            f"task {name!r} with data of type {type(data).__name__}"
+        )
+    x, *rest = data
     if not isinstance(x, dict):
         x = {"text": x}
     is_pair = isinstance(x.get("text"), tuple)
@@ -76,19 +99,32 @@ def _as_rows(name: str, k: int, x: Any, y: Any = None) -> TaskRows:
         first, second = x["text"]
         x = {**x, "text": first, "second text": second}
     arrays = {key: np.asarray(value) for key, value in x.items()}
-    lengths = {key: len(value) for key, value in arrays.items()}
+    y, sample_weight = (
+        None if values is None else np.asarray(values) for values in [*rest, None, None][:2]
+    )
+    lengths = {key: _length(value) for key, value in arrays.items()}
     rows = next(iter(lengths.values()), 0)
-    y = None if y is None else np.asarray(y)
-    targets = rows if y is None else len(y)
-    if rows == 0 or {*lengths.values(), targets} != {rows}:
+    targets, weights = (rows if v is None else _length(v) for v in (y, sample_weight))
+    if rows == 0 or {*lengths.values(), targets, weights} != {rows}:
+        weighted = "" if sample_weight is None else f", {weights} weights"
         raise ValueError(
             f"`datasets` should have rows, and one target per row, for each task. Received: task "
-            f"{name!r} with {targets} targets and rows {lengths}"
+            f"{name!r} with {targets} targets{weighted} and rows {lengths}"
+        )
+    if y is None and sample_weight is not None:
+        raise ValueError(
+            f"`datasets` should have targets where there are weights. Received: task {name!r} with "
+            "y=None"
         )
     if is_pair:
         arrays["text"] = np.stack([arrays["text"], arrays.pop("second text")], axis=1)
     arrays["task_ids"] = np.full(rows, k, "int32")
-    return TaskRows(arrays, y)
+    return TaskRows(arrays, y, sample_weight)
+
+
+def _length(values: np.ndarray) -> int:
+    """How many rows; of what has none, such as a number, 0."""
+    return values.shape[0] if values.ndim else 0
 
 
 def _check_same_inputs(tasks: Mapping[str, TaskRows]) -> None:
@@ -96,6 +132,7 @@ def _check_same_inputs(tasks: Mapping[str, TaskRows]) -> None:
     found: dict[str, Any] = {
         name: {key: value.shape[1:] for key, value in rows.x.items()}
         | {"y": None if rows.y is None else rows.y.shape[1:]}
+        | ({} if rows.sample_weight is None else {"sample_weight": rows.sample_weight.shape[1:]})
         for name, rows in tasks.items()
     }
     first = next(iter(found.values()))

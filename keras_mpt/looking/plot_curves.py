@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,11 @@ from keras_mpt.looking.task_logs import tasks_and_measures
 ALL = "all tasks"
 
 
-def plot_curves(history: Any, path: str | os.PathLike[str] | None = None) -> Any:
+def plot_curves(
+    history: Any,
+    path: str | os.PathLike[str] | None = None,
+    validation_freq: int | Sequence[int] | None = None,
+) -> Any:
     """Draws the loss and each metric of `fit`, a curve per task and one of all tasks.
 
     Curves of validation data are dashed. Epochs in which a task had no rows are left out of its
@@ -36,13 +40,15 @@ def plot_curves(history: Any, path: str | os.PathLike[str] | None = None) -> Any
             of floats.
         path: string. Where to save the picture; the ending says as what. `None` does not save it.
             Defaults to `None`.
+        validation_freq: int or list of ints, as `fit` was given it. `None` tells it from how many
+            values there are, where only one number fits. Defaults to `None`.
 
     Returns:
         A `matplotlib.figure.Figure`, with one axes for the loss and each metric.
 
     Raises:
         ImportError: Matplotlib is missing.
-        ValueError: a history without logs of tasks.
+        ValueError: a history without logs of tasks, or whose validation fits several epochs.
 
     Example:
         ```python
@@ -67,14 +73,22 @@ def plot_curves(history: Any, path: str | os.PathLike[str] | None = None) -> Any
     height = max(3.2, 0.16 * (len(tasks) + 1) + 1.0)
     width = 4.3 + 0.075 * max(map(len, [*tasks, ALL]))
     figure = new_figure("plot_curves", width * len(measures), height)
-    epochs = _epochs(history, len(next(iter(logs.values()))))
+    epochs = _epochs(history, max(map(len, logs.values())))
+    validated = _validated(epochs, logs, validation_freq)
     axes = figure.subplots(1, len(measures), squeeze=False)[0]
     for axis, measure in zip(axes, measures, strict=True):
-        _draw(axis, logs, tasks, measure, epochs)
+        _draw(axis, logs, tasks, measure, epochs, validated)
     return saved(figure, path)
 
 
-def _draw(axis: Any, logs: Any, tasks: list[str], measure: str, epochs: np.ndarray) -> None:
+def _draw(
+    axis: Any,
+    logs: Any,
+    tasks: list[str],
+    measure: str,
+    epochs: np.ndarray,
+    validated: np.ndarray,
+) -> None:
     names, ends, colors = [], [], []
     for k, task in enumerate([*tasks, ALL]):
         name = measure if task == ALL else f"{task}_{measure}"
@@ -85,10 +99,9 @@ def _draw(axis: Any, logs: Any, tasks: list[str], measure: str, epochs: np.ndarr
             "markersize": 4 if len(epochs) <= 20 else 2,
             "linewidth": 2.2 if task == ALL else 1.4,
         }
-        for prefix, line in (("", "-"), ("val_", "--")):
+        for prefix, line, x in (("", "-", epochs), ("val_", "--", validated)):
             values = np.asarray(logs.get(prefix + name, []), "float64")
             if len(values):
-                x = _validation_epochs(epochs, len(values))
                 axis.plot(x, values, line, label=prefix + name, **style)
         values = np.asarray(logs[name], "float64")
         last = np.flatnonzero(np.isfinite(values))
@@ -111,7 +124,21 @@ def _epochs(history: Any, count: int) -> np.ndarray:
     return np.arange(1, count + 1) if epochs is None else np.asarray(epochs) + 1
 
 
-def _validation_epochs(epochs: np.ndarray, count: int) -> np.ndarray:
-    """With `validation_freq` there are fewer values than epochs: every second, every third, …"""
-    every = len(epochs) // count
-    return epochs[every - 1 :: every][:count]
+def _validated(epochs: np.ndarray, logs: Any, freq: int | Sequence[int] | None) -> np.ndarray:
+    """The epochs that ended with a validation: as Keras has it, every freq-th, or those listed."""
+    count = max((len(v) for name, v in logs.items() if name.startswith("val_")), default=0)
+    if freq is None:
+        options = [f for f in range(1, epochs[-1] + 1) if sum(epochs % f == 0) == count]
+        if count and len(options) != 1:
+            raise ValueError(
+                "`validation_freq` should be given, as it was to `fit`: several fit, or none. "
+                f"Received: validation_freq=None with {count} validations in {len(epochs)} epochs"
+            )
+        freq = options[0] if options else 1
+    found = epochs[np.isin(epochs, freq) if np.ndim(freq) else epochs % freq == 0]
+    if count and len(found) != count:
+        raise ValueError(
+            f"`validation_freq` should fit the {count} validations in {len(epochs)} epochs. "
+            f"Received: validation_freq={freq!r}"
+        )
+    return found

@@ -72,6 +72,9 @@ class Fitting(keras.Model):
                 "`shuffle` should be left out or False: a `TaskMix` shuffles its rows itself, by "
                 f"its seed. Received: shuffle={kwargs['shuffle']!r}"
             )
+        if isinstance(x, TaskMix) and x.within_epoch:
+            # Of a `fit` that broke off. Keras moves on too, but has counted the batches by then.
+            x.on_epoch_end()
         with self._plain_errors() as errors:
             x, y, sample_weight = self._prepared(x, y, sample_weight, errors)
             if isinstance(validation_data, (tuple, list)):
@@ -129,7 +132,7 @@ class Fitting(keras.Model):
 
     def predict_on_batch(self, x: Any) -> Any:
         """`keras.Model.predict_on_batch`, on arrays as `fit` takes them."""
-        x, _, _ = self._prepared(x, None, None, [])
+        x, _, _ = self._prepared(x, None, None, [], with_targets=False)
         return super().predict_on_batch(x)
 
     def prepared(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
@@ -143,10 +146,18 @@ class Fitting(keras.Model):
         Returns:
             `(x, y, sample_weight)`.
         """
-        return self._prepared(x, y, sample_weight, [])
+        return self._prepared(x, y, sample_weight, [], may_lack_targets=True)
 
     def check_targets(self, x: Any, y: Any) -> None:
         """Refuses targets that cannot be right; a class with something to check overrides it."""
+
+    def check_has_targets(self, y: Any) -> None:
+        """Refuses data without targets where a loss is to be computed of them."""
+        if y is None and self.compiled and self.loss is not None:
+            raise ValueError(
+                "`y` should be given: the loss is computed of it, unless `compile` was given "
+                "`loss=None`. Received: y=None"
+            )
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.compile`; each task gets its own copy of the loss and the metrics."""
@@ -214,14 +225,24 @@ class Fitting(keras.Model):
         self.predict_function = keeping_variables(self, self.predict_function)
 
     def _prepared(
-        self, x: Any, y: Any, sample_weight: Any, errors: list[str], with_targets: bool = True
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        errors: list[str],
+        with_targets: bool = True,
+        may_lack_targets: bool = False,
     ) -> tuple[Any, Any, Any]:
         """Data checked and tokenized: at once for arrays, batch by batch for a stream."""
         inputs = self.inputs_checked
 
         def tokenize(*data: Any) -> tuple[Any, Any, Any]:
             x, y, sample_weight = inputs.tokenize(*data)
-            return (x, y, sample_weight) if with_targets else (x, None, None)
+            if not with_targets:
+                return x, None, None
+            if not may_lack_targets:
+                self.check_has_targets(y)
+            return x, y, sample_weight
 
         def check(x: Any, y: Any = None) -> Any:
             x = inputs.prepare(x)

@@ -100,8 +100,14 @@ class PromptTunedClassifier(PromptTunedModel):
     def check_targets(self, x: Any, y: Any) -> None:
         """Refuses labels that a row's task does not have."""
         labels = np.asarray(ops.convert_to_numpy(y) if ops.is_tensor(y) else y)
-        if labels.dtype.kind not in "iuf" or not _takes_labels(self.loss):
+        if not _takes_labels(self.loss):
             return
+        if labels.dtype.kind not in "iufb":
+            raise ValueError(
+                "`y` should hold the classes' numbers, from 0 on. Received: y of dtype "
+                f"{labels.dtype}, such as {labels.ravel()[:1].tolist()}"
+            )
+        labels = labels.astype("int32") if labels.dtype.kind == "b" else labels
         labels, counted = self.labels_that_count(x, labels)
         task_ids = x.get("task_ids")
         if isinstance(self.num_classes, int):
@@ -195,7 +201,7 @@ class PromptTunedClassifier(PromptTunedModel):
         for name, variable in other.head_weights().items():
             value = ops.convert_to_numpy(own[name])
             is_output = any(variable is v for v in other.logits.weights)
-            if not is_output or (are_shared and self.num_classes == other.num_classes):
+            if not is_output or (are_shared and None not in heads):
                 variable.assign(value)
                 continue
             start = np.array(ops.convert_to_numpy(variable))

@@ -15,6 +15,7 @@ from keras_mpt.config_values import TASKS_START_DONE
 from keras_mpt.looking.cosines import cosines
 from keras_mpt.models.prompt_tune import load_adapter
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
+from keras_mpt.prompts.prompt_embedding import check_sizes
 from keras_mpt.training.two_speed import two_speed_optimizer
 
 NEAREST = "nearest"
@@ -37,9 +38,10 @@ def adapt(
 
     P is the source's. Each new task's factors start as the average of the sources', as one source's
     or as those of the source task that is nearest. A classifier's head starts fresh, but for layers
-    below its output, which are the source's; or it is that of the source task that is named. The
-    model is compiled with `two_speed_optimizer()`: `fit` trains it at once, with the task's loss
-    alone. The source stays as it is.
+    below its output, which are the source's. Without `num_classes` it is that of the source task
+    that is named, or the one that all sources share. The model is compiled with
+    `two_speed_optimizer()`: `fit` trains it at once, with the task's loss alone. The source stays
+    as it is.
 
     Where a source task has the same classes in the same order, such as the sentiment of other
     texts, name it and leave out `num_classes`: the new task starts with all that it has learned,
@@ -72,7 +74,8 @@ def adapt(
 
     Raises:
         ValueError: a source that has no tasks or is a directory without `base`, an unknown source
-            task, `"nearest"` without data, or classes that are missing.
+            task, `"nearest"` without data or with a probe that does not move, or classes that are
+            missing.
 
     Example:
         ```python
@@ -110,13 +113,15 @@ def adapt(
                 f"`data` should have (x, y) of each task with from_='nearest'. Received: none for "
                 f"task {name!r}"
             )
+    check_sizes({"probe_epochs": probe_epochs})
     classes, heads = _heads(source, names, starts, num_classes)
     found: dict[str, dict[str, float]] = {}
     for k, (name, start) in enumerate(zip(names, starts, strict=True)):
         if start == NEAREST:
             assert data is not None
             one = classes[k : k + 1] if isinstance(classes, list) else classes
-            probe = _adapted(source, [name], ["average"], one, [None], False, kwargs)
+            head = heads[k : k + 1]
+            probe = _adapted(source, [name], ["average"], one, head, False, kwargs)
             found[name] = _similarities(source, probe, name, data[name], probe_epochs, verbose)
             starts[k] = max(found[name], key=lambda task: found[name][task])
             if verbose:
@@ -149,19 +154,21 @@ def _heads(
 ) -> tuple[Any, list[int | None]]:
     """What the new model's constructor takes, and whose head each task gets; `None`: a fresh one.
 
-    The former is `None` too where the model has no classes to choose.
+    The former is `None` too where the model has no classes to choose. A head that all sources share
+    is any one's.
     """
     fresh: list[int | None] = [None] * len(names)
+    shared: list[int | None] = [0] * len(names)
     if "num_classes" not in source.adapter_extras():
         if num_classes is not None:
             raise ValueError(
                 "`num_classes` should be left out: the source is no classifier. Received: "
                 f"num_classes={num_classes!r}"
             )
-        return None, fresh
+        return None, shared
     own, is_list = source.num_classes, isinstance(num_classes, (list, tuple))
     if isinstance(own, int) and not is_list:
-        return own if num_classes is None else num_classes, fresh
+        return (own, shared) if num_classes is None else (num_classes, fresh)
     classes = list(num_classes) if is_list else [num_classes] * len(names)
     if len(classes) != len(names):
         raise ValueError(
@@ -229,6 +236,12 @@ def _similarities(
     moved = _flat_prompts(probe) - average
     found = cosines(moved, _flat_prompts(source) - average)[0]
     # A single source is the average itself, and sets itself off by nothing.
+    if len(found) > 1 and not np.isfinite(found).any():
+        raise ValueError(
+            "`from_` should name a source task where none is nearer than another. Received: "
+            f"from_='nearest' for task {name!r}, with sources that are all alike, or a probe whose "
+            "prompt did not move or is not finite"
+        )
     return dict(zip(source.config.names, np.nan_to_num(found).tolist(), strict=True))
 
 

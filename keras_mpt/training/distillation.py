@@ -200,11 +200,14 @@ class Distillation(Fitting):
         has_tokens = len(distance.shape) == 2 and self.student.task_type != TaskType.QUESTION_ANS
         if has_tokens and mask_name is not None:
             weights = weights * ops.cast(x[mask_name], weights.dtype)
-        if sample_weight is None or len(sample_weight.shape) > len(distance.shape):
+        if sample_weight is None:
             return weights
         given = ops.cast(sample_weight, weights.dtype)
-        is_per_row = len(given.shape) < len(distance.shape)
-        return weights * (ops.expand_dims(given, -1) if is_per_row else given)
+        if len(given.shape) > len(distance.shape):  # Per token, of one distance per row.
+            given = ops.max(given, axis=-1)
+        elif len(given.shape) < len(distance.shape):
+            given = ops.expand_dims(given, -1)
+        return weights * given
 
     def _state_mask(self, inputs: dict[str, Any]) -> Any:
         """Which positions of the hidden states count, (B, S) or (B, L + S), or `None` for all."""

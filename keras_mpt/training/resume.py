@@ -24,9 +24,10 @@ class ResumeTraining(keras.callbacks.Callback):
     the place in the data and what was logged; of the frozen backbone nothing. The file
     `training_state.safetensors` is replaced in one step, so that it is whole at any time.
 
-    When training ends, the state stays. The same script then restores the trained weights, runs no
-    epoch and returns; with more `epochs` it goes on, unless another callback stopped the run, such
-    as `EarlyStopping`. Remove the directory to start anew.
+    When training ends, the state stays. The same script then restores the trained weights, or those
+    that `EarlyStopping` took back as the best, runs no epoch and returns; with more `epochs` it
+    goes on from the last step, unless another callback stopped the run, such as `EarlyStopping`.
+    Remove the directory to start anew.
 
     Put it last in `callbacks`. Other callbacks start anew in a resumed run, and count the batches
     of its first epoch from 0. On PyTorch, each epoch begins with the random generator as the last
@@ -164,13 +165,33 @@ class ResumeTraining(keras.callbacks.Callback):
             self._save(epoch + 1, 0)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Notes that another callback stopped the run."""
+        """Notes that another callback stopped the run, or gave it other weights at its end."""
         self._trained._initial_epoch = None
+        trained = {"final": list(self._trained.trainable_variables)}
         if not self._begun:
             self._put_back_history()
-        elif self._trained.stop_training and not self._was_cut:
+            if "final/0" in self._values:
+                run_state.assign(self._values, trained)
+        elif self._was_cut:
+            return
+        elif self._trained.stop_training:
             self._about["stopped"] = True
             self._save(self._epoch + 1, 0)
+        else:
+            self._save_final(run_state.values_of(trained))
+
+    def _save_final(self, final: dict[str, np.ndarray]) -> None:
+        """Saves what training ended with beside what its last step left, where the two differ.
+
+        `EarlyStopping(restore_best_weights=True)` puts the best weights back at the end, also where
+        it stopped nothing. With more epochs a run goes on from its last step all the same.
+        """
+        state = run_state.read_state(self.directory)
+        assert state is not None, "the last epoch saved it"
+        about, values = state
+        names = {name: name.replace("final", "trained") for name in final}
+        if any(not np.array_equal(final[name], values[names[name]]) for name in final):
+            run_state.write_state(self.directory, about, {**values, **final})
 
     def _keep_last_step(self) -> None:
         """Undoes what TensorFlow does of the step that finds no data.

@@ -124,7 +124,13 @@ def load_teachers(student: Any, teachers: Any) -> list[Any]:
     return [_loaded(student, k, name, teachers[name]) for k, name in enumerate(names)]
 
 
-def check_teacher(name: str, directory: str | os.PathLike[str], config: Any, backbone: Any) -> None:
+def check_teacher(
+    name: str,
+    directory: str | os.PathLike[str],
+    config: Any,
+    backbone: Any,
+    head: Mapping[str, Any] | None = None,
+) -> None:
     """Refuses a saved teacher that is not one for this config and backbone.
 
     Args:
@@ -132,6 +138,7 @@ def check_teacher(name: str, directory: str | os.PathLike[str], config: Any, bac
         directory: string. Its adapter.
         config: the config of the student, or of the teachers to be.
         backbone: the backbone to use it on.
+        head: dict of what its head is to be built with, such as `num_classes`. Defaults to `None`.
     """
     saved = PromptTuningConfig.from_pretrained(directory)
     if isinstance(saved, MultitaskPromptTuningConfig):
@@ -140,7 +147,11 @@ def check_teacher(name: str, directory: str | os.PathLike[str], config: Any, bac
             f"{name!r} a {saved.peft_type} adapter in {str(directory)!r}"
         )
     _check_sizes(name, config, saved)
-    identity = (read_config(directory)[1] or {}).get("backbone")
+    own = read_config(directory)[1] or {}
+    for field, wanted in (head or {}).items():
+        if field in own and own[field] != wanted:
+            raise _other(name, f"`{field}`={_shown(own[field])}, not {_shown(wanted)}")
+    identity = own.get("backbone")
     difference = None if identity is None else misfit(identity, backbone)
     if difference is not None:
         raise _other(name, f"another backbone: {difference}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_mpt.checkpoints.config_files import CONFIG_NAME
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
@@ -34,8 +35,9 @@ def train_teachers(
 ) -> dict[str, Path]:
     """Trains one ordinary prompt per source task, and keeps each as a PEFT PROMPT_TUNING adapter.
 
-    A task whose adapter is there already is left as it is, so an interrupted call goes on with the
-    task that it was at. All data are checked before the first step of the first task.
+    A task whose adapter is there already is left as it is, whatever data it was trained on, so an
+    interrupted call goes on with the task that it was at. The data of all tasks that are to be
+    trained are checked before the first step of the first.
 
     Args:
         base: a keras-hub backbone or task, as `prompt_tune` takes it.
@@ -51,9 +53,9 @@ def train_teachers(
         batch_size: int. Defaults to `32`.
         epochs: int. Passes over a task's rows. Defaults to `5`.
         callbacks: list of `keras.callbacks.Callback`, for each task's `fit`. Defaults to `None`.
-        seed: int. Each task's training starts from it, so that a task comes out the same whether or
-            not others were trained before it. `None` leaves the global seed alone. Defaults to
-            `None`.
+        seed: int. Each task's training starts from it, every dropout of the backbone included, so
+            that a task comes out the same whether or not others were trained before it. `None`
+            leaves the global seed alone. Defaults to `None`.
         verbose: as in `keras.Model.fit`. Defaults to `"auto"`.
         **kwargs: further arguments of the models, such as `preprocessor` or `pooling`.
 
@@ -62,7 +64,7 @@ def train_teachers(
 
     Raises:
         ValueError: a task without rows, labels that exceed its classes, or an adapter in the
-            directory that was made with another config or on another backbone.
+            directory that has another size, task type or head, or was made on another backbone.
 
     Example:
         ```python
@@ -85,14 +87,14 @@ def train_teachers(
     classes = _classes(names, num_classes)
     directories = {name: Path(directory) / name for name in names}
     backbone = getattr(base, "backbone", base)
-    done = [name for name in names if (directories[name] / CONFIG_NAME).is_file()]
-    for name in done:
-        check_teacher(name, directories[name], config, backbone)
     waiting = {}
     for name in names:
-        if name not in done:
-            _set_seed(seed)
-            model = _teacher(base, config, classes[name], kwargs)
+        _set_seed(seed)
+        model = _teacher(base, config, classes[name], kwargs)
+        if (directories[name] / CONFIG_NAME).is_file():
+            extras = model.adapter_extras()
+            check_teacher(name, directories[name], config, backbone, extras)
+        else:
             waiting[name] = model, *_prepared(model, name, datasets[name])
     while waiting:
         name = next(iter(waiting))
@@ -100,7 +102,7 @@ def train_teachers(
         model, x, y, sample_weight = waiting.pop(name)
         if verbose:
             print(f"Teacher {len(names) - len(waiting)}/{len(names)}: {name}", flush=True)
-        _set_seed(seed)
+        _set_seed(seed, model)
         if optimizer is not None:
             model.compile(optimizer=optimizer())
         model.fit(
@@ -116,9 +118,14 @@ def train_teachers(
     return directories
 
 
-def _set_seed(seed: int | None) -> None:
-    if seed is not None:
-        keras.utils.set_random_seed(seed)
+def _set_seed(seed: int | None, model: Any = None) -> None:
+    """Keras's global seed, and that of each dropout of the model: the tasks share a backbone."""
+    if seed is None:
+        return
+    keras.utils.set_random_seed(seed)
+    states = [v for v in getattr(model, "variables", ()) if v.name == "seed_generator_state"]
+    for i, state in enumerate(states):
+        state.assign(np.array([seed, i]))
 
 
 def _teacher(base: Any, config: PromptTuningConfig, classes: int | None, kwargs: Any) -> Any:
@@ -131,7 +138,9 @@ def _prepared(model: Any, name: str, data: tuple[Any, ...]) -> tuple[Any, Any, A
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
     try:
         x = x if isinstance(x, dict) else {"text": x}
-        return model.prepared(x, y, sample_weight)
+        x, y, sample_weight = model.prepared(x, y, sample_weight)
+        model.check_has_targets(y)
+        return x, y, sample_weight
     except ValueError as error:
         raise ValueError(f"In the data of task {name!r}: {error}") from None
 

@@ -30,9 +30,9 @@ def two_speed_optimizer(shared: Any = 0.01, factors: Any = 0.1, head: Any = 0.01
     global norm counts each of the three groups by itself.
 
     The defaults are for new tasks with few rows: of 0.001, 0.003, 0.01 and 0.03 for P, with ten
-    times that for the factors, they scored best on MiniLM with 16 rows per class and 30 steps
-    (docs/benchmarks/transfer). All source tasks together were trained there at 0.003 and 0.03,
-    falling to 0.
+    times that for the factors, they scored best on MiniLM with 16 rows per class and 30 steps, from
+    sources without teachers (docs/benchmarks/transfer). All source tasks together did best there at
+    rates falling to 0 from 0.003 and 0.03, and with teachers from 0.001 and 0.01.
 
     A single rate is read and changed at `optimizer.optimizers`, in the order P, factors, head. A
     `MultiOptimizer` has no `learning_rate` of its own, which Keras's `LearningRateScheduler` and

@@ -109,6 +109,14 @@ def test_texts_and_pairs_of_texts(form):
     assert seen == {0, 1, 2}
 
 
+def test_weights_come_with_their_rows():
+    data = datasets()
+    x, y = data["tone"]
+    data["tone"] = (x, y, y / 100 + 2)
+    for _, y, weights in next_epoch(keras_mpt.TaskMix(data, batch_size=6)):
+        np.testing.assert_array_equal(weights, np.where(y < 100, y / 100 + 2, 1.0))
+
+
 ONE, FOUR_TOKENS = {"a": (["x"], [0])}, {"token_ids": np.ones((1, 4))}
 
 

@@ -105,6 +105,16 @@ def test_curves_of_a_dict_of_logs_and_of_later_epochs():
     np.testing.assert_array_equal(drawn(axes)["a_loss"][0], [8, 9])
 
 
+@pytest.mark.parametrize(
+    ("freq", "epochs", "at"),
+    [(None, 4, [2, 4]), (None, 7, [3, 6]), (3, 5, [3]), (4, 11, [4, 8]), ([1, 6], 7, [1, 6])],
+)
+def test_validation_stands_at_the_epochs_that_it_was_made_in(freq, epochs, at):
+    logs = {"loss": [1.0] * epochs, "a_loss": [1.0] * epochs, "val_a_loss": [2.0] * len(at)}
+    (axes,) = plot_curves(logs, validation_freq=freq).axes
+    np.testing.assert_array_equal(drawn(axes)["val_a_loss"][0], at)
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 30])
 def test_epochs_are_whole_numbers(epochs):
     figure = plot_curves({"loss": [1.0] * epochs, "a_loss": [2.0] * epochs})
@@ -256,6 +266,17 @@ def test_bad_input():
         ),
         (lambda: plot_curves([1.0]), "`history` should be what `fit` returned, or its dict of "
          "logs. Received: a list"),
+        (
+            lambda: plot_curves({"a_loss": [1.0] * 5, "loss": [1.0] * 5, "val_a_loss": [1.0]}),
+            "`validation_freq` should be given, as it was to `fit`: several fit, or none. Received:"
+            " validation_freq=None with 1 validations in 5 epochs",
+        ),
+        (
+            lambda: plot_curves({"a_loss": [1.0] * 5, "loss": [1.0] * 5, "val_a_loss": [1.0]},
+                                validation_freq=2),
+            "`validation_freq` should fit the 1 validations in 5 epochs. Received: "
+            "validation_freq=2",
+        ),
         (lambda: plot_similarity(plain), "`model` should have tasks, those of a "
          "MultitaskPromptTuningConfig. Received: a model with a PromptTuningConfig"),
         (lambda: plot_nearest_tokens(plain, k=51), "`k` should be at most the vocabulary's 50 "

@@ -184,3 +184,34 @@ def test_float_labels_are_checked_too(model, y, words):
     with pytest.raises(ValueError) as raised:
         model.fit({"text": TEXTS, "task_ids": TASK_IDS}, np.array(y), verbose=0)
     assert str(raised.value) == f"`y` should hold labels in {words}, and 1 wrong labels in all"
+
+
+def test_labels_that_are_no_numbers(model):
+    x = {"text": TEXTS, "task_ids": TASK_IDS}
+    with pytest.raises(ValueError) as raised:
+        model.fit(x, ["good", "bad", "good", "bad"], verbose=0)
+    assert str(raised.value) == (
+        "`y` should hold the classes' numbers, from 0 on. Received: y of dtype <U4, such as "
+        "['good']"
+    )
+    numbers = [1, 0, 1, 0]
+    losses = [model.evaluate(x, np.array(numbers, dtype), verbose=0)[0] for dtype in (int, bool)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("entrance", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
+def test_labels_left_out(model, entrance):
+    x = {"text": TEXTS, "task_ids": TASK_IDS}
+    with pytest.raises(ValueError) as raised:
+        getattr(model, entrance)(x)
+    assert str(raised.value) == (
+        "`y` should be given: the loss is computed of it, unless `compile` was given `loss=None`. "
+        "Received: y=None"
+    )
+    assert len(model.predict_on_batch(x)) == len(TEXTS)
+
+
+def test_a_stream_without_labels(model):
+    mix = keras_mpt.TaskMix({"tone": (TEXTS, None), "topic": (TEXTS, None)}, batch_size=4)
+    with pytest.raises(ValueError, match="^`y` should be given: the loss is computed of it"):
+        model.fit(mix, verbose=0)

@@ -97,6 +97,15 @@ def test_a_shared_head_comes_along():
     )
 
 
+def test_as_many_classes_as_the_sources_share_are_not_theirs():
+    source = source_model(num_classes=3)
+    kernel = source.logits.kernel
+    kernel.assign(np.random.default_rng(0).normal(size=kernel.shape))
+    model = keras_mpt.adapt(source, "a", num_classes=3)
+    fresh, own = (keras.ops.convert_to_numpy(k) for k in (model.logits.kernel, kernel))
+    assert np.abs(fresh - own).min() > 0
+
+
 @pytest.mark.parametrize("pooling", ["base", "mean"])
 def test_a_named_tasks_head_comes_along(pooling):
     source = source_model(pooling=pooling)
@@ -157,6 +166,7 @@ def test_the_nearest_source_is_the_task_itself(capsys):
             "`num_classes` should be given for task 'a'.* with from_='nearest'",
         ),
         ({"num_classes": 0}, "`num_classes` should be a positive integer"),
+        ({"probe_epochs": 0}, "`probe_epochs` should be a positive integer. Received: .*=0"),
         ({"tasks": []}, "`tasks` should be"),
         ({"tasks": ["a", "a"]}, "`task_names` should be 2 different strings"),
     ],
@@ -165,6 +175,18 @@ def test_bad_arguments(arguments, message):
     given = {"tasks": "a", "num_classes": 2, **arguments}
     with pytest.raises(ValueError, match=message):
         keras_mpt.adapt(source_model(), **given)
+
+
+def test_no_source_is_nearest_where_the_probe_tells_nothing():
+    source = source_model(kind="gpt2")
+    state = source.prompt.state_dict()
+    state["prefix_task_rows"][:] = state["prefix_task_rows"][:1]
+    state["prefix_task_cols"][:] = state["prefix_task_cols"][:1]
+    source.prompt.load_state_dict(state, "test")
+    x = tiny.inputs(source.backbone)
+    data = {"a": (x, np.zeros_like(x["token_ids"]))}
+    with pytest.raises(ValueError, match="`from_` should name a source .* sources that are all al"):
+        keras_mpt.adapt(source, "a", from_="nearest", data=data, probe_epochs=1, verbose=0)
 
 
 def test_bad_sources(tmp_path):

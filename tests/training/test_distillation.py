@@ -173,6 +173,21 @@ def test_rows_without_weight_teach_nothing():
     np.testing.assert_allclose(logs["logits_kl"], np.mean(terms[::2]), rtol=2e-5)
 
 
+@only_eager
+def test_weights_per_token_count_for_their_row_where_a_row_has_one_distance():
+    """As a preprocessor makes them of weights per row."""
+    setting = Setting("gpt2")
+    distillation = keras_mpt.Distillation(setting.student, setting.teachers)
+    per_row = np.array([2, 0, 1, 0, 1, 0], "float32")
+    per_token = per_row[:, None] * setting.x["padding_mask"]
+    found = [
+        logs_of(setting, distillation, setting.y, sample_weight=weight)
+        for weight in (per_row, per_token, None)
+    ]
+    np.testing.assert_allclose(found[1]["hidden_mse"], found[0]["hidden_mse"], rtol=1e-6)
+    assert abs(found[2]["hidden_mse"] / found[0]["hidden_mse"] - 1) > 0.01
+
+
 def test_layers_states_are_the_layers_outputs():
     setting = Setting("bert")
     states = setting.student.splice.hidden_states

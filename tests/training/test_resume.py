@@ -105,6 +105,27 @@ def test_the_same_model_and_mix_go_on_in_one_process(unbroken, tmp_path):
 
 
 @only_eager
+@pytest.mark.parametrize("with_state", [True, False])
+def test_two_interruptions_of_an_epoch_in_one_process(with_state, unbroken, tmp_path):
+    """The next `fit` counts the whole epoch's batches, not those that the second one had left."""
+    model, mix = runs.make_model(), runs.make_mix()
+    for stop in (STEPS + 3, 1):
+        with pytest.raises(runs.Interrupted):
+            runs.fit(model, tmp_path / "run", stop, mix=mix, save_freq=1)
+    assert mix.within_epoch and len(mix) < STEPS
+    if with_state:
+        history = runs.fit(model, tmp_path / "run", mix=mix)
+        runs.assert_equal(runs.outcome(model, history), unbroken)
+    else:
+        steps = []
+        counting = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda i, logs=None: steps.append(i)
+        )
+        model.fit(mix, epochs=2, callbacks=[counting], verbose=0)
+        assert steps == [*range(STEPS), *range(STEPS)]
+
+
+@only_eager
 def test_a_finished_run_runs_no_step_more_unless_epochs_are_added(unbroken, tmp_path):
     runs.fit(runs.make_model(), tmp_path / "run", epochs=EPOCHS - 1)
     model = runs.make_model()
@@ -149,6 +170,30 @@ def test_a_run_that_a_callback_stopped_stays_stopped(tmp_path):
     assert (again.epoch, again.history) == (logs.epoch, logs.history)
     for a, b in zip(first.trainable_variables, second.trainable_variables, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
+
+
+def test_the_best_weights_are_those_of_the_same_script_again(tmp_path):
+    """`EarlyStopping` puts them back at the end of a run that it did not stop, too."""
+
+    def trained(name, epochs, with_best=True, **kwargs):
+        """The weights after a run whose best epoch, by a metric that falls, is the first."""
+        monitor = {"monitor": "loss", "mode": "max", "patience": 9}
+        early = keras.callbacks.EarlyStopping(**monitor, restore_best_weights=True)
+        model = runs.make_model()
+        callbacks = [early] if with_best else []
+        runs.fit(model, tmp_path / name, callbacks=callbacks, epochs=epochs, **kwargs)
+        return [ops.convert_to_numpy(v) for v in model.trainable_variables]
+
+    best = trained("run", epochs=2)
+    assert header(tmp_path / "run")[0]["stopped"] is False
+    again = trained("run", epochs=2, stop=1)  # Not one step more.
+    # More epochs go on from the last one all the same.
+    longer = trained("run", epochs=3, with_best=False)
+    unbroken = trained("unbroken", epochs=3, with_best=False)
+    for a, b, c, d in zip(best, again, longer, unbroken, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(c, d)
+        assert np.abs(a - c).max() > 0
 
 
 @only_eager

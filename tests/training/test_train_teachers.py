@@ -65,6 +65,21 @@ def test_an_interrupted_call_goes_on_and_ends_the_same(tmp_path):
             np.testing.assert_array_equal(states[0][key], states[1][key])
 
 
+def test_a_teacher_comes_out_the_same_whatever_dropout_drew_before(tmp_path):
+    """The tasks share a backbone, and with it the seeds of its dropouts."""
+    setting = Setting("bert")
+    setting.backbone = tiny.with_large_weights(tiny.backbone("bert", dropout=0.3))
+    both = train(setting, tmp_path / "both")
+    topic = {"topic": setting.datasets()["topic"]}
+    alone = train(setting, tmp_path / "alone", datasets=topic)
+    states = [keras_mpt.read_state_dict(where["topic"]) for where in (both, alone)]
+    for key in states[0]:
+        np.testing.assert_array_equal(states[0][key], states[1][key])
+    other = train(setting, tmp_path / "other", datasets=topic, seed=6)
+    key = "prompt_embeddings"
+    assert np.abs(keras_mpt.read_state_dict(other["topic"])[key] - states[0][key]).max() > 0
+
+
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="PEFT runs on PyTorch")
 def test_teachers_open_in_peft_as_prompt_tuning(tmp_path):
     pytest.importorskip("peft")
@@ -94,6 +109,10 @@ def test_teachers_made_for_something_else(tmp_path):
         keras_mpt.Distillation(student(setting, length=5), tmp_path)
     with pytest.raises(ValueError, match="`num_virtual_tokens`=3, not 5"):
         train(setting, tmp_path, config=config(num_virtual_tokens=5))
+    with pytest.raises(ValueError, match="task 'topic' a teacher with `num_classes`=3, not 5"):
+        train(setting, tmp_path, num_classes={"tone": 2, "topic": 5})
+    with pytest.raises(ValueError, match="task 'tone' a teacher with `pooling`='mean', not 'base'"):
+        train(setting, tmp_path, pooling="base")
     other = Setting("bert", seed=1)
     with pytest.raises(ValueError, match="another backbone: a BertBackbone with other weights"):
         keras_mpt.Distillation(student(other), tmp_path)
@@ -117,6 +136,7 @@ def test_bad_data_are_refused_before_any_training(tmp_path):
         "In the data of task 'topic': `y` should have one label per row": {
             **datasets, "topic": (x, y[:1]),
         },
+        "In the data of task 'topic': `y` should be given": {**datasets, "topic": (x,)},
         "names that a folder can have": {"../a": datasets["tone"]},
         "with a task at least": {},
     }  # fmt: skip
