@@ -37,9 +37,39 @@ _CHOSEN = """\
 ## Settings
 
 The rate of each method's runs above, and what the grid scored in percent: the mean of validation
-scores on the pseudo-targets, and of how many runs; of source training, the mean over the sources.
+scores on the pseudo-targets, and of how many runs; of source training, the mean over the sources,
+after fewer steps. *Edge*: a rate beyond the grid might have done better still.
 
 """
+
+
+_SIZES = {
+    "targets": {"virtual_tokens": "virtual tokens", "batch": "rows of a batch"},
+    "sources": {
+        "rows": "rows of a source at most",
+        "steps": "steps on the sources",
+        "teacher_epochs": "epochs of each teacher",
+    },
+    "tune sources": {"steps": "steps on the sources while their rate is chosen"},
+}
+
+
+def sizes(entries: Sequence[Entry]) -> str:
+    """How much of what the runs had: tokens, rows, steps."""
+    found: dict[str, Any] = {}
+    for entry in entries:
+        if entry["stage"] == "tune":
+            found.setdefault("pseudo-targets", set()).add(entry["task"])
+        elif entry["stage"] in _SIZES:
+            for name, label in _SIZES[entry["stage"]].items():
+                if name in entry["settings"]:
+                    found.setdefault(label, set()).add(entry["settings"][name])
+    lines = [f"- {label}: {_listed(values)}\n" for label, values in found.items()]
+    return "\nSizes:\n\n" + "".join(lines) if lines else ""
+
+
+def _listed(values: set[Any]) -> str:
+    return ", ".join("all" if value is None else str(value) for value in sorted(values, key=str))
 
 
 def costs(runs: Runs) -> str:
@@ -150,6 +180,8 @@ def _line(
         f"{rate:g}: {100 * statistics.mean(values):.1f} of {len(values)}"
         for rate, values in tried.items()
     )
+    at_edge = len(tried) > 1 and used in (f"{min(tried):g}", f"{max(tried):g}")
+    used += " (edge)" if at_edge else ""
     return [[method.label, rows, method.tuned, used, taken, said + shown or "not tuned"]]
 
 

@@ -1,8 +1,8 @@
 """The command line: `python -m benchmarks.transfer`.
 
 python -m benchmarks.transfer                       # all of it: hours; goes on where it stopped
-python -m benchmarks.transfer --short               # fewer steps: an hour or two
 python -m benchmarks.transfer --quick               # small, in ten minutes; a folder of its own
+python -m benchmarks.transfer --long                # more steps and rows: a day; likewise
 python -m benchmarks.transfer --stages targets --targets cr --shots 16 --methods prompt mpt
 python -m benchmarks.transfer --render              # page and chart from the log alone
 """
@@ -25,6 +25,7 @@ from benchmarks.transfer.execute import execute
 from benchmarks.transfer.log import Entry, Log, key
 from benchmarks.transfer.methods import METHODS
 from benchmarks.transfer.render import refresh, write
+from benchmarks.transfer.summary import check_one_budget
 from benchmarks.transfer.workbench import Workbench
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line, with the defaults of a quick run or of a whole one."""
     parser = argparse.ArgumentParser(description="What transfer brings, on real tasks")
     parser.add_argument("--quick", action="store_true", help="small, only to see it run")
-    parser.add_argument("--short", action="store_true", help="fewer steps and rows everywhere")
+    parser.add_argument("--long", action="store_true", help="more steps and rows everywhere")
     parser.add_argument("--render", action="store_true", help="run nothing")
     parser.add_argument("--stages", nargs="+", choices=plan.STAGES)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
@@ -72,8 +73,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "targets": ["cr", "snips"] if given.quick else list(data.TARGETS),
         "shots": [16] if given.quick else [4, 16, 32, plan.FULL],
         "seeds": 2 if given.quick else 5,
-        "test_rows": 100 if given.quick else 500,
-        "folder": OUTPUT / "quick" if given.quick else FOLDER,
+        "test_rows": 100 if given.quick else 500 if given.long else 300,
+        "folder": OUTPUT / "quick" if given.quick else OUTPUT / "long" if given.long else FOLDER,
     }
     for name, value in sizes.items():
         if getattr(given, name) is None:
@@ -86,7 +87,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def _budget(given: argparse.Namespace) -> plan.Budget:
     if given.quick:
         return plan.QUICK
-    return plan.SHORT if given.short else plan.Budget()
+    return plan.LONG if given.long else plan.Budget()
 
 
 def _shots(text: str) -> int | str:
@@ -112,6 +113,10 @@ def _run_stages(given: argparse.Namespace, log: Log) -> None:
         given.seeds, given.full_seeds, settings,
     )  # fmt: skip
     data.check_tasks(bench.folder, [*asked.budget.sources, *asked.targets])
+    try:
+        check_one_budget([*log.entries, *plan.target_runs(asked, log.entries)])
+    except ValueError as error:
+        sys.exit(str(error))
     _note_machine(log, given.quick)
     sources = plan.possible_sources(asked)
     # Each stage's runs follow from what the one before it logged.

@@ -86,8 +86,8 @@ class Method:
         label: string, on the page.
         about: string, what it does.
         tuned: string, what `rates` are.
-        rates: the grid: four numbers, a factor of about √10 apart, or of 10 for the head's decay.
-            The second stands where nothing was tuned.
+        rates: the grid: four numbers or more, a factor of about √10 apart, or of 10 for the head's
+            decay. The second stands where nothing was tuned.
         train: function of a `Job`.
         train_source: function of a `SourceJob`, or `None` where nothing is transferred.
         prepare: function of a `SourceJob`: what must be there before, and is not timed with it, or
@@ -101,7 +101,7 @@ class Method:
     label: str
     about: str
     tuned: str
-    rates: tuple[float, float, float, float]
+    rates: tuple[float, ...]
     train: Callable[[Job], Trained]
     train_source: Callable[[SourceJob], Trained] | None = None
     prepare: Callable[[SourceJob], Any] | None = None

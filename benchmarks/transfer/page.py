@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from benchmarks.transfer.appendix import costs, settings, sources
+from benchmarks.transfer.appendix import costs, settings, sizes, sources
 from benchmarks.transfer.chart import CHART
 from benchmarks.transfer.log import Entry
 from benchmarks.transfer.methods import METHODS
 from benchmarks.transfer.summary import (
-    RESAMPLES,
     Runs,
+    check_one_budget,
     interval,
     mean_difference,
     means_over_targets,
@@ -54,9 +54,9 @@ _METHODS = f"""\
 ## How it is measured
 
 All methods have the same MiniLM (6 layers, 384 wide, without dropout) and the same rows. All but
-*head only* have the same batches and steps, Adam with learning rates that fall to 0 in a line, and
-a linear head, of one learning rate for all, on the mean of the user's tokens: prompts and padding
-are left out.
+*head only* have the same batches and steps, Adam with learning rates that fall to 0 in a line (but
+for *constant rates*), and a linear head, of one learning rate for all, on the mean of the user's
+tokens: prompts and padding are left out.
 Prompts are equally long, and rows cut at {MAX_TOKENS} tokens. *k* is the training rows of each
 class, drawn by the seed; *full* is all rows.
 
@@ -64,7 +64,7 @@ class, drawn by the seed; *full* is all rows.
 
 _TUNED = """
 Learning rates (of the head alone: its decay) are chosen on source tasks that stand for targets, on
-rows of their training files that nothing is trained on: the best mean of a grid of four. What is
+rows of their training files that nothing is trained on: the best mean of a grid. What is
 transferred to these comes from sources without them, and those sources' own validation rows choose
 the learning rate of source training. Nothing is chosen on a target. Rows per class that were not
 tuned have the rate of the most below them that were.
@@ -83,19 +83,19 @@ _SCORES = """\
 
 ## Scores on the targets
 
-In percent. First the means over the targets, of methods that have all of them; then each target's
-mean and standard deviation over seeds.
+In percent. First the means over the targets, of methods that have all targets and seeds; then each
+target's mean and standard deviation over seeds.
 
 """
 
-_DIFFERENCES = f"""\
+_DIFFERENCES = """\
 
 ## Differences
 
 In points: the mean over targets of what the first method scores more than the second on the same
-rows; in brackets the 95% interval of {RESAMPLES:,} resamples of the seeds within each target.
-They speak of the targets shown, not of other tasks, and with so few seeds they are rather too
-narrow than too wide.
+rows; in brackets the 95% interval of that by Student's t, each target's seeds being draws and the
+targets as they are. They speak of the targets shown, not of other tasks. There are many, and none
+is widened for that: one in twenty leaves out zero where there is nothing.
 
 """
 
@@ -116,13 +116,18 @@ def page(entries: Sequence[Entry]) -> str:
 
     Returns:
         Markdown; it says nothing that the lines do not hold.
+
+    Raises:
+        ValueError: runs of several budgets, which do not compare.
     """
+    check_one_budget(entries)
     runs = target_runs(entries)
     parts = [_HEAD, _machine(entries)]
     if any(e["settings"]["quick"] for e in entries if e["stage"] == "machine"):
         parts.append(_QUICK)
     parts.append(_METHODS + "".join(f"- *{m.label}*: {m.about}.\n" for m in METHODS.values()))
     parts += [_TUNED if any(e["stage"] == "tune" for e in entries) else _UNTUNED, _LIMITS]
+    parts.append(sizes(entries))
     if runs:
         parts += [_held(runs), _SCORES, overview(runs)]
         parts.append(f"\n![Scores against rows per class]({CHART})\n")
@@ -178,18 +183,12 @@ def overview(runs: Runs) -> str:
     seeds = {at: max(len(own) for (_, k), own in means.items() if k == at) for at in shots}
     lines = []
     for name, method in METHODS.items():
-        cells = [_mean(means[name, at], seeds[at]) for at in shots]
+        whole = [(means[name, at], seeds[at]) for at in shots]
+        # Those of fewer seeds would be compared with the others all the same.
+        cells = [f"{100 * statistics.mean(own):.1f}" if len(own) == n else "" for own, n in whole]
         if any(cells):
             lines.append([method.label, *cells])
     return table(["method", *map(rows_label, shots)], lines)
-
-
-def _mean(values: Sequence[float], seeds: int) -> str:
-    """In percent; of how many seeds, where other methods have more."""
-    if not values:
-        return ""
-    fewer = f" (seeds: {len(values)} of {seeds})" if len(values) < seeds else ""
-    return f"{100 * statistics.mean(values):.1f}{fewer}"
 
 
 def _targets_at(runs: Runs, shots: int | str) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-
-import numpy as np
+from typing import Any
 
 from benchmarks.transfer import data
 from benchmarks.transfer.log import Entry
 
-RESAMPLES = 10_000
+# What runs that are compared have in common, of their settings.
+ALIKE = ("steps", "test_rows", "virtual_tokens", "batch")
 # Method and shots and task, then seed.
 Runs = dict[tuple[str, int | str, str], dict[int, Entry]]
 
@@ -23,6 +23,22 @@ def target_runs(entries: Iterable[Entry]) -> Runs:
             place = entry["method"], entry["shots"], entry["task"]
             runs.setdefault(place, {})[entry["seed"]] = entry
     return runs
+
+
+def check_one_budget(entries: Iterable[Entry]) -> None:
+    """Refuses runs that cannot stand beside each other: of one number of rows, but other steps."""
+    found: dict[int | str, set[tuple[Any, ...]]] = {}
+    for entry in entries:
+        if entry["stage"] == "targets":
+            alike = tuple(entry["settings"].get(name) for name in ALIKE)
+            found.setdefault(entry["shots"], set()).add(alike)
+    for shots, budgets in found.items():
+        if len(budgets) > 1:
+            raise ValueError(
+                "A log should hold runs of one budget for each number of rows per class; give "
+                f"others a `--folder` of their own. Received: of {shots} rows runs with "
+                f"{', '.join(ALIKE)} of {sorted(budgets, key=str)}"
+            )
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
@@ -58,23 +74,26 @@ def paired_differences(
     return differences
 
 
-def interval(
-    differences: Mapping[str, Sequence[float]], resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float, float] | None:
-    """The mean over targets, and the middle 95% of it under resampling.
+def interval(differences: Mapping[str, Sequence[float]]) -> tuple[float, float, float] | None:
+    """The mean over targets, and its 95% interval by Student's t.
 
-    Seeds are drawn with replacement within each target, and every target counts the same. `None`
-    where a target has but one seed.
+    The targets are as they are, and count the same; their seeds are draws. So each target's mean
+    has its own variance, and Welch and Satterthwaite's rule gives the degrees of freedom of their
+    sum. `None` where a target has but one seed.
     """
     if not differences or min(map(len, differences.values())) < 2:
         return None
-    rng = np.random.default_rng(seed)
-    drawn = np.zeros(resamples)
-    for task in sorted(differences):
-        values = np.array(differences[task])
-        drawn += values[rng.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
-    low, high = np.quantile(drawn / len(differences), [0.025, 0.975])
-    return mean_difference(differences), float(low), float(high)
+    from scipy.stats import t
+
+    mean = mean_difference(differences)
+    # Of each target's mean.
+    found = [(statistics.variance(own) / len(own), len(own)) for own in differences.values()]
+    total = sum(variance for variance, _ in found)
+    if total == 0:
+        return mean, mean, mean
+    freedom = total**2 / sum(variance**2 / (count - 1) for variance, count in found)
+    half = float(t.ppf(0.975, freedom)) * total**0.5 / len(found)
+    return mean, mean - half, mean + half
 
 
 def mean_difference(differences: Mapping[str, Sequence[float]]) -> float:

@@ -53,7 +53,7 @@ def test_the_means_replace_those_of_before(tmp_path):
     assert readme.read_text(encoding="utf-8") == f"above\n{TO}{FROM}below\n"
 
 
-def test_the_overview_says_which_means_are_of_fewer_seeds():
+def test_the_overview_has_the_means_of_all_seeds_alone():
     table = overview(summary.target_runs(ENTRIES))
     assert table.splitlines() == [
         "| method | k = 16 |",
@@ -63,7 +63,27 @@ def test_the_overview_says_which_means_are_of_fewer_seeds():
         "| full fine-tuning | 75.0 |",
     ]
     short = target_runs(mpt=([0.8, 0.9], [0.6, 0.7]), prompt=([0.7], [0.5]))
-    assert "| prompt tuning | 60.0 (seeds: 1 of 2) |" in overview(summary.target_runs(short))
+    assert "prompt tuning" not in overview(summary.target_runs(short))
+
+
+def test_runs_of_several_budgets_do_not_stand_on_one_page():
+    runs = [run("mpt", "cr", 0, 0.5), run("prompt", "cr", 0, 0.5, steps=30)]
+    with pytest.raises(ValueError, match="A log should hold runs of one budget .* of 16 rows runs"):
+        page(runs)
+    page([*runs[:1], run("prompt", "cr", 0, 0.5, shots=4, steps=30)])
+
+
+def test_sizes_are_those_of_the_runs():
+    sources = run("mpt", "sources", 0, 0.5, stage="sources", rows=600, teacher_epochs=2)
+    text = page([*ENTRIES, {**sources, "scores": {}}])
+    for line in (
+        "- pseudo-targets: trec",
+        "- rows of a source at most: 600",
+        "- virtual tokens: 16",
+        "- epochs of each teacher: 2",
+        "- steps on the sources: 60",
+    ):
+        assert lines(text, line) == [line]
 
 
 def test_settings_say_which_rows_chose_a_rate():
@@ -119,7 +139,7 @@ def test_costs_and_settings():
     assert "| MPT | 6,914 | 0.0314% | 10.5 s |" in text
     assert "| full fine-tuning | 22,000,000 | 100% | 10.5 s |" in text
     (line,) = lines(text, "| prompt tuning | k = 16")
-    assert line.endswith("| 0.01 | 60 | 0.003: 40.0 of 1; 0.01: 50.0 of 1 |")
+    assert line.endswith("| 0.01 (edge) | 60 | 0.003: 40.0 of 1; 0.01: 50.0 of 1 |")
     (line,) = lines(text, "| MPT | k = 16")
     assert line.endswith("| not tuned |")
 
@@ -168,7 +188,7 @@ def test_the_rate_of_source_training_is_shown_with_its_grid():
     entries[0] |= {"scores": {"sst2": 0.7}, "seconds": 600.0}
     text = page(entries)
     (line,) = lines(text, "| MPT | sources")
-    assert line.endswith("| 0.01 | 300 | 0.003: 40.0 of 1; 0.01: 60.0 of 1 |")
+    assert line.endswith("| 0.01 (edge) | 300 | 0.003: 40.0 of 1; 0.01: 60.0 of 1 |")
     (line,) = lines(text, "| MPT | k = 16")
     assert line.endswith("| not tuned |")
 

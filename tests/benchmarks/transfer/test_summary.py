@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import sem, t
 
 from benchmarks.transfer import summary
 
@@ -43,23 +44,37 @@ def test_differences_are_of_the_same_target_and_seed():
     assert summary.paired_differences(RUNS, "mpt", "full", 16) == {}
 
 
-def test_the_interval_is_the_bootstraps():
-    differences = {"cr": [0.10, 0.05, 0.0, 0.02], "snips": [0.0, 0.10]}
-    mean, low, high = summary.interval(differences, resamples=50_000)
-    assert mean == pytest.approx((0.0425 + 0.05) / 2)
-    rng = np.random.default_rng(1)
-    drawn = [
-        np.mean([rng.choice(values, len(values)).mean() for values in differences.values()])
-        for _ in range(20_000)
-    ]
-    assert [low, high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=2e-3)
-    assert summary.interval(differences) == summary.interval(differences)
+def test_the_interval_of_one_target_is_scipys():
+    values = [0.10, 0.05, 0.0, 0.02, 0.03]
+    low, high = t.interval(0.95, 4, np.mean(values), sem(values))
+    assert summary.interval({"cr": values}) == pytest.approx((np.mean(values), low, high))
 
 
 def test_two_seeds_by_hand():
-    # Each draw of 0 and 1 has the mean 0, 0.5 or 1, of probability 1/4, 1/2 and 1/4.
-    assert summary.interval({"cr": [0.0, 1.0]}) == (0.5, 0.0, 1.0)
+    # Of 0 and 1 the mean's variance is 1/4. One degree of freedom: the table has t = 12.706.
+    assert summary.interval({"cr": [0.0, 1.0]}) == pytest.approx(
+        (0.5, 0.5 - 12.706 / 2, 0.5 + 12.706 / 2), rel=1e-4
+    )
+    # Two of them: the variance of their mean is 1/8, with two degrees of freedom t = 4.3027.
+    assert summary.interval({"cr": [0.0, 1.0], "snips": [1.0, 2.0]}) == pytest.approx(
+        (1.0, 1 - 4.3027 / 8**0.5, 1 + 4.3027 / 8**0.5), rel=1e-4
+    )
+    # A target without any spread adds nothing: its half of the mean halves the first one's width.
+    assert summary.interval({"cr": [0.0, 1.0], "snips": [1.0, 1.0]}) == pytest.approx(
+        (0.75, 0.75 - 12.706 / 4, 0.75 + 12.706 / 4), rel=1e-4
+    )
     assert summary.interval({"cr": [0.25, 0.25], "snips": [0.5, 0.5]}) == (0.375, 0.375, 0.375)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    """Of 1,000 draws of five targets with five seeds each and unequal spread."""
+    rng, spread = np.random.default_rng(0), np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    held = 0
+    for _ in range(1000):
+        drawn = rng.normal(scale=spread[:, None], size=(5, 5))
+        _, low, high = summary.interval({str(i): row.tolist() for i, row in enumerate(drawn)})
+        held += low <= 0 <= high
+    assert 930 <= held <= 970
 
 
 def test_one_seed_has_no_interval():
