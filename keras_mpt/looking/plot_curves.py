@@ -127,16 +127,18 @@ def _epochs(history: Any, count: int) -> np.ndarray:
 def _validated(epochs: np.ndarray, logs: Any, freq: int | Sequence[int] | None) -> np.ndarray:
     """The epochs that ended with a validation: as Keras has it, every freq-th, or those listed."""
     count = max((len(v) for name, v in logs.items() if name.startswith("val_")), default=0)
+    if not count:
+        return epochs
     if freq is None:
         options = [f for f in range(1, epochs[-1] + 1) if sum(epochs % f == 0) == count]
-        if count and len(options) != 1:
+        if len(options) != 1:
             raise ValueError(
                 "`validation_freq` should be given, as it was to `fit`: several fit, or none. "
                 f"Received: validation_freq=None with {count} validations in {len(epochs)} epochs"
             )
-        freq = options[0] if options else 1
+        freq = options[0]
     found = epochs[np.isin(epochs, freq) if np.ndim(freq) else epochs % freq == 0]
-    if count and len(found) != count:
+    if len(found) != count:
         raise ValueError(
             f"`validation_freq` should fit the {count} validations in {len(epochs)} epochs. "
             f"Received: validation_freq={freq!r}"
