@@ -32,6 +32,7 @@ Compared = dict[int | str, dict[tuple[str, str], tuple[Differences, Interval | N
 COMPARED = (
     ("mpt", "prompt"), ("mpt", "full"), ("mpt", "head"), ("mpt", "mpt_plain"),
     ("mpt", "peft_mpt"), ("mpt_named", "prompt"), ("mpt_named", "full"), ("mpt_named", "mpt"),
+    ("mpt_named", "head"),
     ("mpt_text", "mpt"), ("mpt_plain", "mpt_one_speed"),
     ("mpt_plain", "mpt_constant"),
     ("mpt_plain", "prompt"), ("mpt_plain", "peft_mpt"), ("peft_mpt", "prompt"),
