@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import numbers
 import os
 from typing import Any, ClassVar, Self
 
@@ -113,6 +114,13 @@ class PromptTuningConfig:
         _check_positive("num_virtual_tokens", self.num_virtual_tokens)
         for name in ("token_dim", "num_attention_heads", "num_layers"):
             _check_positive(name, getattr(self, name), optional=True)
+        if self.seed is not None:
+            is_integer = isinstance(self.seed, numbers.Integral) and not isinstance(self.seed, bool)
+            if not is_integer or self.seed < 0:
+                raise ValueError(
+                    f"`seed` should be an integer, 0 or more, or None. Received: seed={self.seed!r}"
+                )
+            self.seed = int(self.seed)  # JSON does not take NumPy's.
         submodules = self.num_transformer_submodules
         if submodules not in (None, 1, 2) or isinstance(submodules, bool):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 import keras_mpt
@@ -69,6 +70,10 @@ def test_an_enum_or_its_string(field, enumeration, member):
     assert configs[0].to_dict()[field] == member and type(configs[0].to_dict()[field]) is str
 
 
+def test_a_seed_of_numpy_s_is_a_plain_one():
+    assert type(PromptTuningConfig(num_virtual_tokens=4, seed=np.int64(3)).seed) is int
+
+
 def test_peft_s_enum_is_taken(peft):
     config = PromptTuningConfig(num_virtual_tokens=4, task_type=peft.TaskType.SEQ_CLS)
     assert config.task_type is keras_mpt.TaskType.SEQ_CLS
@@ -77,6 +82,12 @@ def test_peft_s_enum_is_taken(peft):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
+        (
+            "both",
+            {"seed": -1},
+            "`seed` should be an integer, 0 or more, or None. Received: seed=-1",
+        ),
+        ("both", {"seed": "a"}, "`seed` should be an integer, 0 or more, or None"),
         ("both", {"task_type": "SEQ_CLASS"}, "`task_type` should be one of 'SEQ_CLS', 'SEQ_2_SEQ"),
         ("both", {"task_type": 3}, "`task_type` should be one of .*task_type=3"),
         ("both", {"peft_type": "LORA"}, "`peft_type` should be one of 'PROMPT_TUNING', 'MULTITASK"),

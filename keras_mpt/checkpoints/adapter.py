@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.checkpoints.atomic import write_together
-from keras_mpt.checkpoints.backbone_identity import backbone_identity
+from keras_mpt.checkpoints.backbone_identity import backbone_identity, misfit
 from keras_mpt.checkpoints.config_files import (
     CONFIG_NAME,
     OWN_CONFIG_NAME,
@@ -46,6 +46,7 @@ def save(model: Any, directory: str | os.PathLike[str], overwrite: bool = False)
     state = {**model.prompt.state_dict(), **_head_state(model)}
     state[PROMPT] = state[PROMPT] * model.file_scale
     state = {name: np.ascontiguousarray(value) for name, value in state.items()}
+    _check_finite(state)
     peft_fields, own_fields = _saved_config(model).split_fields()
     # "pt" tells transformers and PEFT that the arrays are laid out as PyTorch's.
     files = {SAFETENSORS_NAME: safetensors_bytes(state, metadata={"format": "pt"})}
@@ -59,8 +60,10 @@ def save(model: Any, directory: str | os.PathLike[str], overwrite: bool = False)
 def load_into(model: Any, directory: str | os.PathLike[str]) -> None:
     """Loads an adapter into a model; see `PromptTunedModel.load_adapter`."""
     config = PromptTuningConfig.from_pretrained(directory)
+    own = read_config(directory)[1] or {}
     _check_config(model.config, config, str(directory))
-    _check_head(model.adapter_extras(), read_config(directory)[1], str(directory))
+    _check_head(model.adapter_extras(), own, str(directory))
+    _check_backbone(own.get("backbone"), model.backbone, str(directory))
     head = model.head_weights()
     shapes = {name: tuple(v.shape) for name, v in model.prompt.named_weights().items()}
     shapes |= {name: _saved_shape(variable) for name, variable in head.items()}
@@ -133,11 +136,33 @@ def _check_config(
         )
 
 
-def _check_head(extras: dict[str, Any], own: dict[str, Any] | None, source: str) -> None:
+def _check_finite(state: dict[str, np.ndarray]) -> None:
+    """Refuses to replace what may be good by what could not be loaded again."""
+    for name, value in state.items():
+        wrong = int((~np.isfinite(value)).sum())
+        if wrong:
+            raise ValueError(
+                f"`{name}` should be finite to be saved, so nothing was written. Received: {name} "
+                f"with {wrong} values that are not"
+            )
+
+
+def _check_backbone(identity: dict[str, Any] | None, backbone: Any, source: str) -> None:
+    """Refuses another backbone of the same width. PEFT's adapters do not say what they were on."""
+    difference = None if identity is None else misfit(identity, backbone)
+    if difference is not None:
+        raise ValueError(
+            "The model's backbone should be the one that the adapter was trained on; without "
+            f"`backbone` in its {OWN_CONFIG_NAME} any will do. Received: {source!r}, trained on "
+            f"{difference}"
+        )
+
+
+def _check_head(extras: dict[str, Any], own: dict[str, Any], source: str) -> None:
     """Refuses the weights of another head, which may have the same shapes: classes of [2, 3] and
     [3, 2], or a mean over tokens and a start token. PEFT's adapters say nothing of it."""
     for name, wanted in extras.items():
-        if own is not None and name in own and own[name] != wanted:
+        if name in own and own[name] != wanted:
             raise _misfit(name, wanted, own[name], source)
 
 

@@ -62,11 +62,16 @@ def as_text(inputs: Any, preprocessor: Any, has_encoder: bool) -> Text | None:
 
 
 def without_task_ids(inputs: Any, task_ids: Any) -> tuple[Any, Any]:
-    """The inputs alone, and the task ids: those given beside them, else those among them."""
+    """The inputs alone, and the task ids, given beside them or among them."""
     if not isinstance(inputs, dict):
         return inputs, task_ids
     inputs = dict(inputs)
     own_ids = inputs.pop("task_ids", None)
+    if own_ids is not None and task_ids is not None:
+        raise ValueError(
+            "`task_ids` should be given once, in `inputs` or beside it. Received: both "
+            f"{own_ids!r} and {task_ids!r}"
+        )
     return inputs, own_ids if task_ids is None else task_ids
 
 

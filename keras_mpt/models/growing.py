@@ -254,6 +254,8 @@ class Growing(Fitting):
         self.train_function = self.test_function = self.predict_function = None
         if hasattr(self, "generate_function"):
             self.generate_function = None
+        if hasattr(self, "score_functions"):
+            self.score_functions = None
         if hasattr(self, "_torch_params"):
             del self._torch_params  # PyTorch's list of a model's variables, made when asked for.
         if settings is None:

@@ -247,9 +247,21 @@ def _as_text(text: Any) -> Any:
         return {name: _as_text(t) for name, t in text.items()}
     if isinstance(text, np.ndarray) and text.ndim == 2:  # Pairs, as `TaskMix` batches them.
         return tuple(_as_text(column) for column in text.T)
+    if isinstance(text, list) and text and all(_is_pair(t) for t in text):
+        return tuple(_as_text(list(column)) for column in zip(*text, strict=True))
     if isinstance(text, (np.ndarray, list)):
+        for row, item in enumerate(text):
+            if not isinstance(item, (str, bytes)):
+                raise ValueError(
+                    "`x` should have strings as text, or pairs of them. Received: "
+                    f"{item!r} in row {row}"
+                )
         return [t.decode() if isinstance(t, bytes) else str(t) for t in text]
     return text
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2
 
 
 def _is_tensor(value: Any) -> bool:

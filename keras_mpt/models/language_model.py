@@ -123,6 +123,13 @@ class PromptTunedLanguageModel(Scoring):
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
         self.set_sampler(sampler)
 
+    def get_compile_config(self) -> Any:
+        """What `compile` was given, the sampler included."""
+        config = super().get_compile_config()
+        if config:
+            config["sampler"] = keras.saving.serialize_keras_object(self.sampler)
+        return config
+
     def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """The logits' shape and dtype."""
         return self.logits_spec(keras.tree.flatten(self.backbone_spec(inputs)))

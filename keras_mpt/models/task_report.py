@@ -69,7 +69,18 @@ class TaskReport:
                 if len(data[0].shape) == 0:  # One number for the batch cannot be told apart.
                     continue
             for k, task in enumerate(self.tasks):
-                task[i].update_rows(data, rows[k], weights[k] if measure.weighted else rows[k])
+                weight = weights[k] if measure.weighted else rows[k]
+                if measure.values is None:
+                    weight = _weight_per_target(weight, y, y_pred)
+                task[i].update_rows(data, rows[k], weight)
+
+
+def _weight_per_target(weight: Any, y: Any, y_pred: Any) -> Any:
+    """Weights (B,) of rows as those of their targets (B, S), where a row has one per token."""
+    if len(weight.shape) != 1 or len(y.shape) < 2 or len(y_pred.shape) != len(y.shape) + 1:
+        return weight
+    ones = (1,) * (len(y.shape) - 1)
+    return ops.broadcast_to(ops.reshape(weight, (-1, *ones)), ops.shape(y))
 
 
 class RowsMetric(keras.metrics.Metric):

@@ -86,6 +86,7 @@ GIVEN = {
     "arrays": ({"text": np.array(TEXTS), "task_ids": np.array(NAMED)}, LABELS),
     "bytes": ({"text": [t.encode() for t in TEXTS], "task_ids": TASK_IDS}, LABELS),
     "pair": ({"text": (TEXTS, SECONDS), "task_ids": NAMED}, LABELS),
+    "list of pairs": ({"text": list(zip(TEXTS, SECONDS, strict=True)), "task_ids": NAMED}, LABELS),
     "array of pairs": ({"text": PAIRS, "task_ids": TASK_IDS}, LABELS),
     "tf.data": lambda x: tf.data.Dataset.from_tensor_slices((x, LABELS)).batch(4),
     "PyDataset": lambda x: OneBatch((x, LABELS)),
@@ -184,6 +185,17 @@ def test_float_labels_are_checked_too(model, y, words):
     with pytest.raises(ValueError) as raised:
         model.fit({"text": TEXTS, "task_ids": TASK_IDS}, np.array(y), verbose=0)
     assert str(raised.value) == f"`y` should hold labels in {words}, and 1 wrong labels in all"
+
+
+@pytest.mark.parametrize("wrong", [None, float("nan"), 3, ("a", "b", "c")])
+def test_text_that_is_no_text(model, wrong):
+    x = {"text": [*TEXTS[:3], wrong], "task_ids": TASK_IDS}
+    for call in (lambda: model.fit(x, LABELS, verbose=0), lambda: model.predict(x, verbose=0)):
+        with pytest.raises(ValueError) as raised:
+            call()
+        assert str(raised.value) == (
+            f"`x` should have strings as text, or pairs of them. Received: {wrong!r} in row 3"
+        )
 
 
 def test_labels_that_are_no_numbers(model):

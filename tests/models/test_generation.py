@@ -1,5 +1,6 @@
 """Generated text: token for token what repeated calls of the model give, under each row's task."""
 
+import keras
 import keras_hub
 import numpy as np
 import pytest
@@ -27,6 +28,15 @@ def make(kind, preprocessor=None):
             variable.assign(rng.normal(scale=0.5, size=variable.shape))
     model.compile(sampler="greedy")
     return model
+
+
+def test_the_sampler_is_saved_with_the_model(tmp_path):
+    model = make("gpt2")
+    model.compile(sampler=keras_hub.samplers.TopPSampler(p=0.3, k=4, seed=2))
+    model.save(tmp_path / "m.keras")
+    sampler = keras.saving.load_model(tmp_path / "m.keras").sampler
+    assert type(sampler) is keras_hub.samplers.TopPSampler
+    assert (sampler.p, sampler.k, sampler.seed) == (0.3, 4, 2)
 
 
 def inputs(kind):

@@ -1,5 +1,6 @@
 """Scores of candidates: their forms, text, what is computed once, and what is refused."""
 
+import keras
 import keras_hub
 import numpy as np
 import pytest
@@ -142,6 +143,28 @@ def test_after_a_task_was_added():
     np.testing.assert_allclose(again, before, rtol=1e-6)
     same = model.score(inputs("gpt2"), CANDIDATES, task_ids=["d", "c"])
     np.testing.assert_allclose(same, before, rtol=1e-6)
+
+
+@slow_on_jax
+def test_after_a_task_was_removed_from_a_model_that_is_not_compiled(tmp_path):
+    """As one is that was loaded for use alone: an encoder-decoder reads its prompts in a trace."""
+    make("t5").save(tmp_path / "m.keras")
+    model = keras.saving.load_model(tmp_path / "m.keras", compile=False)
+    before = model.score(inputs("t5"), CANDIDATES, task_ids=["b", "c"])
+    model.remove_task("a")
+    again = model.score(inputs("t5"), CANDIDATES, task_ids=["b", "c"])
+    np.testing.assert_allclose(again, before, rtol=1e-6)
+
+
+def test_task_ids_are_given_once():
+    model = make("gpt2")
+    calls = (
+        lambda x, task_ids: model.generate(x, task_ids=task_ids, stop_token_ids=None),
+        lambda x, task_ids: model.score(x, CANDIDATES, task_ids=task_ids),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="`task_ids` should be given once, in `inputs` or "):
+            call({**inputs("gpt2"), "task_ids": [0, 1]}, [1, 0])
 
 
 LETTERS = [*"abcdefgh", "Ġ", "ab", "<|endoftext|>", "<s>", "</s>", "<pad>", "<mask>"]

@@ -1,6 +1,7 @@
 """Each task's loss and metrics, against NumPy in float64 and against the task's rows alone."""
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 from keras import ops
@@ -203,3 +204,25 @@ def test_several_outputs_have_no_report():
     found = model.evaluate(x, targets, verbose=0, return_dict=True)
     assert set(found) == {"loss", "pooled_output_loss", "sequence_output_loss"}
     np.testing.assert_allclose(list(found.values()), 0, atol=1e-9)
+
+
+def test_a_metric_over_tokens_that_is_no_mean():
+    """Perplexity: e to the power of the mean over a task's tokens."""
+    backbone = tiny.with_large_weights(tiny.backbone("gpt2", dropout=0.0))
+    config = keras_mpt.MultitaskPromptTuningConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=2, num_tasks=2, task_names=NAMES
+    )
+    model = keras_mpt.prompt_tune(backbone, config)
+    metrics = [keras_hub.metrics.Perplexity(from_logits=True, mask_token_id=0)]
+    model.compile(metrics=metrics, weighted_metrics=None)
+    x = {**tiny.inputs(backbone, rows=6), "task_ids": TASK_IDS[:6]}
+    y = np.random.default_rng(0).integers(0, 9, x["token_ids"].shape)
+    found = model.evaluate(x, y, batch_size=4, verbose=0, return_dict=True)
+    logits = model.predict(x, verbose=0).astype("float64")
+    log_p = logits - logits.max(-1, keepdims=True)
+    log_p -= np.log(np.exp(log_p).sum(-1, keepdims=True))
+    losses = -np.take_along_axis(log_p, y[..., None], -1)[..., 0]
+    for k, name in enumerate(NAMES):
+        own = (TASK_IDS[:6] == k)[:, None] & (y != 0)
+        expected = np.exp(losses[own].mean())
+        np.testing.assert_allclose(found[f"{name}_perplexity"], expected, rtol=1e-4)

@@ -48,6 +48,41 @@ def test_a_directory_is_a_few_kilobytes_more_than_its_parameters(tmp_path):
     assert 0 < size - 4 * model.parameter_count() < 4096
 
 
+def test_an_adapter_of_another_backbone_is_refused(tmp_path):
+    """One of the same class and size: its shapes would all fit."""
+    classifier(tiny.backbone(), 4).save_adapter(tmp_path)
+    other = tiny.with_large_weights(tiny.backbone(), seed=5)
+    model = classifier(other, 4)
+    before = [ops.convert_to_numpy(v) for v in model.trainable_variables]
+    for load in (model.load_adapter, lambda path: keras_mpt.load_adapter(other, path)):
+        with pytest.raises(ValueError, match="trained on a BertBackbone with other weights"):
+            load(tmp_path)
+    for old, variable in zip(before, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, ops.convert_to_numpy(variable))
+    # As the error says: an adapter that does not tell goes on any backbone.
+    file = tmp_path / "keras_mpt_config.json"
+    own = json.loads(file.read_text())
+    del own["backbone"]
+    file.write_text(json.dumps(own))
+    model.load_adapter(tmp_path)
+
+
+def test_what_is_not_finite_replaces_nothing(tmp_path):
+    model = classifier(tiny.backbone(), 4)
+    model.save_adapter(tmp_path)
+    written = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    broken = ops.convert_to_numpy(model.prompt.prompt_embeddings).copy()
+    broken[0, :2] = np.nan
+    model.prompt.prompt_embeddings.assign(broken)
+    with pytest.raises(ValueError) as raised:
+        model.save_adapter(tmp_path, overwrite=True)
+    assert str(raised.value) == (
+        "`prompt_embeddings` should be finite to be saved, so nothing was written. Received: "
+        "prompt_embeddings with 2 values that are not"
+    )
+    assert written == {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+
 def test_an_adapter_is_not_overwritten_unless_asked(tmp_path):
     model = classifier(tiny.backbone(), 4)
     model.save_adapter(tmp_path)
