@@ -299,6 +299,13 @@ class Fitting(keras.Model):
             raise
 
 
+def takes_labels(loss: Any) -> bool:
+    """Whether targets are class labels under this loss, rather than numbers."""
+    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
+        return True
+    return "sparse" in (loss if isinstance(loss, str) else getattr(loss, "__name__", ""))
+
+
 def _as_array(values: Any) -> Any:
     """A list of numbers as an array. A list of arrays, one per output, stays as it is."""
     is_numbers = isinstance(values, list) and not any(hasattr(v, "shape") for v in values)

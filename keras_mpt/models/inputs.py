@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.prompts.task_ids import check_task_ids, concrete
-from keras_mpt.splicing.splice import Splice
+from keras_mpt.splicing.splice import Splice, vocabulary_size
 
 # The names of text in a model's inputs.
 TEXT_NAMES = ("text", "encoder_text", "decoder_text")
@@ -126,10 +126,14 @@ class Inputs:
 
         Raises:
             ValueError: missing or unknown names, a mask that does not match, a sequence that with
-                the prompt is too long for the backbone, wrong task ids.
+                the prompt is too long for the backbone, token or task ids that are none.
         """
         self.check_shapes(x)
         x = {name: value for name, value in x.items() if value is not None}
+        for token_input in self.splice.token_inputs:
+            ids = concrete(x[token_input.name])
+            if ids is not None:
+                check_ids(ids, token_input.name, vocabulary_size(token_input.embedding))
         if self.splice.at:
             for token_input in self.splice.token_inputs[: self.splice.num_transformer_submodules]:
                 _check_start_tokens(x, token_input.mask_name)
@@ -197,6 +201,16 @@ class Inputs:
                 f"`x` should have the inputs {self.names}{text}. Received: x without {missing} and "
                 f"with unknown {unknown}"
             )
+
+
+def check_ids(ids: np.ndarray, name: str, vocabulary_size: int) -> None:
+    """Refuses token ids that are none: backends differ in what they make of these."""
+    wrong = np.unique(ids[(ids < 0) | (ids >= vocabulary_size) | (ids != np.floor(ids))])
+    if wrong.size:
+        raise ValueError(
+            f"`{name}` should have token ids in [0, {vocabulary_size}). Received: {name} with "
+            f"{wrong[:8].tolist()}"
+        )
 
 
 def _both_weights(made: Any, given: Any) -> Any:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 import keras
+import numpy as np
 
 from keras_mpt.config import PromptTuningConfig
+from keras_mpt.models.fitting import takes_labels
 from keras_mpt.models.generation import sampler_of
 from keras_mpt.models.scoring import Scoring
+from keras_mpt.prompts.task_ids import concrete
 from keras_mpt.splicing.cut import cut_head
 from keras_mpt.splicing.positions import task_class
 
@@ -49,6 +52,7 @@ class PromptTunedLanguageModel(Scoring):
         head = cut_head(task)
         self.to_logits, self.logits_spec = head.__call__, head.compute_output_spec
         self.logits_dtype = head.outputs[0].dtype
+        self.logits_size = int(head.outputs[0].shape[-1])
         # Unless it has weights of its own, as EdRec's has: these are frozen, and saved.
         if any(all(v is not known for known in backbone.variables) for v in head.variables):
             head.trainable = False
@@ -122,6 +126,20 @@ class PromptTunedLanguageModel(Scoring):
             weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
         self.set_sampler(sampler)
+
+    def check_targets(self, x: Any, y: Any) -> None:
+        """Refuses labels that are no tokens: backends differ in what they make of these."""
+        labels = concrete(y)
+        if labels is None or not takes_labels(self.loss):
+            return
+        ignored, size = getattr(self.loss, "ignore_class", None), self.logits_size
+        wrong = labels[((labels < 0) | (labels >= size)) & (labels != ignored)]
+        if wrong.size:
+            raise ValueError(
+                f"`y` should hold token ids in [0, {size}), also where they do not count: those "
+                "have a `sample_weight` of 0, or are the loss's `ignore_class`. Received: y with "
+                f"{np.unique(wrong)[:8].tolist()}"
+            )
 
     def get_compile_config(self) -> Any:
         """What `compile` was given, the sampler included."""

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_mpt.checkpoints.head_names import PREFIX
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.models.fitting import takes_labels
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.task_heads import TaskHeads
 
@@ -100,7 +101,7 @@ class PromptTunedClassifier(PromptTunedModel):
     def check_targets(self, x: Any, y: Any) -> None:
         """Refuses labels that a row's task does not have."""
         labels = np.asarray(ops.convert_to_numpy(y) if ops.is_tensor(y) else y)
-        if not _takes_labels(self.loss):
+        if not takes_labels(self.loss):
             return
         if labels.dtype.kind not in "iufb":
             raise ValueError(
@@ -238,10 +239,3 @@ def checked_num_classes(num_classes: Any, config: PromptTuningConfig) -> int | l
             f"(num_tasks={num_tasks}), or be one integer. Received: num_classes={num_classes!r}"
         )
     return [int(n) for n in counts]
-
-
-def _takes_labels(loss: Any) -> bool:
-    """Whether targets are class labels under this loss, rather than numbers."""
-    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
-        return True
-    return "sparse" in (loss if isinstance(loss, str) else getattr(loss, "__name__", ""))

@@ -18,7 +18,7 @@ from keras_mpt.models.generation_inputs import (
     up_to_step,
     without_task_ids,
 )
-from keras_mpt.models.scoring_inputs import Candidates, as_candidates, check_ids, padded, pairs
+from keras_mpt.models.scoring_inputs import Candidates, as_candidates, padded, pairs
 
 
 class Scoring(Generating):
@@ -178,8 +178,6 @@ class Scoring(Generating):
                 f"row's tokens, which are counted from 0. Received: inputs with {own_positions}"
             )
         check_right_padding(given[mask_name], mask_name)
-        for token_input in self.splice.token_inputs:
-            check_ids(given[token_input.name], token_input.name, self.splice.vocabulary_size)
         for token_input in self.splice.token_inputs[:-1]:
             trim(given, token_input)
         lengths = (given.pop(mask_name) != 0).sum(axis=1)

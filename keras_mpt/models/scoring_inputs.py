@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_mpt.models.inputs import check_ids
+
 # How many pairs of a row and a candidate run at once: each has keys and values of its own.
 PAIRS = 64
 
@@ -94,16 +96,6 @@ def as_candidates(candidates: Any, preprocessor: Any, vocabulary_size: int) -> C
         ids[place][: lengths[place]] = tokens[place[0]][place[1]]
     check_ids(ids, "candidates", vocabulary_size)
     return Candidates(given, ids.astype("int32"), lengths, of_rows)
-
-
-def check_ids(ids: np.ndarray, name: str, vocabulary_size: int) -> None:
-    """Refuses token ids that are none: backends differ in what they make of these."""
-    wrong = np.unique(ids[(ids < 0) | (ids >= vocabulary_size)])
-    if wrong.size:
-        raise ValueError(
-            f"`{name}` should have token ids in [0, {vocabulary_size}). Received: {name} with "
-            f"{wrong[:8].tolist()}"
-        )
 
 
 def pairs(lengths: np.ndarray, candidates: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

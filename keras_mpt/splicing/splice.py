@@ -79,11 +79,8 @@ class Splice:
 
     @property
     def vocabulary_size(self) -> int:
-        """V, the rows of the token embedding."""
-        table = token_table(self.token_inputs[0].embedding)
-        if hasattr(table, "input_dim"):
-            return int(table.input_dim)
-        return max(int(w.shape[0]) for w in table.weights if len(w.shape) == 2)
+        """V, the rows of the token embedding; an encoder-decoder's are its encoder's."""
+        return vocabulary_size(self.token_inputs[0].embedding)
 
     def embed_tokens(self, token_ids: Any) -> Any:
         """The token embeddings of ids, (N,) -> (N, d), without positions."""
@@ -230,6 +227,14 @@ def token_table(embedding: Any) -> Any:
     if isinstance(embedding, keras_hub.layers.TokenAndPositionEmbedding):
         return embedding.token_embedding
     return embedding
+
+
+def vocabulary_size(embedding: Any) -> int:
+    """How many tokens an embedding has."""
+    table = token_table(embedding)
+    if hasattr(table, "input_dim"):
+        return int(table.input_dim)
+    return max(int(w.shape[0]) for w in table.weights if len(w.shape) == 2)
 
 
 def _max_sequence_length(backbone: Any) -> int | None:

@@ -99,6 +99,14 @@ CASES = {
         "`task_ids` should name a task: one of ['tone', 'topic']. Received: task_ids with "
         "['tonne']",
     ),
+    "ids beyond the vocabulary": (
+        lambda x, y: ({**x, "token_ids": np.full_like(x["token_ids"], 50)}, y),
+        "`token_ids` should have token ids in [0, 50). Received: token_ids with [50]",
+    ),
+    "negative ids": (
+        lambda x, y: ({**x, "token_ids": -np.ones_like(x["token_ids"])}, y),
+        "`token_ids` should have token ids in [0, 50). Received: token_ids with [-1]",
+    ),
     "mask of another length": (
         changed("padding_mask", np.ones((ROWS, LENGTH - 1), "int32")),
         "`padding_mask` should have the shape of `token_ids`, (4, 6). Received: padding_mask of "

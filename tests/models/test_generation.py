@@ -259,3 +259,32 @@ def test_a_sampler_that_keras_hub_does_not_know(sampler):
         model.compile(sampler=sampler)
     assert model.optimizer is optimizer
     assert model.sampler is known
+
+
+@pytest.mark.parametrize("wrong", [-100, -1, 50])
+def test_labels_that_are_no_tokens(wrong):
+    """Backends differ: zero loss, an error, or no number."""
+    model = make("gpt2")
+    x = {**inputs("gpt2"), "task_ids": TASK_IDS}
+    y = np.where(IDS == 0, wrong, IDS)
+    with pytest.raises(ValueError) as raised:
+        model.fit(x, y, verbose=0)
+    assert str(raised.value) == (
+        "`y` should hold token ids in [0, 50), also where they do not count: those have a "
+        "`sample_weight` of 0, or are the loss's `ignore_class`. Received: y with "
+        f"[{wrong}]"
+    )
+
+
+def test_labels_that_the_loss_ignores():
+    model = make("gpt2")
+    x = {**inputs("gpt2"), "task_ids": TASK_IDS}
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-100)
+    model.compile(loss=loss, weighted_metrics=None)
+    found = model.evaluate(x, np.where(IDS == 0, -100, IDS), verbose=0)
+    logits = model.predict(x, verbose=0).astype("float64")
+    log_p = logits - logits.max(-1, keepdims=True)
+    log_p -= np.log(np.exp(log_p).sum(-1, keepdims=True))
+    losses = -np.take_along_axis(log_p, IDS[..., None], -1)[..., 0]
+    found = found[0] if isinstance(found, list) else found
+    np.testing.assert_allclose(found, losses[IDS != 0].mean(), rtol=1e-5)
