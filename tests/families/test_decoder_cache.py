@@ -9,7 +9,7 @@ from keras import ops
 import keras_mpt
 from tests.families.configurations import FAMILIES, VOCABULARY, Family
 from tests.families.measure import move_weights
-from tests.marks import IS_EAGER, only_eager
+from tests.marks import IS_EAGER, only_eager, slow_on_jax
 
 NAMES = list(FAMILIES)
 # Windows narrower than the text, which no family of the table has among its decoders.
@@ -62,6 +62,7 @@ def inputs(decoder_lengths):
     return x
 
 
+@slow_on_jax
 @pytest.mark.parametrize("submodules", [1, 2] if IS_EAGER else [2])
 @pytest.mark.parametrize("name", SOME)
 def test_cached_logits_are_the_splice_s(name, submodules):

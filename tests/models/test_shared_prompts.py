@@ -191,6 +191,7 @@ def test_layers_that_are_run_again_for_their_gradient():
     np.testing.assert_allclose(logits, expected[2], atol=1e-5)
 
 
+@slow_on_jax
 def test_where_it_is_not_exact_the_splice_is_taken():
     for family in ("GPT-NeoX", "Falcon"):
         model = make("auto", backbone=FAMILIES[family].build())

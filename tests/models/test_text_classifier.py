@@ -9,6 +9,7 @@ from keras import ops
 import keras_mpt
 from keras_mpt.models.pooling import mean_over_tokens
 from tests import tiny
+from tests.marks import slow_on_jax
 
 NAMES, CLASSES, TASK_IDS = ["tone", "topic"], [2, 3], np.array([0, 1, 1, 0])
 
@@ -136,6 +137,7 @@ def test_inference_mode_freezes_the_prompt():
     assert [v.path for v in model.trainable_variables] == ["logits/kernel", "logits/bias"]
 
 
+@slow_on_jax
 def test_half_precision_backbone_gives_float32_logits_and_trains():
     backbone = tiny.backbone("bert", dtype="bfloat16")
     model = keras_mpt.prompt_tune(backbone, config(), num_classes=CLASSES)

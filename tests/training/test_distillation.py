@@ -41,7 +41,14 @@ def logs_of(setting, distillation, y, **kwargs):
     return distillation.train_on_batch(setting.inputs, y, return_dict=True, **kwargs)
 
 
-@pytest.mark.parametrize("kind", ["bert", pytest.param("gpt2", marks=slow_on_jax), "t5"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "bert",
+        pytest.param("gpt2", marks=slow_on_jax),
+        pytest.param("t5", marks=slow_on_jax),
+    ],
+)
 def test_the_whole_loss_is_numpys(kind):
     setting = Setting(kind)
     has_tokens = kind != "bert"

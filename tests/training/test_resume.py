@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from keras_mpt import ResumeTraining
 from keras_mpt.training.run_state import FILE_NAME
-from tests.marks import IS_EAGER, only_eager
+from tests.marks import IS_EAGER, only_eager, slow_on_jax
 from tests.training import runs
 from tests.training.runs import EPOCHS, STEPS
 
@@ -172,6 +172,7 @@ def test_a_run_that_a_callback_stopped_stays_stopped(tmp_path):
         np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
 
 
+@slow_on_jax
 def test_the_best_weights_are_those_of_the_same_script_again(tmp_path):
     """`EarlyStopping` puts them back at the end of a run that it did not stop, too."""
 

@@ -4,7 +4,7 @@ import pytest
 
 import keras_mpt
 from tests import tiny
-from tests.marks import only_eager
+from tests.marks import only_eager, slow_on_jax
 from tests.training.setting import LENGTH, TASKS, Setting
 
 
@@ -65,6 +65,7 @@ def test_an_interrupted_call_goes_on_and_ends_the_same(tmp_path):
             np.testing.assert_array_equal(states[0][key], states[1][key])
 
 
+@slow_on_jax
 def test_a_teacher_comes_out_the_same_whatever_dropout_drew_before(tmp_path):
     """The tasks share a backbone, and with it the seeds of its dropouts."""
     setting = Setting("bert")
