@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -64,13 +65,19 @@ def nearest_tokens(
             f"{type(tokenizer).__name__}"
         )
 
-    def embed_tokens(ids: np.ndarray) -> np.ndarray:
-        embedded = model.splice.embed_tokens(ops.convert_to_tensor(ids, "int32"))
+    def embed_tokens(i: int, ids: np.ndarray) -> np.ndarray:
+        embedded = model.splice.embed_tokens(ops.convert_to_tensor(ids, "int32"), i)
         return np.asarray(ops.convert_to_numpy(ops.cast(embedded, "float32")))
 
-    ids, similarities = top_cosines(_prompt(model, task), embed_tokens, size, k)
+    # An encoder and a decoder may have tables of their own.
+    parts = np.split(_prompt(model, task), model.config.submodules)
+    found = [
+        top_cosines(part, functools.partial(embed_tokens, i), size, k)
+        for i, part in enumerate(parts)
+    ]
     return [
         [(_token(int(i), tokenizer), float(s)) for i, s in zip(*row, strict=True)]
+        for ids, similarities in found
         for row in zip(ids, similarities, strict=True)
     ]
 

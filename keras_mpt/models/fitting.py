@@ -14,7 +14,7 @@ from keras_mpt.data.streams import is_stream, map_batches
 from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.models.inputs import Inputs, to_numpy
 from keras_mpt.models.jax_state import keeping_variables
-from keras_mpt.models.task_report import TaskReport
+from keras_mpt.models.task_report import TaskReport, weight_per_target
 
 
 class Fitting(keras.Model):
@@ -196,13 +196,9 @@ class Fitting(keras.Model):
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def _weight_per_target(self, y: Any, sample_weight: Any) -> Any:
-        """Keras would lay weights (B,) along the last axis of targets (B, S)."""
         if sample_weight is None or not self.has_targets_per_token or len(y.shape) != 2:
             return sample_weight
-        weight = ops.cast(sample_weight, "float32")
-        if len(weight.shape) == 1:
-            weight = ops.expand_dims(weight, 1)
-        return ops.broadcast_to(weight, ops.shape(y))
+        return weight_per_target(ops.cast(sample_weight, "float32"), y)
 
     def make_train_function(self, force: bool = False) -> None:
         """As `keras.Model`; an error in a step leaves the model its variables.

@@ -10,6 +10,7 @@ import numpy as np
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.models.fitting import takes_labels
 from keras_mpt.models.generation import sampler_of
+from keras_mpt.models.prompt_tuned_model import freeze
 from keras_mpt.models.scoring import Scoring
 from keras_mpt.prompts.task_ids import concrete
 from keras_mpt.splicing.cut import cut_head
@@ -55,11 +56,16 @@ class PromptTunedLanguageModel(Scoring):
         self.logits_size = int(head.outputs[0].shape[-1])
         # Unless it has weights of its own, as EdRec's has: these are frozen, and saved.
         if any(all(v is not known for known in backbone.variables) for v in head.variables):
-            head.trainable = False
+            freeze(head)
             self.head = head
         self.find_caches(task)
         self.built = True
         self.compile()
+
+    @property
+    def always_frozen(self) -> list[Any]:
+        """The backbone, and a head with weights of its own."""
+        return [self.backbone, *([self.head] if hasattr(self, "head") else [])]
 
     def find_caches(self, task: Any) -> None:
         """Keeps what `generate` needs of keras-hub's task, where that has the caches for it."""

@@ -56,7 +56,6 @@ class PromptTunedModel(Growing):
         initialize: bool = True,
         **kwargs: Any,
     ) -> None:
-        trainable = kwargs.pop("trainable", True)
         super().__init__(**kwargs)
         config = config_for_task(config, self.task_type)
         position = config.prompt_position or default_prompt_position(backbone)
@@ -66,16 +65,28 @@ class PromptTunedModel(Growing):
         self.inputs_checked = Inputs(self.config, self.splice, preprocessor)
         self.file_scale = embedding_scale(self.splice, backbone)
         self.backbone = backbone
-        self.backbone.trainable = False
-        # Keras on TensorFlow leaves out an assignment of what is there already, and with it the
-        # layers below: those of an attention layer that was saved frozen come back trainable.
-        for variable in self.backbone.variables:
-            variable.trainable = False
+        freeze(backbone)
         self.preprocessor = preprocessor
         self.prompt = _prompt_layer(self.config, _prompt_dtype(backbone))
         if initialize:
             self._start(tokenizer or getattr(preprocessor, "tokenizer", None))
-        self.prompt.trainable = trainable and not config.inference_mode
+        self.prompt.trainable = not config.inference_mode
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the prompt and the head are trained. What is frozen for good stays so."""
+        return bool(super().trainable)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        keras.Model.trainable.fset(self, value)
+        for layer in self.always_frozen:
+            freeze(layer)
+
+    @property
+    def always_frozen(self) -> list[Any]:
+        """The layers that nothing trains, whatever `trainable` is set to."""
+        return [self.backbone]
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Checks the inputs while they are still as the caller gave them, then calls the model."""
@@ -224,8 +235,9 @@ class PromptTunedModel(Growing):
 
     def _start(self, tokenizer: Any) -> None:
         def embed_tokens(ids: np.ndarray) -> np.ndarray:
-            embedded = self.splice.embed_tokens(ops.convert_to_tensor(ids, "int32"))
-            return ops.convert_to_numpy(ops.cast(embedded, "float32"))
+            rows = [ops.convert_to_tensor(row, "int32") for row in ids]
+            embedded = [self.splice.embed_tokens(row, i) for i, row in enumerate(rows)]
+            return np.stack([ops.convert_to_numpy(ops.cast(e, "float32")) for e in embedded])
 
         values = start_values(
             self.config,
@@ -244,6 +256,7 @@ class PromptTunedModel(Growing):
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "config": self.config.to_dict(),
             "preprocessor": keras.saving.serialize_keras_object(self.preprocessor),
+            "layers_trainable": [layer.trainable for layer in self.layers],
         }
 
     @classmethod
@@ -253,10 +266,30 @@ class PromptTunedModel(Growing):
         for name in ("backbone", "preprocessor"):
             config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
         config["config"] = config_from_dict(config["config"])
+        trainable = config.pop("trainable", True), config.pop("layers_trainable", [])
         model = cls(**config, initialize=False)
+        _set_trainable(model, *trainable)
         # What `load_model(compile=False)` asks for; else Keras compiles next, as it was saved.
         model.optimizer, model.compiled = None, False
         return model
+
+
+def freeze(layer: Any) -> None:
+    """Sets a layer and all below it to `trainable=False`."""
+    layer.trainable = False
+    # Keras on TensorFlow leaves out an assignment of what is there already, and with it the
+    # layers below: those of an attention layer that was saved frozen come back trainable.
+    for variable in layer.variables:
+        variable.trainable = False
+
+
+def _set_trainable(model: Any, trainable: bool, of_layers: list[bool]) -> None:
+    """What a user froze or thawed by hand is so again in the loaded model."""
+    if not trainable:
+        model.trainable = False
+    for layer, flag in zip(model.layers, of_layers, strict=False):
+        if layer.trainable != flag:
+            layer.trainable = flag
 
 
 def config_for_task(config: PromptTuningConfig, task_type: TaskType | None) -> PromptTuningConfig:

@@ -70,17 +70,27 @@ class TaskReport:
                     continue
             for k, task in enumerate(self.tasks):
                 weight = weights[k] if measure.weighted else rows[k]
-                if measure.values is None:
-                    weight = _weight_per_target(weight, y, y_pred)
+                has_several = len(weight.shape) < len(y.shape) < len(y_pred.shape)
+                if measure.values is None and has_several:
+                    weight = weight_per_target(weight, y)
                 task[i].update_rows(data, rows[k], weight)
 
 
-def _weight_per_target(weight: Any, y: Any, y_pred: Any) -> Any:
-    """Weights (B,) of rows as those of their targets (B, S), where a row has one per token."""
-    if len(weight.shape) != 1 or len(y.shape) < 2 or len(y_pred.shape) != len(y.shape) + 1:
-        return weight
-    ones = (1,) * (len(y.shape) - 1)
-    return ops.broadcast_to(ops.reshape(weight, (-1, *ones)), ops.shape(y))
+def weight_per_target(weight: Any, y: Any) -> Any:
+    """Weights of rows as weights of each of a row's targets.
+
+    Keras would lay weights (B,) along the last axis of targets (B, S).
+
+    Args:
+        weight: float tensor (B,) or (B, S).
+        y: targets, (B,) or (B, S).
+
+    Returns:
+        A float tensor of the shape of `y`.
+    """
+    if len(weight.shape) < len(y.shape):
+        weight = ops.reshape(weight, (-1, *[1] * (len(y.shape) - 1)))
+    return ops.broadcast_to(weight, ops.shape(y))
 
 
 class RowsMetric(keras.metrics.Metric):

@@ -32,7 +32,8 @@ def start_values(
 
     Args:
         config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
-        embed_tokens: function from ids (N,) to their token embeddings (N, d).
+        embed_tokens: function from ids (M, N) to their token embeddings (M, N, d), those of row i
+            in the i-th of the token inputs that get a prompt.
         vocabulary_size: int. V.
         token_dim: int. d.
         tokenizer: a keras-hub tokenizer, for a TEXT start. Defaults to `None`.
@@ -51,19 +52,21 @@ def start_values(
     # `keras.utils.set_random_seed` seeds NumPy's global generator, which the seed then comes from.
     rng = np.random.default_rng(seed_of(config))
     length, start = config.total_virtual_tokens, config.prompt_tuning_init
+    shape = config.submodules, length // config.submodules
     if start in SOURCE_INITS:
         assert isinstance(config, MultitaskPromptTuningConfig)
         values = _from_source(config, token_dim, rng)
         return {**values, "prompt_embeddings": values["prompt_embeddings"] / file_scale}
     if start == PromptTuningInit.TEXT:
         ids = _tokenize(config, tokenizer, vocabulary_size)
-        prompt = embed_tokens(fit_length(ids, length))
+        prompt = embed_tokens(fit_length(ids, length).reshape(shape))
     elif start == PromptTuningInit.SAMPLE_VOCAB:
-        prompt = embed_tokens(rng.integers(0, vocabulary_size, length))
+        prompt = embed_tokens(rng.integers(0, vocabulary_size, shape))
     else:
         sample = rng.choice(vocabulary_size, min(vocabulary_size, _SAMPLE_ROWS), replace=False)
-        prompt = rng.normal(0.0, embed_tokens(sample).std(), (length, token_dim))
-    values = {"prompt_embeddings": prompt.astype("float32")}
+        spread = embed_tokens(np.tile(sample, (shape[0], 1))).std(axis=(1, 2), keepdims=True)
+        prompt = rng.normal(0.0, spread, (*shape, token_dim))
+    values = {"prompt_embeddings": prompt.reshape(-1, token_dim).astype("float32")}
     if isinstance(config, MultitaskPromptTuningConfig):
         values |= task_factors(config, token_dim, rng)
     return values

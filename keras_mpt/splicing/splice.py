@@ -82,9 +82,9 @@ class Splice:
         """V, the rows of the token embedding; an encoder-decoder's are its encoder's."""
         return vocabulary_size(self.token_inputs[0].embedding)
 
-    def embed_tokens(self, token_ids: Any) -> Any:
-        """The token embeddings of ids, (N,) -> (N, d), without positions."""
-        return token_table(self.token_inputs[0].embedding)(token_ids)
+    def embed_tokens(self, token_ids: Any, i: int = 0) -> Any:
+        """The embeddings of ids in the i-th of `token_inputs`, (N,) -> (N, d), no positions."""
+        return token_table(self.token_inputs[i].embedding)(token_ids)
 
     def __call__(self, inputs: dict[str, Any], prompts: Any, training: bool | None = None) -> Any:
         """Runs the backbone on `[prompts; tokens]`: `with_states` without states."""

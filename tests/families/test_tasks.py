@@ -22,6 +22,7 @@ def test_a_head_with_weights_of_its_own_is_kept_frozen_and_saved(tmp_path):
     tasks = keras_mpt.MultitaskPromptTuningConfig(num_virtual_tokens=2, num_tasks=2)
     folded = keras_mpt.prompt_tune(task, tasks).fold(1)
     for mine in (model, loaded, folded):
+        mine.trainable = True
         assert [v.path for v in mine.trainable_variables] == ["prompt/prompt_embeddings"]
         np.testing.assert_array_equal(ops.convert_to_numpy(mine.head.weights[0]), kernel)
 

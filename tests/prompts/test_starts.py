@@ -10,6 +10,7 @@ import keras_mpt
 from keras_mpt import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.prompts.starts import start_values
 from tests import tiny
+from tests.families.configurations import FAMILIES
 from tests.prompts.helpers import NEEDS_PEFT
 
 VOCABULARY, WIDTH = 200, 16
@@ -49,8 +50,8 @@ def test_random_looks_at_a_sample_of_a_large_vocabulary():
     asked = []
 
     def embed_tokens(ids):
-        asked.append(ids)
-        return np.where(ids % 2, 0.5, -0.5)[:, None] * np.ones((1, 4))
+        asked.append(ids[0])
+        return np.where(ids % 2, 0.5, -0.5)[..., None] * np.ones((1, 1, 4))
 
     config = PromptTuningConfig(num_virtual_tokens=2000, seed=5)
     prompt = start_values(config, embed_tokens, 250_000, 4)["prompt_embeddings"]
@@ -228,3 +229,48 @@ def test_a_model_starts_from_its_own_token_embedding(init):
         np.testing.assert_array_equal(found[name], value)
     if init != "RANDOM":
         rows_of(found["prompt_embeddings"], table)
+
+
+@pytest.mark.parametrize("init", ["TEXT", "SAMPLE_VOCAB", "RANDOM"])
+def test_an_encoder_and_a_decoder_start_from_their_own_tables(init):
+    tables = np.stack([TABLE, 10 + 5 * TABLE])
+
+    def embed_tokens(ids):
+        return np.stack([table[row] for table, row in zip(tables, ids, strict=True)])
+
+    class Tokenizer:
+        def __call__(self, text):
+            return np.array([7, 3, 11])
+
+    config = PromptTuningConfig(
+        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=300, prompt_tuning_init=init,
+        prompt_tuning_init_text=TEXT if init == "TEXT" else None, seed=5,
+    )  # fmt: skip
+    values = start_values(config, embed_tokens, VOCABULARY, WIDTH, Tokenizer())
+    sides = values["prompt_embeddings"].reshape(2, 300, WIDTH)
+    if init == "RANDOM":
+        assert sides[0].std() == pytest.approx(tables[0].std(), rel=0.03)
+        assert sides[1].std() == pytest.approx(tables[1].std(), rel=0.03)
+        return
+    rows = [rows_of(side, table) for side, table in zip(sides, tables, strict=True)]
+    if init == "TEXT":
+        np.testing.assert_array_equal(np.concatenate(rows), np.tile([7, 3, 11], 200))
+    assert len(rows[1]) == 300
+
+
+def test_of_a_backbone_with_two_tables_each_prompt_has_its_own():
+    backbone = FAMILIES["T5Gemma"].build()
+    config = PromptTuningConfig(
+        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3, prompt_tuning_init="SAMPLE_VOCAB", seed=5
+    )
+    model = keras_mpt.prompt_tune(backbone, config)
+    prompt = model.prompt.state_dict()["prompt_embeddings"].reshape(2, 3, -1)
+    tables = [
+        keras.ops.convert_to_numpy(embedding.embeddings)
+        for embedding in (backbone.token_embedding, backbone.decoder_token_embedding)
+    ]
+    assert not np.array_equal(*tables)
+    rows = [rows_of(part, table) for part, table in zip(prompt, tables, strict=True)]
+    read = [entries[0] for entries in keras_mpt.looking.nearest_tokens(model, k=1)]
+    assert [token for token, _ in read] == np.concatenate(rows).tolist()
+    np.testing.assert_allclose([similarity for _, similarity in read], 1, rtol=1e-6)

@@ -160,3 +160,31 @@ def test_a_backbone_that_is_no_keras_hub_class_stays_frozen(tmp_path):
         v.path for v in model.trainable_variables
     ]
     assert len(loaded.trainable_variables) == 5  # P, its factors, and the heads.
+
+
+def trained_names(model):
+    """The names of what a model trains: paths differ from model to model."""
+    return [v.name for v in model.trainable_variables]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_frozen_model_comes_back_frozen_and_thaws_without_its_backbone(name, tmp_path):
+    model, _ = MODELS[name]()
+    trained = trained_names(model)
+    model.trainable = False
+    assert trained_names(model) == []
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert trained_names(loaded) == []
+    for thawed in (model, loaded):
+        thawed.trainable = True
+        assert trained_names(thawed) == trained
+        assert not any(v.trainable for v in thawed.backbone.variables)
+
+
+def test_what_was_frozen_by_hand_comes_back_frozen(tmp_path):
+    model, _ = classifier()
+    model.prompt.trainable = False
+    assert trained_names(model) == ["kernel", "bias"]
+    model.save(tmp_path / "m.keras")
+    assert trained_names(keras.saving.load_model(tmp_path / "m.keras")) == ["kernel", "bias"]
