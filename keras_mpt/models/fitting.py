@@ -12,12 +12,13 @@ from keras import ops
 
 from keras_mpt.data.streams import is_stream, map_batches
 from keras_mpt.data.task_mix import TaskMix
+from keras_mpt.models.frozen import PartlyFrozen
 from keras_mpt.models.inputs import Inputs, to_numpy
 from keras_mpt.models.jax_state import keeping_variables
 from keras_mpt.models.task_report import TaskReport, weight_per_target
 
 
-class Fitting(keras.Model):
+class Fitting(PartlyFrozen):
     """A `keras.Model` whose data pass `Inputs` first; the base of every prompt-tuned model."""
 
     inputs_checked: Inputs

@@ -14,6 +14,7 @@ from keras_mpt.checkpoints import adapter
 from keras_mpt.checkpoints.embedding_scale import embedding_scale
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig, config_from_dict
 from keras_mpt.config_values import TaskType
+from keras_mpt.models.frozen import freeze, set_trainable
 from keras_mpt.models.growing import Growing
 from keras_mpt.models.inputs import Inputs
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
@@ -71,17 +72,6 @@ class PromptTunedModel(Growing):
         if initialize:
             self._start(tokenizer or getattr(preprocessor, "tokenizer", None))
         self.prompt.trainable = not config.inference_mode
-
-    @property
-    def trainable(self) -> bool:
-        """Whether the prompt and the head are trained. What is frozen for good stays so."""
-        return bool(super().trainable)
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        keras.Model.trainable.fset(self, value)
-        for layer in self.always_frozen:
-            freeze(layer)
 
     @property
     def always_frozen(self) -> list[Any]:
@@ -268,28 +258,10 @@ class PromptTunedModel(Growing):
         config["config"] = config_from_dict(config["config"])
         trainable = config.pop("trainable", True), config.pop("layers_trainable", [])
         model = cls(**config, initialize=False)
-        _set_trainable(model, *trainable)
+        set_trainable(model, *trainable)
         # What `load_model(compile=False)` asks for; else Keras compiles next, as it was saved.
         model.optimizer, model.compiled = None, False
         return model
-
-
-def freeze(layer: Any) -> None:
-    """Sets a layer and all below it to `trainable=False`."""
-    layer.trainable = False
-    # Keras on TensorFlow leaves out an assignment of what is there already, and with it the
-    # layers below: those of an attention layer that was saved frozen come back trainable.
-    for variable in layer.variables:
-        variable.trainable = False
-
-
-def _set_trainable(model: Any, trainable: bool, of_layers: list[bool]) -> None:
-    """What a user froze or thawed by hand is so again in the loaded model."""
-    if not trainable:
-        model.trainable = False
-    for layer, flag in zip(model.layers, of_layers, strict=False):
-        if layer.trainable != flag:
-            layer.trainable = flag
 
 
 def config_for_task(config: PromptTuningConfig, task_type: TaskType | None) -> PromptTuningConfig:

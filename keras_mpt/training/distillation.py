@@ -109,6 +109,11 @@ class Distillation(Fitting):
         self.built = True
         super().compile(**student._compile_config.config)
 
+    @property
+    def always_frozen(self) -> list[Any]:
+        """The teachers."""
+        return [*self.teacher_models, self.teacher_prompt]
+
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Checks the inputs while they are still as the caller gave them, then calls the model."""
         return super().__call__(self.inputs_checked.prepare(inputs), *args, **kwargs)

@@ -304,3 +304,13 @@ def test_an_interrupted_run_goes_on_bit_by_bit(tmp_path):
     assert history == unbroken
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_thawing_leaves_teachers_and_backbone_frozen():
+    setting = Setting("bert")
+    distillation = keras_mpt.Distillation(setting.student, setting.teachers)
+    trained = distillation.trainable_variables
+    for flag in (False, True):
+        distillation.trainable = flag
+        left = distillation.trainable_variables
+        assert [id(v) for v in left] == [id(v) for v in trained if flag]
