@@ -1,17 +1,15 @@
-"""The end of the page: what was paid, what the sources learned, and what was chosen."""
+"""The end of the page: what was paid, and what was chosen."""
 
 from __future__ import annotations
 
 import collections
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.transfer import data
 from benchmarks.transfer.job import Method
 from benchmarks.transfer.log import Entry
 from benchmarks.transfer.methods import METHODS
-from benchmarks.transfer.scores import BY_MATTHEWS
 from benchmarks.transfer.summary import Runs, rows_tuned_for, shots_of, tuning_scores
 from benchmarks.transfer.tables import rows_label, table
 
@@ -21,14 +19,6 @@ _COSTS = """\
 
 Numbers that are trained for one task, head included, and the median seconds of a training{on}. The
 head's are without its features, where another run has computed them.
-
-"""
-
-_SOURCES = """\
-
-## The sources together
-
-Test scores after training on all sources, in percent, and the seconds of it.
 
 """
 
@@ -104,39 +94,6 @@ def costs(runs: Runs) -> str:
     return _COSTS.format(on=on) + table(columns, lines)
 
 
-def sources(entries: Sequence[Entry]) -> str:
-    """What the sources' own tests say, and the seconds of their training."""
-    found = {e["method"]: e for e in entries if e["stage"] == "sources"}
-    if not found:
-        return ""
-    present = {task for e in found.values() for task in e["scores"]}
-    tasks = [task for task in data.SOURCES if task in present]
-    named = [f"{task} (Matthews)" if task in BY_MATTHEWS else task for task in tasks]
-    lines = []
-    for name, entry in _by_method(found):
-        cells = [f"{100 * entry['scores'][t]:.1f}" if t in entry["scores"] else "" for t in tasks]
-        took, teachers = f"{entry['seconds']:.0f} s", _teacher_seconds(entries, entry)
-        if teachers:
-            took += f" and {teachers:.0f} s for the teachers"
-        trained = [f"{entry['settings']['steps']:,}", f"{entry['settings']['rate']:g}", took]
-        lines.append([METHODS[name].label, *cells, f"{100 * entry['score']:.1f}", *trained])
-    columns = ["method", *named, "mean", "steps", "rate", "training"]
-    return _SOURCES + table(columns, lines)
-
-
-def _teacher_seconds(entries: Sequence[Entry], run: Entry) -> float:
-    """Of all runs that have the same teachers: whichever came first trained each of them."""
-    alike = [
-        e.get("teacher_seconds", 0.0)
-        for e in entries
-        if all(
-            e["settings"].get(name) == run["settings"].get(name)
-            for name in ("teacher_epochs", "rows", "virtual_tokens")
-        )
-    ]
-    return sum(alike) if "teacher_seconds" in run else 0.0
-
-
 def settings(entries: Sequence[Entry], runs: Runs) -> str:
     """Each method's rates, beside what the grid scored."""
     lines = []
@@ -183,7 +140,3 @@ def _line(
     at_edge = len(tried) > 1 and used in (f"{min(tried):g}", f"{max(tried):g}")
     used += " (edge)" if at_edge else ""
     return [[method.label, rows, method.tuned, used, taken, said + shown or "not tuned"]]
-
-
-def _by_method(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((name, found[name]) for name in METHODS if name in found)

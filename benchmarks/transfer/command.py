@@ -62,6 +62,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shots", nargs="+", type=_shots, metavar="K", help="numbers, or full")
     parser.add_argument("--seeds", type=int, help="of few-shot runs")
     parser.add_argument("--full-seeds", type=int, default=1, help="of runs on all rows")
+    parser.add_argument("--source-seeds", type=int, help="of source training")
     parser.add_argument("--test-rows", type=int, help="at most so many test rows of a task")
     parser.add_argument("--virtual-tokens", type=int, default=16)
     parser.add_argument("--data", type=Path, help=f"the tasks; else {data.VARIABLE}")
@@ -73,6 +74,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "targets": ["cr", "snips"] if given.quick else list(data.TARGETS),
         "shots": [16] if given.quick else [4, 16, 32, plan.FULL],
         "seeds": 2 if given.quick else 5,
+        "source_seeds": 1 if given.quick else 3,
         "test_rows": 100 if given.quick else 500 if given.long else 300,
         "folder": OUTPUT / "quick" if given.quick else OUTPUT / "long" if given.long else FOLDER,
     }
@@ -110,7 +112,7 @@ def _run_stages(given: argparse.Namespace, log: Log) -> None:
     }
     asked = plan.Asked(
         _budget(given), methods, given.targets, given.shots,
-        given.seeds, given.full_seeds, settings,
+        given.seeds, given.full_seeds, given.source_seeds, settings,
     )  # fmt: skip
     data.check_tasks(bench.folder, [*asked.budget.sources, *asked.targets])
     try:

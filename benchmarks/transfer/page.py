@@ -5,11 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from benchmarks.transfer.appendix import costs, settings, sizes, sources
+from benchmarks.transfer.appendix import costs, settings, sizes
 from benchmarks.transfer.chart import CHART
 from benchmarks.transfer.log import Entry
 from benchmarks.transfer.methods import METHODS
+from benchmarks.transfer.source_scores import sources
 from benchmarks.transfer.summary import (
+    Interval,
     Runs,
     check_one_budget,
     interval,
@@ -21,11 +23,10 @@ from benchmarks.transfer.summary import (
     target_runs,
     targets_of,
 )
-from benchmarks.transfer.tables import percent, rows_label, table
+from benchmarks.transfer.tables import difference, percent, rows_label, table
 from benchmarks.transfer.workbench import MAX_TOKENS
 
 Differences = dict[str, list[float]]
-Interval = tuple[float, float, float]
 # Rows per class, then pair of methods: their differences, and the interval of these.
 Compared = dict[int | str, dict[tuple[str, str], tuple[Differences, Interval | None]]]
 # The first less the second.
@@ -76,8 +77,9 @@ Nothing was tuned: every method has the second rate of its grid.
 """
 
 _LIMITS = """
-One training of the sources serves all seeds, so deviations and intervals are those of rows and
-starts, not of source training. `cola` is scored by Matthews correlation, all else by accuracy.
+One training of the sources serves all seeds of the targets, so deviations and intervals there are
+those of rows and starts, not of source training. `cola` is scored by Matthews correlation, all else
+by accuracy.
 """
 
 _SCORES = """\
@@ -235,8 +237,7 @@ def _difference(differences: Differences, found: Interval | None) -> str:
         return ""
     if found is None:
         return f"{100 * mean_difference(differences):+.1f} ({tasks} targets, no interval)"
-    mean, low, high = (100 * value for value in found)
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f}; {tasks} targets)"
+    return difference(found, f"; {tasks} targets")
 
 
 def _verdicts(compared: Compared) -> str:

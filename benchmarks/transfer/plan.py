@@ -87,6 +87,7 @@ class Asked:
     shots: Sequence[int | str]
     seeds: int
     full_seeds: int
+    source_seeds: int
     # Settings that all runs share: test rows, virtual tokens, rows of a batch.
     settings: Entry
 
@@ -113,9 +114,14 @@ def choosing_runs(asked: Asked, entries: Sequence[Entry]) -> Iterator[Entry]:
 
 
 def source_runs(asked: Asked, entries: Sequence[Entry]) -> Iterator[Entry]:
-    """All sources, at the rate that was best without the pseudo-targets."""
-    for method in _source_methods(asked):
-        yield _source_run(asked, method, source_rate(asked, method, entries), "sources")
+    """All sources, at the rate that was best without the pseudo-targets; seed by seed.
+
+    Targets start from those of seed 0; the others tell how much of a difference is chance.
+    """
+    for seed in range(asked.source_seeds):
+        for method in _source_methods(asked):
+            rate = source_rate(asked, method, entries)
+            yield {**_source_run(asked, method, rate, "sources"), "seed": seed}
 
 
 def target_runs(asked: Asked, entries: Sequence[Entry]) -> Iterator[Entry]:

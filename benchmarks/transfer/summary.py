@@ -13,6 +13,8 @@ from benchmarks.transfer.log import Entry
 ALIKE = ("steps", "test_rows", "virtual_tokens", "batch")
 # Method and shots and task, then seed.
 Runs = dict[tuple[str, int | str, str], dict[int, Entry]]
+# A mean, and where it lies at the least and at the most.
+Interval = tuple[float, float, float]
 
 
 def target_runs(entries: Iterable[Entry]) -> Runs:
@@ -74,7 +76,7 @@ def paired_differences(
     return differences
 
 
-def interval(differences: Mapping[str, Sequence[float]]) -> tuple[float, float, float] | None:
+def interval(differences: Mapping[str, Sequence[float]]) -> Interval | None:
     """The mean over targets, and its 95% interval by Student's t.
 
     The targets are as they are, and count the same; their seeds are draws. So each target's mean

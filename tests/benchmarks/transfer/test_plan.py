@@ -14,7 +14,7 @@ SHARED = {"virtual_tokens": 16, "batch": 32, "test_rows": 500}
 
 def asked(*methods, **changes):
     given = plan.Asked(
-        plan.Budget(), [METHODS[name] for name in methods], ["cr", "rte"], [16], 3, 1, SHARED
+        plan.Budget(), [METHODS[name] for name in methods], ["cr", "rte"], [16], 3, 1, 1, SHARED
     )
     return dataclasses.replace(given, **changes)
 
@@ -92,6 +92,19 @@ def test_pseudo_targets_start_from_sources_without_them():
     (used,) = {run["settings"]["source"] for run in plan.target_runs(want, entries)}
     assert used == plan.folder_name(source)
     assert plan.possible_sources(want).keys() >= {left, used}
+
+
+def test_sources_are_trained_with_every_seed_and_targets_start_from_the_first():
+    want = asked("mpt", "peft_mpt", source_seeds=2)
+    runs = list(plan.source_runs(want, []))
+    assert [(run["method"], run["seed"]) for run in runs] == [
+        ("mpt", 0), ("peft_mpt", 0), ("mpt", 1), ("peft_mpt", 1),
+    ]  # fmt: skip
+    assert len({plan.folder_name(run) for run in runs}) == 4
+    assert {run["settings"]["source"] for run in plan.target_runs(want, [])} == {
+        plan.folder_name(run) for run in runs[:2]
+    }
+    assert runs[:2] == list(plan.source_runs(asked("mpt", "peft_mpt"), []))
 
 
 def test_sources_of_another_method_are_trained_once():

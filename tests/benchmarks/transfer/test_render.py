@@ -173,9 +173,33 @@ def test_sources_are_shown_task_by_task():
     earlier = run("mpt", "sources", 0, 0.6, shots="full", stage="tune sources", steps=400)
     others = run("mpt", "sources", 0, 0.6, shots="full", stage="tune sources", teacher_epochs=9)
     text = page([earlier | {"teacher_seconds": 40.0}, others | {"teacher_seconds": 5.0}, entry])
-    assert "| method | sst2 | cola (Matthews) | mean | steps | rate | training |" in text
-    line = "| MPT | 80.0 | 60.0 | 70.0 | 1,500 | 0.01 | 600 s and 340 s for the teachers |"
+    assert "| method | sst2 | cola (Matthews) | mean | seeds | steps | rate | training |" in text
+    line = "| MPT | 80.0 | 60.0 | 70.0 | 1 | 1,500 | 0.01 | 600 s and 340 s for the teachers |"
     assert line in text
+    assert "| difference |" not in text
+
+
+def test_sources_of_several_seeds_are_compared():
+    def source(method, seed, sst2, cola, rate=0.01):
+        given = run(method, "sources", seed, (sst2 + cola) / 2, stage="sources", rate=rate)
+        return {**given, "scores": {"sst2": sst2, "cola": cola}}
+
+    text = page(
+        [
+            source("peft_mpt", 0, 0.7, 0.5),
+            source("mpt", 0, 0.1, 0.1, rate=0.003),  # Of a rate that was given up.
+            source("mpt", 0, 0.8, 0.6),
+            source("mpt", 1, 0.9, 0.5),
+            source("peft_mpt", 1, 0.7, 0.4),
+        ]
+    )
+    (line,) = lines(text, "| MPT | 85")
+    assert line == "| MPT | 85.0 ± 7.1 | 55.0 ± 7.1 | 70.0 ± 0.0 | 2 | 60 | 0.01 | 10 s |"
+    # Of two seeds, +10 and +20: 15 and 12.706 · 5. The means differ by 10 and 15.
+    (line,) = lines(text, "| MPT − PEFT's MPT")
+    assert line.split(" | ")[1:] == [
+        "+15.0 (-48.5 to +78.5)", "+10.0 (+10.0 to +10.0)", "+12.5 (-19.3 to +44.3) |",
+    ]  # fmt: skip
 
 
 def test_the_rate_of_source_training_is_shown_with_its_grid():
