@@ -8,7 +8,7 @@ from keras import ops
 
 import keras_mpt
 from tests import tiny
-from tests.marks import IS_EAGER
+from tests.marks import IS_EAGER, slow_on_jax
 
 TASK_IDS = [0, 2]
 IDS = np.array([[5, 6, 7, 0, 0, 0, 0, 0], [4, 3, 0, 0, 0, 0, 0, 0]])
@@ -81,6 +81,7 @@ def test_greedy_equals_the_likeliest_tokens(kind):
     assert (generated(again) != generated(found)).any()
 
 
+@slow_on_jax
 def test_text_without_the_cache_is_the_same():
     model = make("gpt2")
     samplers = keras_hub.samplers

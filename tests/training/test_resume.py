@@ -173,6 +173,7 @@ def test_a_run_that_a_callback_stopped_stays_stopped(tmp_path):
 
 
 @slow_on_jax
+@only_eager
 def test_the_best_weights_are_those_of_the_same_script_again(tmp_path):
     """`EarlyStopping` puts them back at the end of a run that it did not stop, too."""
 

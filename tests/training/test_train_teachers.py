@@ -91,6 +91,7 @@ def test_teachers_open_in_peft_as_prompt_tuning(tmp_path):
         assert PeftConfig.from_pretrained(str(directory)).peft_type == "PROMPT_TUNING"
 
 
+@only_eager
 def test_a_directory_of_teachers_teaches(tmp_path):
     setting = Setting("bert")
     train(setting, tmp_path)
