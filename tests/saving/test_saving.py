@@ -169,7 +169,9 @@ def trained_names(model):
 
 def untrained():
     """A classifier that nothing was compiled for."""
-    config = keras_mpt.MultitaskPromptTuningConfig(num_virtual_tokens=3, num_tasks=2)
+    config = keras_mpt.MultitaskPromptTuningConfig(
+        task_type="SEQ_CLS", num_virtual_tokens=3, num_tasks=2
+    )
     return keras_mpt.prompt_tune(tiny.backbone("bert"), config, num_classes=[2, 3])
 
 
