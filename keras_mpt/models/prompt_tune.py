@@ -87,6 +87,14 @@ def prompt_tune(base: Any, config: PromptTuningConfig, **kwargs: Any) -> Any:
             f"`num_classes` should be given for task_type='{config.task_type}': an integer, or one "
             "per task. Received: none"
         )
+    # A question answerer says itself why it takes none.
+    takes_classes = config.task_type in (*_WITH_CLASSES, TaskType.QUESTION_ANS)
+    if "num_classes" in kwargs and not takes_classes:
+        raise ValueError(
+            "`task_type` should be 'SEQ_CLS' or 'TOKEN_CLS' where `num_classes` is given. "
+            f"Received: task_type={config.task_type and str(config.task_type)!r} with "
+            f"num_classes={kwargs['num_classes']!r}"
+        )
     return _BY_TASK_TYPE[config.task_type](base, config, **kwargs)
 
 

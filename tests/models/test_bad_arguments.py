@@ -169,3 +169,14 @@ def test_a_refused_model_leaves_the_backbone_as_it_was():
     with pytest.raises(ValueError):
         keras_mpt.prompt_tune(backbone, config(token_dim=15))
     assert backbone.trainable and len(backbone.trainable_variables) == len(backbone.variables)
+
+
+@pytest.mark.parametrize("task_type", [None, "CAUSAL_LM"])
+def test_classes_without_a_task_type_that_has_them(task_type):
+    config = keras_mpt.PromptTuningConfig(task_type=task_type, num_virtual_tokens=2)
+    with pytest.raises(ValueError) as raised:
+        keras_mpt.prompt_tune(tiny.backbone("gpt2"), config, num_classes=[2, 3])
+    assert str(raised.value) == (
+        "`task_type` should be 'SEQ_CLS' or 'TOKEN_CLS' where `num_classes` is given. Received: "
+        f"task_type={task_type!r} with num_classes=[2, 3]"
+    )
