@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import keras
@@ -32,6 +32,9 @@ class PromptTunedClassifier(PromptTunedModel):
     """
 
     num_classes: int | list[int]
+    # A subclass's method: the trained layers behind the backbone, by the name of their module in an
+    # adapter.
+    head_layers: Callable[[], list[tuple[str, Any]]]
 
     def __init__(
         self, backbone: Any, config: PromptTuningConfig, num_classes: Any, **kwargs: Any
@@ -138,10 +141,6 @@ class PromptTunedClassifier(PromptTunedModel):
                 f"{labels.shape}"
             )
         return labels.reshape(-1, 1), np.full((rows, 1), True)
-
-    def head_layers(self) -> list[tuple[str, Any]]:
-        """The trained layers behind the backbone, by the name of their module in an adapter."""
-        raise NotImplementedError
 
     def head_weights(self) -> dict[str, Any]:
         """The head's variables by the name that they have in an adapter."""
