@@ -1,6 +1,6 @@
 """Configurations, with PEFT's field names, defaults and rules.
 
-Read and written as PEFT's `adapter_config.json` (see `keras_mpt.checkpoints.config_files`).
+Read and written as PEFT's `adapter_config.json` (see `keras_mpt.files.config_files`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import numbers
 import os
 from typing import Any, ClassVar, Self
 
-from keras_mpt.checkpoints import config_files
 from keras_mpt.config_values import (
     SOURCE_INITS,
     MultitaskPromptTuningInit,
@@ -21,6 +20,7 @@ from keras_mpt.config_values import (
     check_task_name,
     member,
 )
+from keras_mpt.files import config_files
 
 # What keras_mpt adds to PEFT's fields. PEFT warns of keys that it does not know, so these are
 # kept in a file of our own beside `adapter_config.json`.

@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 
 import keras_mpt
-import keras_mpt.looking
+import keras_mpt.analysis
 from tests.marks import slow_on_jax
 
 FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -23,7 +23,7 @@ FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 def public_objects():
     """Every class and function that the API lists, with the public methods of the classes."""
     found = {}
-    for module in (keras_mpt, keras_mpt.models, keras_mpt.looking):
+    for module in (keras_mpt, keras_mpt.models, keras_mpt.analysis):
         for name in module.__all__:
             item = getattr(module, name)
             if inspect.isclass(item) or inspect.isfunction(item):

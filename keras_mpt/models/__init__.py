@@ -1,5 +1,6 @@
 """Frozen keras-hub backbones with prompts."""
 
+from keras_mpt.heads.task_heads import TaskHeads
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_causal_lm import PromptTunedCausalLM
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
@@ -10,7 +11,6 @@ from keras_mpt.models.prompt_tuned_question_answerer import (
 from keras_mpt.models.prompt_tuned_seq2seq_lm import PromptTunedSeq2SeqLM
 from keras_mpt.models.prompt_tuned_text_classifier import PromptTunedTextClassifier
 from keras_mpt.models.prompt_tuned_token_classifier import PromptTunedTokenClassifier
-from keras_mpt.models.task_heads import TaskHeads
 
 __all__ = [
     "PromptTunedBackbone",

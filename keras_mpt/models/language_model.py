@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 from keras_mpt.config import PromptTuningConfig
-from keras_mpt.models.fitting import takes_labels
-from keras_mpt.models.frozen import freeze
-from keras_mpt.models.generation import sampler_of
-from keras_mpt.models.scoring import Scoring
+from keras_mpt.decoding.generate import sampler_of
+from keras_mpt.decoding.score import Scoring
+from keras_mpt.fitting.fitting import takes_labels
+from keras_mpt.fitting.frozen import freeze
 from keras_mpt.prompts.task_ids import concrete
 from keras_mpt.splicing.cut import cut_head
 from keras_mpt.splicing.positions import task_class

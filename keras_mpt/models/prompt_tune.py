@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from keras_mpt.checkpoints.config_files import read_config
-from keras_mpt.checkpoints.head_names import output_weight
-from keras_mpt.checkpoints.state_dict import read_state_dict
+from keras_mpt.adapters.head_names import output_weight
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
+from keras_mpt.files.config_files import read_config
+from keras_mpt.files.state_dict import read_state_dict
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_causal_lm import PromptTunedCausalLM
 from keras_mpt.models.prompt_tuned_model import config_for_task

@@ -9,8 +9,8 @@ from keras import ops
 
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
-from keras_mpt.models.compiled import compiled
-from keras_mpt.models.kept_prompts import KeptPrompts, sample_of
+from keras_mpt.decoding.compiled import compiled
+from keras_mpt.decoding.kept_prompts import KeptPrompts, sample_of
 from keras_mpt.models.language_model import PromptTunedLanguageModel
 from keras_mpt.prompts.distinct import distinct_tasks
 from keras_mpt.splicing.prefix_cache import prefix_cache

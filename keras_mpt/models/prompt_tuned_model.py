@@ -10,13 +10,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt.checkpoints import adapter
-from keras_mpt.checkpoints.embedding_scale import embedding_scale
+from keras_mpt.adapters import adapter
+from keras_mpt.adapters.embedding_scale import embedding_scale
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig, config_from_dict
 from keras_mpt.config_values import TaskType
-from keras_mpt.models.frozen import freeze, set_trainable
-from keras_mpt.models.growing import Growing
-from keras_mpt.models.inputs import Inputs
+from keras_mpt.fitting.frozen import freeze, set_trainable
+from keras_mpt.fitting.model_inputs import Inputs
+from keras_mpt.models.tasks import Growing
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
 from keras_mpt.prompts.prompt_embedding import PromptEmbedding
 from keras_mpt.prompts.starts import start_values

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt.checkpoints.head_names import ANSWERS
+from keras_mpt.adapters.head_names import ANSWERS
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
-from keras_mpt.models.prompt_tuned_classifier import PromptTunedClassifier
-from keras_mpt.models.task_heads import NO_CLASS
+from keras_mpt.heads.task_heads import NO_CLASS
+from keras_mpt.models.classifier import PromptTunedClassifier
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")

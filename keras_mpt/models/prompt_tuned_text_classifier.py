@@ -7,11 +7,11 @@ from typing import Any, Self
 
 import keras
 
-from keras_mpt.checkpoints.head_names import text_head
+from keras_mpt.adapters.head_names import text_head
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
-from keras_mpt.models.pooling import last_token, mean_over_tokens
-from keras_mpt.models.prompt_tuned_classifier import PromptTunedClassifier
+from keras_mpt.heads.pooling import last_token, mean_over_tokens
+from keras_mpt.models.classifier import PromptTunedClassifier
 from keras_mpt.splicing.cut import cut_features
 from keras_mpt.splicing.positions import task_class
 

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt.checkpoints.head_names import token_head
+from keras_mpt.adapters.head_names import token_head
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
-from keras_mpt.models.prompt_tuned_classifier import PromptTunedClassifier
+from keras_mpt.models.classifier import PromptTunedClassifier
 from keras_mpt.splicing.positions import task_class
 
 # The label of a token that does not count, as in transformers and PyTorch.

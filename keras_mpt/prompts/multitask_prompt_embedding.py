@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt.checkpoints.state_dict import checked_values
+from keras_mpt.files.state_dict import checked_values
 from keras_mpt.prompts.combine import combine, gather, gather_factors
 from keras_mpt.prompts.prompt_embedding import PromptEmbedding, check_sizes
 from keras_mpt.prompts.replace_weights import replace_weights

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt.checkpoints.state_dict import checked_values
+from keras_mpt.files.state_dict import checked_values
 from keras_mpt.prompts.combine import gather
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_mpt.checkpoints.config_files import OWN_CONFIG_NAME, read_json
-from keras_mpt.checkpoints.state_dict import by_own_names, checked_array, read_state_dict
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import SOURCE_INITS, MultitaskPromptTuningInit, PromptTuningInit
+from keras_mpt.files.config_files import OWN_CONFIG_NAME, read_json
+from keras_mpt.files.state_dict import by_own_names, checked_array, read_state_dict
 
 # Enough rows of a token embedding to know its scale; a large vocabulary is not copied for it.
 _SAMPLE_ROWS = 4096
@@ -38,7 +38,7 @@ def start_values(
         token_dim: int. d.
         tokenizer: a keras-hub tokenizer, for a TEXT start. Defaults to `None`.
         file_scale: array (M·L, 1). What a source file's P is divided by: see
-            `checkpoints/embedding_scale.py`. Defaults to `1.0`.
+            `adapters/embedding_scale.py`. Defaults to `1.0`.
 
     Returns:
         `prompt_embeddings` (M·L, d), and for a multitask config `prefix_task_cols` (T, M·L, R) and

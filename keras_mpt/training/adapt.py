@@ -12,9 +12,9 @@ import numpy as np
 
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.config_values import TASKS_START_DONE
-from keras_mpt.looking.cosines import cosines
 from keras_mpt.models.prompt_tune import load_adapter
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
+from keras_mpt.prompts.cosines import cosines
 from keras_mpt.prompts.prompt_embedding import check_sizes
 from keras_mpt.training.two_speed import two_speed_optimizer
 

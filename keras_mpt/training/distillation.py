@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.config_values import TaskType
-from keras_mpt.models.fitting import Fitting
+from keras_mpt.fitting.fitting import Fitting
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.splicing.insert import insert_constant
 from keras_mpt.training.distances import logits_distance, states_distance, weighted_mean

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt.checkpoints.atomic import write_together
+from keras_mpt.files.atomic import write_together
 
 # One file, so that it is replaced in one step: JSON stands in the header of the safetensors.
 FILE_NAME = "training_state.safetensors"

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_mpt.checkpoints.backbone_identity import misfit
-from keras_mpt.checkpoints.config_files import read_config
+from keras_mpt.adapters.backbone_identity import misfit
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.files.config_files import read_config
+from keras_mpt.heads.task_heads import NO_CLASS
 from keras_mpt.models.prompt_tune import load_adapter
-from keras_mpt.models.task_heads import NO_CLASS
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
 
 _SIZES = ("num_virtual_tokens", "submodules", "prompt_position", "task_type", "token_dim")

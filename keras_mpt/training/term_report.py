@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mpt.models.task_report import MAX_REPORTED_TASKS, RowsMetric
+from keras_mpt.fitting.task_report import MAX_REPORTED_TASKS, RowsMetric
 
 
 class TermReport:

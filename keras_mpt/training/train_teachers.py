@@ -11,9 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mpt.checkpoints.config_files import CONFIG_NAME
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import check_task_name
+from keras_mpt.files.config_files import CONFIG_NAME
 from keras_mpt.models.prompt_tune import prompt_tune
 from keras_mpt.training.teachers import check_teacher
 

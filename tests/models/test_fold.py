@@ -9,7 +9,7 @@ from keras import ops
 
 import keras_mpt
 from tests import tiny
-from tests.models.test_growing import make
+from tests.models.classifiers import make
 
 VOCABULARY, LENGTH, TASKS = 60, 5, 3
 

@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 import keras_mpt
-from keras_mpt.models.pooling import mean_over_tokens
+from keras_mpt.heads.pooling import mean_over_tokens
 from tests import tiny
 from tests.marks import slow_on_jax
 

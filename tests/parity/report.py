@@ -54,7 +54,7 @@ Gemma, Gemma 2, 3, 4 and T5Gemma 2 multiply token embeddings by √d. transforme
 `embed_tokens`, and PEFT's prompts come after that; keras-hub does it behind the embedding, for
 prompts too. A file holds PEFT's numbers, so `load_adapter`, `save_adapter` and the starts from a
 source adapter divide or multiply P. The scale is read from the backbone's graph
-(`keras_mpt/checkpoints/embedding_scale.py`); T5Gemma is the one exception, as transformers
+(`keras_mpt/adapters/embedding_scale.py`); T5Gemma is the one exception, as transformers
 multiplies outside of `embed_tokens` there. Two things follow: `layer.load_state_dict` and
 `layer.state_dict`, which know no backbone, have the model's own scale; and with the same learning
 rate plain SGD moves P, seen at the file's scale, d times as far here as in PEFT (Adam √d times).
@@ -85,14 +85,14 @@ What PEFT's tests of this method run, and where its values are checked here.
 | preparation: only prompts train | `tests/models/test_backbone.py`, `test_text_classifier.py` |
 | preparation for int8 | `tests/parity/test_peft_cases.py` |
 | save and reload, `.safetensors` and `.bin` | `tests/parity/test_peft_cases.py`, \
-`tests/saving/test_adapter.py` |
+`tests/adapters/test_adapter.py` |
 | `generate` with mixed task ids, PEFT's cache on and off, greedy and beam: the same tokens \
 | `tests/parity/test_generation.py` |
 | bfloat16, logits and `generate` | `tests/parity/test_peft_cases.py` |
 | RANDOM | `tests/prompts/test_starts.py` |
 | AVERAGE_SOURCE_TASKS, EXACT_SOURCE_TASK, ONLY_SOURCE_SHARED against PEFT's values \
 | `tests/prompts/test_source_starts.py` |
-| missing task ids | `tests/models/test_bad_input.py` |
+| missing task ids | `tests/fitting/test_bad_input.py` |
 """
 
 

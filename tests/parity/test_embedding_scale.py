@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 import keras_mpt
-from keras_mpt.checkpoints.embedding_scale import embedding_scale
+from keras_mpt.adapters.embedding_scale import embedding_scale
 from keras_mpt.splicing.splice import Splice
 from tests.parity.families import ALL_ON
 from tests.parity.measure import (

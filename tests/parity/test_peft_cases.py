@@ -2,7 +2,7 @@
 
 The others: a frozen backbone (tests/models/test_backbone.py), generation with mixed tasks and the
 cache on and off (test_generation.py), starts from source tasks (tests/prompts/), RANDOM
-(tests/prompts/test_starts.py), missing task ids (tests/models/test_bad_input.py).
+(tests/prompts/test_starts.py), missing task ids (tests/fitting/test_bad_input.py).
 """
 
 import keras

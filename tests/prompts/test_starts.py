@@ -271,6 +271,6 @@ def test_of_a_backbone_with_two_tables_each_prompt_has_its_own():
     ]
     assert not np.array_equal(*tables)
     rows = [rows_of(part, table) for part, table in zip(prompt, tables, strict=True)]
-    read = [entries[0] for entries in keras_mpt.looking.nearest_tokens(model, k=1)]
+    read = [entries[0] for entries in keras_mpt.analysis.nearest_tokens(model, k=1)]
     assert [token for token, _ in read] == np.concatenate(rows).tolist()
     np.testing.assert_allclose([similarity for _, similarity in read], 1, rtol=1e-6)

@@ -1,0 +1,1 @@
+"""PEFT directories to and from what a model has learned."""

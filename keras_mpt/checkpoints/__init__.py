@@ -1,1 +1,0 @@
-"""PEFT directories and state dicts, to and from layer weights."""

@@ -1,0 +1,152 @@
+"""What `score` is given: candidates in their forms, as tokens, and how the work is divided."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_mpt.fitting.model_inputs import check_ids
+
+# How many pairs of a row and a candidate run at once: each has keys and values of its own.
+PAIRS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """C continuations for all rows, or C for each row.
+
+    Attributes:
+        given: the candidates as they came: one list for all rows, or one per row.
+        token_ids: int32 array, (1 or B, C, N), padded with zeros on the right.
+        lengths: int32 array, (1 or B, C). How many tokens each has, at least 1.
+        of_rows: whether there is a list per row.
+    """
+
+    given: list[list[Any]]
+    token_ids: np.ndarray
+    lengths: np.ndarray
+    of_rows: bool
+
+    def __len__(self) -> int:
+        """C."""
+        return int(self.token_ids.shape[1])
+
+    @property
+    def longest(self) -> int:
+        """N, the tokens of the longest."""
+        return int(self.token_ids.shape[2])
+
+    def of_pairs(self, rows: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens (P, N) and lengths (P,) of pairs of a row and a candidate."""
+        lists = rows if self.of_rows else np.zeros_like(rows)
+        return self.token_ids[lists, which], self.lengths[lists, which]
+
+    def best(self, scores: np.ndarray) -> Any:
+        """Each row's likeliest candidate as it came, or its index where it came as token ids."""
+        best = scores.argmax(axis=1)
+        if not isinstance(self.given[0][0], str):
+            return best
+        return [self.given[row if self.of_rows else 0][which] for row, which in enumerate(best)]
+
+    def check_rows(self, rows: int) -> None:
+        """Refuses lists for another number of rows."""
+        if self.of_rows and len(self.given) != rows:
+            raise ValueError(
+                f"`candidates` should have one list per row, {rows} of them, or be one list for "
+                f"all rows. Received: {len(self.given)} lists"
+            )
+
+
+def as_candidates(candidates: Any, preprocessor: Any, vocabulary_size: int) -> Candidates:
+    """Candidates as tokens.
+
+    Args:
+        candidates: list of strings or of lists of token ids, or a list of such lists.
+        preprocessor: keras-hub preprocessor whose tokenizer is asked, or `None`.
+        vocabulary_size: int. V.
+
+    Raises:
+        ValueError: no candidates, other things than these, candidates without tokens, strings
+            without a tokenizer, token ids outside [0, V), or lists of different lengths.
+    """
+    of_rows = not all(_is_candidate(c) for c in _listed(candidates))
+    given = [_listed(c) for c in candidates] if of_rows else [_listed(candidates)]
+    if any(not _is_candidate(c) for row in given for c in row) or not all(given):
+        raise _not_candidates(candidates)
+    if len({isinstance(c, str) for row in given for c in row}) > 1:
+        raise _not_candidates(candidates)
+    if len({len(row) for row in given}) > 1:
+        raise ValueError(
+            "`candidates` should have as many candidates for each row. Received: lists of lengths "
+            f"{[len(row) for row in given]}"
+        )
+    tokens = [[_tokens(c, preprocessor) for c in row] for row in given]
+    lengths = np.asarray([[len(t) for t in row] for row in tokens], "int32")
+    if not lengths.all():
+        row, which = np.argwhere(lengths == 0)[0]
+        raise ValueError(
+            "`candidates` should have at least one token each. Received: candidates with "
+            f"{given[row][which]!r}, which has none"
+        )
+    ids = np.zeros((*lengths.shape, int(lengths.max())), "int64")
+    for place in np.ndindex(*lengths.shape):
+        ids[place][: lengths[place]] = tokens[place[0]][place[1]]
+    check_ids(ids, "candidates", vocabulary_size)
+    return Candidates(given, ids.astype("int32"), lengths, of_rows)
+
+
+def pairs(lengths: np.ndarray, candidates: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs of a row and a candidate, in chunks whose rows are equally long.
+
+    Args:
+        lengths: int array (B,).
+        candidates: int. C.
+
+    Yields:
+        The rows and the candidates of at most `PAIRS` pairs, each an int array (P,).
+    """
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        row_of, which = np.repeat(rows, candidates), np.tile(np.arange(candidates), len(rows))
+        for start in range(0, len(row_of), PAIRS):
+            yield row_of[start : start + PAIRS], which[start : start + PAIRS]
+
+
+def padded(values: np.ndarray) -> np.ndarray:
+    """Values with the first repeated behind them up to a power of two: each size is compiled."""
+    size = 1 << (len(values) - 1).bit_length()
+    return np.concatenate([values, np.repeat(values[:1], size - len(values), axis=0)])
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple, np.ndarray)) else []
+
+
+def _is_candidate(value: Any) -> bool:
+    """A string, or a sequence of integers; one without any is an empty candidate."""
+    if isinstance(value, str):
+        return True
+    return isinstance(value, (list, tuple, np.ndarray)) and all(
+        isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in value
+    )
+
+
+def _tokens(candidate: Any, preprocessor: Any) -> np.ndarray:
+    if not isinstance(candidate, str):
+        return np.asarray(candidate, "int64")
+    if preprocessor is None:
+        raise ValueError(
+            "`candidates` should be lists of token ids where the model has no preprocessor to "
+            f"tokenize strings. Received: candidates with {candidate!r}"
+        )
+    return np.asarray(preprocessor.tokenizer(candidate)).astype("int64").ravel()
+
+
+def _not_candidates(candidates: Any) -> ValueError:
+    return ValueError(
+        "`candidates` should be a list of strings or of lists of token ids, for all rows, or a "
+        f"list with one such list per row. Received: candidates={candidates!r}"
+    )

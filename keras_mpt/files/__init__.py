@@ -1,0 +1,1 @@
+"""Bytes on disk: state dicts, config files, atomic writes. It knows no models."""

@@ -1,0 +1,1 @@
+"""What stands behind the backbone: from its features to logits."""
