@@ -15,6 +15,14 @@ import numpy as np
 
 # Relative to the largest logit. Two float32 programs of this depth agree far better.
 TOLERANCE = 1e-4
+# Ways to open our model: arguments of `open_ours`.
+SIDES: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "bfloat16": {"dtype": "bfloat16"},
+    "remat activations": {"remat": "activations"},
+    "remat blocks": {"remat": "blocks"},
+}
+VARIANTS = tuple(side for side in SIDES if side != "ours")
 _IDS = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
 
 

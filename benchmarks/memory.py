@@ -16,7 +16,6 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,13 +25,6 @@ from benchmarks.part import Results, run_part, say, sized, written
 
 STEPS = 3
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-SIDES: dict[str, dict[str, Any]] = {
-    "ours": {},
-    "bfloat16": {"dtype": "bfloat16"},
-    "remat activations": {"remat": "activations"},
-    "remat blocks": {"remat": "blocks"},
-}
-VARIANTS = tuple(side for side in SIDES if side != "ours")
 
 
 def measure(quick: bool) -> Results:
@@ -47,7 +39,7 @@ def measure(quick: bool) -> Results:
     with_peft = ("peft",) if keras.backend.backend() == "torch" else ()
     jobs = [(sized(case, quick), ("ours", *with_peft), False) for case in CASES]
     jobs += [(case, ("ours", *with_peft), True) for case in all_cases(quick)]
-    jobs += [(sized(CASE, quick), VARIANTS, False)]
+    jobs += [(sized(CASE, quick), cases.VARIANTS, False)]
     rows = []
     for case, sides, is_sweep in dict.fromkeys(jobs):  # Small, some are the same.
         with written(case) as folder:
@@ -67,7 +59,7 @@ def in_fresh_process(side: str, case: Case, folder: Path) -> int | None:
     done = subprocess.run(command, stdout=pipe, stderr=pipe, text=True)
     if done.returncode == 0:
         return int(done.stdout.split()[-1])
-    if side not in VARIANTS:
+    if side not in cases.VARIANTS:
         raise RuntimeError(f"{side} of {case.name} failed:\n{done.stderr}")
     return None
 
@@ -78,7 +70,7 @@ def _child(side: str, folder: str, description: str) -> None:
     if side == "peft":
         model = cases.open_peft(case, Path(folder))
     else:
-        model = cases.open_ours(case, Path(folder), **SIDES[side])
+        model = cases.open_ours(case, Path(folder), **cases.SIDES[side])
     make = steps.peft_step if side == "peft" else steps.our_step
     before = _reset_peak()
     step = make(case, model, data)

@@ -16,7 +16,6 @@ import numpy as np
 
 from benchmarks import cases, steps
 from benchmarks.cases import Case
-from benchmarks.memory import SIDES
 from benchmarks.part import Results, rounds, run_part, say, say_seconds, sized, written
 from benchmarks.timing import paired
 
@@ -30,7 +29,7 @@ def measure(quick: bool) -> Results:
     runs: dict[str, Callable[[], Any]] = {}
     logits, failed = {}, {}
     with written(case) as folder:
-        for name, options in SIDES.items():
+        for name, options in cases.SIDES.items():
             try:
                 model = cases.open_ours(case, folder, **options)
                 logits[name] = steps.our_logits(case, model, data)
