@@ -51,8 +51,8 @@ families: $(TEST_STAMP) ## Measure every backbone family anew and write docs/fam
 bench: $(TEST_STAMP) ## Time keras_mpt and PEFT side by side and write docs/benchmarks/
 	@$(PY) -m benchmarks $(BENCH_ARGS)
 
-transfer: $(TEST_STAMP) $(DATA_STAMP) ## Compare ways to learn few-shot tasks, in docs/benchmarks/transfer/
-	@$(PY) -m benchmarks.transfer $(TRANSFER_ARGS)
+transfer: $(TEST_STAMP) $(DATA_STAMP) ## Compare ways to learn few-shot tasks, in docs/studies/transfer/
+	@$(PY) -m studies.transfer $(TRANSFER_ARGS)
 
 lint: $(TEST_STAMP) ## Check style, format and types
 	@echo "== ruff check"

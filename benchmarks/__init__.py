@@ -3,6 +3,6 @@
 Importing this package pins the threads of every framework alike, before any of them is imported.
 """
 
-from benchmarks.threads import pin_threads
+from tools.threads import pin_threads
 
 pin_threads()

@@ -5,98 +5,86 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page import NAMES, least_seconds, peak
+from benchmarks.page import least_seconds, peak
 from benchmarks.timing import middle, ratios, spread
+from tools.backends import NAMES
+from tools.charts import chart, legend_below
 
 # Distinct for colour-blind readers too, and in the order of the tables.
 COLOURS = {"tensorflow": "#E69F00", "jax": "#0072B2", "torch": "#009E73"}
 PEFT = "#444444"
-TRAINING, TASKS = "training.svg", "tasks.svg"
 
 
 def draw(report: dict[str, Any], folder: Path) -> None:
     """Writes the charts of the parts that were measured."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    # The same file of the same numbers, with text that can be searched.
-    style = {"svg.fonttype": "none", "svg.hashsalt": "keras_mpt", "font.size": 11}
     parts = report["results"]
-    with pyplot.rc_context(style):
-        for name, made in ((TRAINING, _training), (TASKS, _tasks)):
-            if name.removesuffix(".svg") in parts:
-                figure = made(pyplot, parts)
-                metadata = {"Date": None}
-                figure.savefig(folder / name, metadata=metadata, bbox_inches="tight")
-                pyplot.close(figure)
+    if "training" in parts:
+        _training(parts, folder / "training.svg")
+    if "tasks" in parts:
+        _tasks(parts, folder / "tasks.svg")
 
 
-def _training(pyplot: Any, parts: dict[str, Any]) -> Any:
+def _training(parts: dict[str, Any], file: Path) -> None:
     """Bars: PEFT's time divided by ours. Marks: by that of the least arithmetic."""
     results = {b: parts["training"][b] for b in NAMES if b in parts["training"]}
     cases = [row["case"] for row in next(iter(results.values()))["rows"]]
-    figure, axes = pyplot.subplots(figsize=(9, 0.85 * len(cases) + 1.2), layout="constrained")
     thickness = 0.8 / len(results)
-    for i, (backend, result) in enumerate(results.items()):
-        for k, row in enumerate(result["rows"]):
-            s, place = row["seconds"], k + (i - (len(results) - 1) / 2) * thickness
-            value, low, high = spread(ratios(s["peft"], s["ours"]))
-            axes.barh(
-                place, value, 0.9 * thickness, color=COLOURS[backend],
-                label=NAMES[backend] if k == 0 else None,
-            )  # fmt: skip
-            axes.plot([low, high], [place, place], color="black", linewidth=1)
-            least = least_seconds(s)
-            if least is not None:
-                axes.plot(
-                    middle(ratios(s["peft"], least)), place, "|", color="#CC3311",
-                    markersize=12, markeredgewidth=2,
-                    label="least arithmetic" if i == k == 0 else None,
+    with chart(file, figsize=(9, 0.85 * len(cases) + 1.2)) as (figure, axes):
+        for i, (backend, result) in enumerate(results.items()):
+            for k, row in enumerate(result["rows"]):
+                s, place = row["seconds"], k + (i - (len(results) - 1) / 2) * thickness
+                value, low, high = spread(ratios(s["peft"], s["ours"]))
+                axes.barh(
+                    place, value, 0.9 * thickness, color=COLOURS[backend],
+                    label=NAMES[backend] if k == 0 else None,
                 )  # fmt: skip
-    axes.axvline(1, color=PEFT, linewidth=1.2)
-    axes.annotate("PEFT", (1, 1), (3, 3), ("data", "axes fraction"), "offset points", color=PEFT)
-    axes.set_yticks(range(len(cases)), cases)
-    axes.invert_yaxis()
-    axes.set_xlabel("times as fast as PEFT in a step of training (line: smallest to largest)")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=len(results) + 1, frameon=False)
-    return figure
+                axes.plot([low, high], [place, place], color="black", linewidth=1)
+                least = least_seconds(s)
+                if least is not None:
+                    axes.plot(
+                        middle(ratios(s["peft"], least)), place, "|", color="#CC3311",
+                        markersize=12, markeredgewidth=2,
+                        label="least arithmetic" if i == k == 0 else None,
+                    )  # fmt: skip
+        axes.axvline(1, color=PEFT, linewidth=1.2)
+        axes.annotate(
+            "PEFT", (1, 1), (3, 3), ("data", "axes fraction"), "offset points", color=PEFT
+        )
+        axes.set_yticks(range(len(cases)), cases)
+        axes.invert_yaxis()
+        axes.set_xlabel("times as fast as PEFT in a step of training (line: smallest to largest)")
+        legend_below(figure, columns=len(results) + 1)
 
 
-def _tasks(pyplot: Any, parts: dict[str, Any]) -> Any:
+def _tasks(parts: dict[str, Any], file: Path) -> None:
     """Lines against T: the step's time, and peak memory where it was measured."""
     results = {b: parts["tasks"][b]["rows"] for b in NAMES if b in parts["tasks"]}
     memory = parts.get("memory", {})
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     first = next(iter(results.values()))
     tasks = [row["tasks"] for row in first]
-    left.plot(
-        tasks, [middle(row["seconds"]["peft"]) for row in first], "s--", color=PEFT, label="PEFT"
-    )
-    _plot_memory(right, tasks, memory, "torch", "peft", "s--", PEFT)
-    for backend, rows in results.items():
-        colour = COLOURS[backend]
-        left.plot(
-            tasks, [middle(r["seconds"]["ours"]) for r in rows], "o-", color=colour,
-            label=NAMES[backend],
-        )  # fmt: skip
-        left.plot(
-            tasks, [middle(r["seconds"]["adam"]) for r in rows], "x:", color=colour,
-            label=f"Adam alone, {NAMES[backend]}",
-        )  # fmt: skip
-        _plot_memory(right, tasks, memory, backend, "ours", "o-", colour)
-    for axes, title in ((left, "a step, seconds"), (right, "peak memory of a step, MiB")):
-        axes.set_xscale("log")
-        axes.set_xticks(tasks, [f"{count:,}" for count in tasks])
-        axes.minorticks_off()
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("tasks")
-        axes.set_title(title, fontsize=11)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    return figure
+    with chart(file, columns=2, figsize=(10, 4.2)) as (figure, (left, right)):
+        theirs = [middle(row["seconds"]["peft"]) for row in first]
+        left.plot(tasks, theirs, "s--", color=PEFT, label="PEFT")
+        _plot_memory(right, tasks, memory, "torch", "peft", "s--", PEFT)
+        for backend, rows in results.items():
+            colour = COLOURS[backend]
+            left.plot(
+                tasks, [middle(r["seconds"]["ours"]) for r in rows], "o-", color=colour,
+                label=NAMES[backend],
+            )  # fmt: skip
+            left.plot(
+                tasks, [middle(r["seconds"]["adam"]) for r in rows], "x:", color=colour,
+                label=f"Adam alone, {NAMES[backend]}",
+            )  # fmt: skip
+            _plot_memory(right, tasks, memory, backend, "ours", "o-", colour)
+        for axes, title in ((left, "a step, seconds"), (right, "peak memory of a step, MiB")):
+            axes.set_xscale("log")
+            axes.set_xticks(tasks, [f"{count:,}" for count in tasks])
+            axes.minorticks_off()
+            axes.set_ylim(bottom=0)
+            axes.set_xlabel("tasks")
+            axes.set_title(title)
+        legend_below(figure, columns=4)
 
 
 def _plot_memory(

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.timing import middle, ratios, spread
-
-NAMES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+from tools.backends import NAMES
+from tools.machine import in_words
+from tools.markdown import table
 
 _HEAD = """\
 # Benchmarks
@@ -143,7 +144,7 @@ def render(report: dict[str, Any]) -> str:
     head = _HEAD.format(
         machine=report["machine"],
         threads=report["threads"],
-        packages=", ".join(f"{name} {v}" for name, v in report["packages"].items()),
+        packages=in_words(report["packages"]),
         quick="\n**A quick run: small sizes, few repeats. Its numbers mean nothing.**\n"
         if report["quick"]
         else "",
@@ -185,7 +186,7 @@ def _training(parts: dict[str, Any]) -> str:
         if found["compilations"] is not None
     ]
     said = _COMPILATIONS.format(counts=", ".join(counts)) if counts else ""
-    return _TRAINING + _table(columns, lines) + said
+    return _TRAINING + table(columns, lines) + said
 
 
 def _distillation(parts: dict[str, Any]) -> str:
@@ -199,7 +200,7 @@ def _distillation(parts: dict[str, Any]) -> str:
         cells = [_time(s["alone"]), _time(s["distilled"]), _ratio(s["distilled"], s["alone"])]
         cells += [_ratio(s["logits only"], s["alone"]), f"{row['difference']:.0e}"]
         lines.append([row["case"], backend, *cells])
-    return _DISTILLATION + _table(columns, lines)
+    return _DISTILLATION + table(columns, lines)
 
 
 def _generation(parts: dict[str, Any]) -> str:
@@ -231,11 +232,11 @@ def _generation(parts: dict[str, Any]) -> str:
     return (
         _GENERATION.format(new=new)
         + "First token:\n\n"
-        + _table(columns, first)
+        + table(columns, first)
         + "\nTokens per second:\n\n"
-        + _table(columns, whole)
+        + table(columns, whole)
         + "\nA token after the first:\n\n"
-        + _table(third, after)
+        + table(third, after)
     )
 
 
@@ -255,7 +256,7 @@ def _tasks(parts: dict[str, Any]) -> str:
         cells += [_mebibytes(12 * row["parameters"])]
         start = [f"{row['tasks']:,}", f"{row['parameters']:,}", NAMES[backend]]
         lines.append([*start, *cells])
-    return _TASKS + _table(columns, lines)
+    return _TASKS + table(columns, lines)
 
 
 def _memory(parts: dict[str, Any]) -> str:
@@ -268,7 +269,7 @@ def _memory(parts: dict[str, Any]) -> str:
             counts = [peak(parts["memory"], "torch", case, "peft")]
             counts += [peak(parts["memory"], b, case, "ours") for b in backends]
             lines.append([case, *map(_mebibytes, counts)])
-    return _MEMORY + _table(columns, lines)
+    return _MEMORY + table(columns, lines)
 
 
 def _variants(parts: dict[str, Any]) -> str:
@@ -288,7 +289,7 @@ def _variants(parts: dict[str, Any]) -> str:
             notes.append(f"- {name} cannot be had on {NAMES[backend]}: `{said}`")
         if "torch.compile" in found:
             notes.append(f"- {_compiled(found['torch.compile'])}")
-    return _VARIANTS.format(case=case) + _table(columns, lines) + "\n" + "\n".join(notes) + "\n"
+    return _VARIANTS.format(case=case) + table(columns, lines) + "\n" + "\n".join(notes) + "\n"
 
 
 def _compiled(found: dict[str, Any]) -> str:
@@ -311,7 +312,7 @@ def _adapters(parts: dict[str, Any]) -> str:
             theirs, ours = row["seconds"][f"peft {what}"], row["seconds"][f"ours {what}"]
             cells += [_time(theirs), _time(ours), _ratio(theirs, ours)]
         lines.append([f"{row['tasks']:,}", backend, *cells])
-    return _ADAPTERS + _table(columns, lines)
+    return _ADAPTERS + table(columns, lines)
 
 
 def _imports(parts: dict[str, Any]) -> str:
@@ -322,7 +323,7 @@ def _imports(parts: dict[str, Any]) -> str:
         cells = [_time(s["keras_hub"]), _time(s["keras_mpt"])]
         cells += [_ratio(s["keras_mpt"], s["keras_hub"]), _time(s["keras_mpt after"])]
         lines.append([NAMES[backend], *cells])
-    return _IMPORTS + _table(columns, lines)
+    return _IMPORTS + table(columns, lines)
 
 
 def least_seconds(seconds: dict[str, list[float]]) -> list[float] | None:
@@ -351,11 +352,6 @@ def _rows(results: dict[str, Any], plain: bool = False) -> Iterator[tuple[str, A
     for i in range(len(found[0][1]["rows"])):
         for backend, result in found:
             yield (backend if plain else NAMES[backend]), result["rows"][i]
-
-
-def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [columns, ["---"] * len(columns), *lines]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _time(seconds: Sequence[float]) -> str:

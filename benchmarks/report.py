@@ -14,21 +14,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.chart import draw
 from benchmarks.page import render
 from benchmarks.part import agrees, say
-from benchmarks.threads import pin_threads
+from tools.backends import NAMES
+from tools.machine import processor, versions
+from tools.threads import pin_threads
 
 FOLDER = Path(__file__).parents[1] / "docs" / "benchmarks"
 NUMBERS, PAGE = "benchmarks.json", "README.md"
-BACKENDS = ("tensorflow", "jax", "torch")
+BACKENDS = tuple(NAMES)
 PARTS = (
     "training", "distillation", "generation", "tasks", "memory", "variants", "adapters", "imports",
 )  # fmt: skip
@@ -70,7 +70,7 @@ def _measure(report: dict[str, Any], given: argparse.Namespace) -> list[str]:
     report |= {
         "machine": processor(),
         "threads": pin_threads(),
-        "packages": {name: version(name).partition("+")[0] for name in PACKAGES},
+        "packages": versions(PACKAGES),
         "quick": given.quick,
     }
     failed = []
@@ -101,11 +101,3 @@ def _run(part: str, backend: str, quick: bool) -> dict[str, Any] | None:
 def _read(folder: Path) -> dict[str, Any]:
     file = folder / NUMBERS
     return json.loads(file.read_text()) if file.exists() else {"results": {}}
-
-
-def processor() -> str:
-    """The processor's name, where the system tells."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,143 @@
+"""The end of the page: what was paid, and what was chosen."""
+
+from __future__ import annotations
+
+import collections
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from studies.transfer.job import Method
+from studies.transfer.log import Entry
+from studies.transfer.methods import METHODS
+from studies.transfer.summary import Runs, rows_tuned_for, shots_of, tuning_scores
+from studies.transfer.tables import rows_label
+from tools.markdown import table
+
+_COSTS = """\
+
+## Costs on a target
+
+Numbers that are trained for one task, head included, and the median seconds of a training{on}. The
+head's are without its features, where another run has computed them.
+
+"""
+
+_CHOSEN = """\
+
+## Settings
+
+The rate of each method's runs above, and what the grid scored in percent: the mean of validation
+scores on the pseudo-targets, and of how many runs; of source training, the mean over the sources,
+after fewer steps. *Edge*: a rate beyond the grid might have done better still.
+
+"""
+
+
+_SIZES = {
+    "targets": {"virtual_tokens": "virtual tokens", "batch": "rows of a batch"},
+    "sources": {
+        "rows": "rows of a source at most",
+        "steps": "steps on the sources",
+        "teacher_epochs": "epochs of each teacher",
+    },
+    "tune sources": {"steps": "steps on the sources while their rate is chosen"},
+}
+
+
+def sizes(entries: Sequence[Entry]) -> str:
+    """How much of what the runs had: tokens, rows, steps."""
+    found: dict[str, Any] = {}
+    for entry in entries:
+        if entry["stage"] == "tune":
+            found.setdefault("pseudo-targets", set()).add(entry["task"])
+        elif entry["stage"] in _SIZES:
+            for name, label in _SIZES[entry["stage"]].items():
+                if name in entry["settings"]:
+                    found.setdefault(label, set()).add(entry["settings"][name])
+    lines = [f"- {label}: {_listed(values)}\n" for label, values in found.items()]
+    return "\nSizes:\n\n" + "".join(lines) if lines else ""
+
+
+def _listed(values: set[Any]) -> str:
+    return ", ".join("all" if value is None else str(value) for value in sorted(values, key=str))
+
+
+def costs(runs: Runs) -> str:
+    """Numbers and seconds of a training on a target."""
+    shots = shots_of(runs)
+    # They differ from task to task by the head.
+    everything = {t: e["parameters"] for (m, _, t), own in runs.items() for e in own.values()
+                  if m == "full"}  # fmt: skip
+    # Seconds of other numbers of threads do not compare: those of most runs are shown.
+    counted = collections.Counter(e.get("threads") for own in runs.values() for e in own.values())
+    threads = counted.most_common(1)[0][0]
+    lines = []
+    for name, method in METHODS.items():
+        own = [e for (m, _, _), found in runs.items() if m == name for e in found.values()]
+        if not own:
+            continue
+        counts = [entry["parameters"] for entry in own]
+        shares = [e["parameters"] / everything[e["task"]] for e in own if e["task"] in everything]
+        share = f"{100 * max(shares):.3g}%" if shares else ""
+        timed = [entry for entry in own if entry.get("threads") == threads]
+        seconds = [[e["seconds"] for e in timed if e["shots"] == at] for at in shots]
+        cells = [f"{statistics.median(values):.1f} s" if values else "" for values in seconds]
+        low, high = f"{min(counts):,}", f"{max(counts):,}"
+        lines.append([method.label, low if low == high else f"{low} to {high}", share, *cells])
+    columns = [
+        "method",
+        "numbers trained",
+        "of full fine-tuning's, at most",
+        *map(rows_label, shots),
+    ]
+    on = "" if threads is None else f" with threads: {threads}"
+    return _COSTS.format(on=on) + table(columns, lines)
+
+
+def settings(entries: Sequence[Entry], runs: Runs) -> str:
+    """Each method's rates, beside what the grid scored."""
+    lines = []
+    for name, method in METHODS.items():
+        own = [e for e in entries if e["stage"] == "sources" and e["method"] == name]
+        lines += _line(method, "sources", own[-1:], tuning_scores(entries, name))
+        for at in shots_of(runs):
+            own = [e for (m, k, _), found in runs.items() if (m, k) == (name, at)
+                   for e in found.values()]  # fmt: skip
+            lines += _line(method, rows_label(at), own, *_tried(entries, method, at))
+    columns = ["method", "rows", "what", "used", "steps", "grid"]
+    return _CHOSEN + table(columns, lines) if lines else ""
+
+
+def _tried(
+    entries: Sequence[Entry], method: Method, at: int | str
+) -> tuple[dict[float, list[float]], str]:
+    """What the grid scored that chose the rate, and what to say of it."""
+    name = method.tuned_method.name
+    for tuned in rows_tuned_for(entries, name, at):
+        said = "" if tuned == at else f"as {rows_label(tuned)}: "
+        return tuning_scores(entries, name, tuned), said
+    return {}, ""
+
+
+def _line(
+    method: Method,
+    rows: str,
+    own: Sequence[Entry],
+    tried: dict[float, list[float]],
+    said: str = "",
+) -> list[list[str]]:
+    """A line of `settings`, or none where there are no such runs."""
+    if not own:
+        return []
+    used, taken = (
+        ", ".join(f"{value:g}" for value in sorted({e["settings"][what] for e in own}))
+        for what in ("rate", "steps")
+    )
+    shown = "; ".join(
+        f"{rate:g}: {100 * statistics.mean(values):.1f} of {len(values)}"
+        for rate, values in tried.items()
+    )
+    at_edge = len(tried) > 1 and used in (f"{min(tried):g}", f"{max(tried):g}")
+    used += " (edge)" if at_edge else ""
+    return [[method.label, rows, method.tuned, used, taken, said + shown or "not tuned"]]

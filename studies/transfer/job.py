@@ -1,0 +1,127 @@
+"""What a method is given, and what it gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studies.transfer.rows import Rows
+from studies.transfer.workbench import Task, Workbench
+
+# Of every head that is trained by steps: the methods' heads are alike.
+HEAD_RATE = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One task to learn.
+
+    Attributes:
+        bench: the workbench.
+        task: the task; its test rows are not for `train`.
+        rows: those to train on.
+        rate: float. The number that is tuned: a learning rate, or the head's decay.
+        steps: int.
+        seed: int, of the start and of the batches.
+        source: folder of what the method's source training saved, where it has one.
+    """
+
+    bench: Workbench
+    task: Task
+    rows: Rows
+    rate: float
+    steps: int
+    seed: int
+    source: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceJob:
+    """The source tasks to learn together, and the folder to save that in.
+
+    Attributes:
+        bench: the workbench.
+        tasks: the source tasks.
+        rate: float. The learning rate that is tuned.
+        steps: int.
+        seed: int.
+        folder: where to save what `Job.source` is to find.
+        teacher_epochs: int. Of each teacher's own training, where the method has teachers.
+        teachers: folder of teachers, which methods share.
+    """
+
+    bench: Workbench
+    tasks: Sequence[Task]
+    rate: float
+    steps: int
+    seed: int
+    folder: Path
+    teacher_epochs: int
+    teachers: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What came of a job.
+
+    Attributes:
+        predict: function of rows (and of the task's place, of a source job) that gives labels (N,).
+        parameters: int. How many numbers were trained.
+    """
+
+    predict: Callable[..., np.ndarray]
+    parameters: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to learn a task.
+
+    Attributes:
+        name: string, in the log and on the command line.
+        label: string, on the page.
+        about: string, what it does.
+        tuned: string, what `rates` are.
+        rates: the grid: four numbers or more, a factor of about √10 apart, or of 10 for the head's
+            decay. The second stands where nothing was tuned.
+        train: function of a `Job`.
+        train_source: function of a `SourceJob`, or `None` where nothing is transferred.
+        prepare: function of a `SourceJob`: what must be there before, and is not timed with it, or
+            `None`.
+        missing: function that says what is not there to run it; an empty string where all is.
+        sources_of: another method, where its trained sources are used.
+        tuned_as: another method, where the two are one on the tasks that settings are chosen on.
+    """
+
+    name: str
+    label: str
+    about: str
+    tuned: str
+    rates: tuple[float, ...]
+    train: Callable[[Job], Trained]
+    train_source: Callable[[SourceJob], Trained] | None = None
+    prepare: Callable[[SourceJob], Any] | None = None
+    missing: Callable[[], str] = str
+    sources_of: Method | None = None
+    tuned_as: Method | None = None
+
+    @property
+    def source_method(self) -> Method:
+        """The method that trains its sources."""
+        return self.sources_of or self
+
+    @property
+    def tuned_method(self) -> Method:
+        """The method whose runs choose its rate on a target."""
+        return self.tuned_as or self
+
+
+def decay(rate: float, steps: int) -> Any:
+    """Every method's schedule: from `rate` down to 0 in a line."""
+    import keras
+
+    return keras.optimizers.schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0)

@@ -1,0 +1,18 @@
+"""The methods, in the page's order."""
+
+from studies.transfer.job import Method
+from studies.transfer.methods import full, head, mpt, peft_mpt, prompt
+
+_IN_ORDER = (
+    head.HEAD,
+    prompt.PROMPT,
+    mpt.ONE_SPEED,
+    mpt.CONSTANT,
+    mpt.PLAIN,
+    mpt.MPT,
+    mpt.NAMED,
+    mpt.TEXT,
+    peft_mpt.PEFT,
+    full.FULL,
+)
+METHODS: dict[str, Method] = {method.name: method for method in _IN_ORDER}

@@ -1,0 +1,129 @@
+"""PEFT's own MULTITASK_PROMPT_TUNING, both stages, under heads like ours.
+
+PEFT's classifier of sequences reads BERT's pooler. Its classifier of tokens is a linear layer on
+each token, and the mean of linear functions is the linear function of the mean: its logits averaged
+over the user's tokens are those of a head on mean-pooled features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from studies.transfer.job import HEAD_RATE, Job, Method, SourceJob, Trained
+from studies.transfer.methods.mpt import source_batches
+from studies.transfer.rows import Inputs, Rows, by_length, training_batches
+from studies.transfer.torch_loop import as_bert, fit, mean_over_tokens
+from studies.transfer.workbench import Workbench
+
+# A logit that no row is given for.
+_NO_CLASS = -1e9
+
+
+def train_source(job: SourceJob) -> Trained:
+    """Trains the sources together, and saves PEFT's adapter in `job.folder`."""
+    classes = [task.num_classes for task in job.tasks]
+    model = _open(job.bench, job.seed, classes, prompt_tuning_init="RANDOM")
+    mix = source_batches(job)
+    batches = (mix[step] for step in range(job.steps))
+    trained = _train(job.bench, model, classes, batches, job.rate, job.steps)
+    model.save_pretrained(job.folder)
+    return trained
+
+
+def train(job: Job) -> Trained:
+    """Starts from the source's P and the average of its factors."""
+    classes = [job.task.num_classes]
+    assert job.source is not None
+    model = _open(
+        job.bench,
+        job.seed,
+        classes,
+        prompt_tuning_init="AVERAGE_SOURCE_TASKS",
+        prompt_tuning_init_state_dict_path=str(job.source / "adapter_model.safetensors"),
+    )
+    batches = training_batches(job.rows, job.bench.batch_size, job.steps, job.seed)
+    of_one_task = ((_with_task(x, 0), y) for x, y in batches)
+    trained = _train(job.bench, model, classes, of_one_task, job.rate, job.steps)
+    return Trained(lambda rows: trained.predict(rows, 0), trained.parameters)
+
+
+def _open(bench: Workbench, seed: int, classes: Sequence[int], **start: Any) -> Any:
+    import peft
+    import torch
+    from transformers import BertForTokenClassification
+
+    torch.manual_seed(seed)
+    # A head in keras_mpt under mean pooling has no dropout of its own.
+    base = BertForTokenClassification.from_pretrained(
+        bench.preset,
+        num_labels=sum(classes),
+        classifier_dropout=0.0,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    config = peft.MultitaskPromptTuningConfig(
+        task_type="TOKEN_CLS",
+        num_virtual_tokens=bench.num_virtual_tokens,
+        num_tasks=len(classes),
+        **start,
+    )
+    return peft.get_peft_model(base, config)
+
+
+def _train(
+    bench: Workbench,
+    model: Any,
+    classes: Sequence[int],
+    batches: Iterable[Any],
+    rate: float,
+    steps: int,
+) -> Trained:
+    import torch
+
+    offsets = np.cumsum([0, *classes])
+    columns = np.arange(sum(classes))
+    own = (columns >= offsets[:-1, None]) & (columns < offsets[1:, None])
+    is_own = torch.as_tensor(own)
+    first = torch.as_tensor(offsets)
+
+    def logits_of(x: Inputs) -> torch.Tensor:
+        inputs = as_bert(x)
+        tokens = model(**inputs).logits[:, bench.num_virtual_tokens :]
+        logits = mean_over_tokens(tokens, inputs["attention_mask"])
+        return logits.masked_fill(~is_own[inputs["task_ids"]], _NO_CLASS)
+
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    head = [p for name, p in named if "classifier" in name]
+    prompt = [p for name, p in named if "classifier" not in name]
+    labelled = ((x, y + offsets[x["task_ids"]]) for x, y in batches)
+    model.train()
+    fit([(prompt, rate), (head, HEAD_RATE)], logits_of, labelled, steps)
+    model.eval()
+
+    @torch.no_grad()
+    def predict(rows: Rows, task: int) -> np.ndarray:
+        def labels(x: Inputs) -> np.ndarray:
+            return (logits_of(_with_task(x, task)).argmax(dim=1) - first[task]).numpy()
+
+        return by_length(labels, rows, bench.batch_size)
+
+    return Trained(predict, sum(p.numel() for _, p in named))
+
+
+def _with_task(x: Inputs, task: int) -> Inputs:
+    return {**x, "task_ids": np.full(len(x["token_ids"]), task, "int32")}
+
+
+PEFT = Method(
+    "peft_mpt",
+    "PEFT's MPT",
+    "PEFT's MULTITASK_PROMPT_TUNING: RANDOM start, the sources on the same batches, then "
+    "AVERAGE_SOURCE_TASKS on the target",
+    "learning rate of the prompt and the factors",
+    (0.003, 0.01, 0.03, 0.1),
+    train,
+    train_source,
+)

@@ -1,0 +1,60 @@
+"""Training by a plain loop, for what runs in PyTorch without Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from studies.transfer.rows import Inputs
+
+
+def fit(
+    groups: Iterable[tuple[list[Any], float]],
+    logits_of: Callable[[Inputs], Any],
+    batches: Iterable[tuple[Inputs, np.ndarray]],
+    steps: int,
+) -> None:
+    """Adam on the cross-entropy, every rate going down to 0 in a line.
+
+    Args:
+        groups: parameters and their learning rate.
+        logits_of: function of a batch's inputs that gives its logits, a tensor (B, C).
+        batches: pairs of inputs and labels.
+        steps: int. How many batches there are.
+    """
+    import torch
+
+    optimizer = torch.optim.Adam([{"params": p, "lr": rate} for p, rate in groups], eps=1e-7)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    for x, y in batches:
+        labels = torch.as_tensor(y, dtype=torch.long)
+        loss = torch.nn.functional.cross_entropy(logits_of(x), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
+def as_bert(x: Inputs) -> dict[str, Any]:
+    """The inputs under transformers' names."""
+    import torch
+
+    names = {
+        "input_ids": "token_ids",
+        "attention_mask": "padding_mask",
+        "token_type_ids": "segment_ids",
+        "task_ids": "task_ids",
+    }
+    return {
+        theirs: torch.as_tensor(x[ours], dtype=torch.long)
+        for theirs, ours in names.items()
+        if ours in x
+    }
+
+
+def mean_over_tokens(tokens: Any, mask: Any) -> Any:
+    """The mean of each row's tokens (B, S, d) that are not padding."""
+    weights = mask[:, :, None].to(tokens.dtype)
+    return (tokens * weights).sum(dim=1) / weights.sum(dim=1)

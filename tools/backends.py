@@ -1,0 +1,3 @@
+"""The backends, as pages name them."""
+
+NAMES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}

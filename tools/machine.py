@@ -1,0 +1,26 @@
+"""What something was measured on: the processor, and the packages' versions."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+
+def processor() -> str:
+    """The processor's name, where the system tells."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Each package's version, without what a build adds to it."""
+    return {name: version(name).partition("+")[0] for name in packages}
+
+
+def in_words(found: Mapping[str, str]) -> str:
+    """Packages and their versions, as a page lists them."""
+    return ", ".join(f"{name} {number}" for name, number in found.items())
