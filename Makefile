@@ -24,7 +24,7 @@ TEST_STAMP := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all families bench transfer lint format wheel no-tensorflow clean
+.PHONY: help quickstart test test-all families parity bench transfer lint format wheel no-tensorflow clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -46,7 +46,10 @@ test-all: $(TEST_STAMP) ## As test, with every backbone family on every backend
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--all-families $(PYTEST_ARGS)"
 
 families: $(TEST_STAMP) ## Measure every backbone family anew and write docs/families.md
-	@$(PY) -m tests.families.report jax tensorflow torch
+	@$(PY) -m tools.families jax tensorflow torch
+
+parity: $(TEST_STAMP) ## Measure parity with PEFT anew and write docs/parity.md
+	@KERAS_BACKEND=torch $(PY) -m tools.parity
 
 bench: $(TEST_STAMP) ## Time keras_mpt and PEFT side by side and write docs/benchmarks/
 	@$(PY) -m benchmarks $(BENCH_ARGS)

@@ -10,8 +10,8 @@ import pytest
 import keras_mpt
 from keras_mpt.splicing.splice import Splice
 from tests.families.configurations import FAMILIES, NOT_TEXT, ONE_OF_EACH_KIND, REFUSED
+from tests.families.exact import is_exact
 from tests.families.measure import measure
-from tests.families.table import is_exact
 
 SLOW = [name for name in FAMILIES if name not in ONE_OF_EACH_KIND]
 

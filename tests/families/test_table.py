@@ -1,8 +1,10 @@
 """docs/families.md is what was measured, of every family, and nothing else."""
 
 from tests.families.configurations import FAMILIES
+from tests.families.exact import is_exact
 from tests.families.measure import Measurement
-from tests.families.table import BACKENDS, PAGE, is_exact, read, render
+from tools.families import PAGE, read
+from tools.families_page import BACKENDS, render
 
 
 def test_page_is_made_of_the_numbers():

@@ -4,8 +4,8 @@ import keras
 import keras_hub
 from keras import ops
 
+from tests.families.exact import is_exact
 from tests.families.measure import measure
-from tests.families.table import is_exact
 
 VOCABULARY, WIDTH = 50, 6
 

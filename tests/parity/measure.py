@@ -1,4 +1,4 @@
-"""What the tests and `report.py` measure: PEFT and keras_mpt on the same weights and inputs.
+"""What the tests and `tools/parity.py` measure: PEFT and keras_mpt on the same weights and inputs.
 
 A difference is the largest one, relative to the largest value of what PEFT or transformers
 computes.

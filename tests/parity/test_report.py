@@ -3,7 +3,8 @@
 import json
 
 from tests.parity.families import FAMILIES, TRAINED
-from tests.parity.report import DOCUMENT, JSON_FILE, render
+from tools.parity import DOCUMENT, JSON_FILE
+from tools.parity_page import render
 
 
 def test_document_is_made_of_the_measurements():

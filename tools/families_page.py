@@ -1,21 +1,14 @@
-"""From measurements to docs/families.md."""
+"""From measurements to docs/families.md. `tools/families.py` makes them and writes the page."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 from tests.families.configurations import FAMILIES, NOT_TEXT, REFUSED
-from tests.families.measure import Measurement
+from tools.backends import NAMES
+from tools.markdown import table
 
-DOCS = Path(__file__).parents[2] / "docs"
-NUMBERS, PAGE = DOCS / "families.json", DOCS / "families.md"
 BACKENDS = ("jax", "tensorflow", "torch")
-NAMES = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
-
-# Rounding may differ between two graphs by this much of the largest output.
-TOLERANCE = 2e-6
 
 _HEAD = """# Which backbones work
 
@@ -35,21 +28,21 @@ are of size 1 to {scale:.0f}.
 - **Padded**: the same on rows with padding on the right.
 - **Gradient**: the smallest gradient that any row of the prompt gets.
 - **`.keras`**: outputs after saving and loading, all weights being equal bit by bit.
+
 """
 
+_NOTES = """
+`token_dim` is the width of the token embedding; it is given where the hidden states have
+another. RWKV-7's backbone gives logits.
 
-def is_exact(measured: Measurement) -> bool:
-    """Whether nothing but rounding separates a family from what it is compared with."""
-    errors = (
-        measured.own_embeddings,
-        measured.real_tokens,
-        measured.right_padding,
-        measured.round_trip,
-        *measured.tasks.values(),
-    )
-    # Comparisons that are false for NaN.
-    exact = all(error <= TOLERANCE * measured.scale for error in errors)
-    return exact and 1e-6 < measured.gradient < 1e6
+keras-hub 0.32 leaves `tie_word_embeddings` out of the config of a Llama, so a tied one
+(Llama 3.2) cannot be loaded from `.keras`; use `save_adapter` and `load_adapter` there.
+
+## Refused
+
+These are refused when the model is built, with this sentence:
+
+"""
 
 
 def render(numbers: dict[str, Any]) -> str:
@@ -59,35 +52,16 @@ def render(numbers: dict[str, Any]) -> str:
         "family", "kind", "keras-hub's tasks", "token_dim", "own embeddings", "real tokens",
         "padded", "gradient", "`.keras`", "backends",
     ]  # fmt: skip
-    lines = [
-        _HEAD.format(**numbers["sizes"], scale=scale),
-        f"| {' | '.join(columns)} |",
-        f"|{'---|' * len(columns)}",
-        *(f"| {' | '.join(_row(name, numbers['families'][name]))} |" for name in FAMILIES),
-        "",
-        "`token_dim` is the width of the token embedding; it is given where the hidden states have",
-        "another. RWKV-7's backbone gives logits.",
-        "",
-        "keras-hub 0.32 leaves `tie_word_embeddings` out of the config of a Llama, so a tied one",
-        "(Llama 3.2) cannot be loaded from `.keras`; use `save_adapter` and `load_adapter` there.",
-        "",
-        "## Refused",
-        "",
-        "These are refused when the model is built, with this sentence:",
-        "",
-        *(f"- **{name}**: {message}" for name, (_, message) in REFUSED.items()),
-        "",
-        "Backbones that take other than text are refused as well: "
-        + ", ".join(f"`{name}` ({reason})" for name, reason in NOT_TEXT.items())
-        + ".",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def read() -> dict[str, Any]:
-    """What was measured last."""
-    return json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {"families": {}}
+    rows = [_row(name, numbers["families"][name]) for name in FAMILIES]
+    refused = [f"- **{name}**: {message}\n" for name, (_, message) in REFUSED.items()]
+    others = ", ".join(f"`{name}` ({reason})" for name, reason in NOT_TEXT.items())
+    return (
+        _HEAD.format(**numbers["sizes"], scale=scale)
+        + table(columns, rows, rule="---")
+        + _NOTES
+        + "".join(refused)
+        + f"\nBackbones that take other than text are refused as well: {others}.\n"
+    )
 
 
 def _row(name: str, by_backend: dict[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """Measures the families and writes docs/families.json and docs/families.md.
 
-    python -m tests.families.report jax tensorflow torch
+    python -m tools.families jax tensorflow torch
 
 Each backend runs in a process of its own, because Keras fixes it at import. What is measured takes
 the place of what an earlier run measured on that backend.
@@ -15,8 +15,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from tests.families.table import BACKENDS, NUMBERS, PAGE, read, render
+from tools.families_page import BACKENDS, render
+
+DOCS = Path(__file__).parents[1] / "docs"
+NUMBERS, PAGE = DOCS / "families.json", DOCS / "families.md"
 
 
 def measure_here() -> None:
@@ -55,11 +59,16 @@ def measure_here() -> None:
     NUMBERS.write_text(json.dumps(numbers, indent=1) + "\n")
 
 
+def read() -> dict[str, Any]:
+    """What was measured last."""
+    return json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {"families": {}}
+
+
 def main(backends: list[str]) -> None:
     """Measures on each backend in turn, then writes the page."""
     for backend in backends:
         subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "tests.families.report", "--here"],
+            [sys.executable, "-W", "ignore", "-m", "tools.families", "--here"],
             env={**os.environ, "KERAS_BACKEND": backend},
             check=True,
         )

@@ -1,30 +1,19 @@
-"""Writes docs/parity.json and docs/parity.md: run `python -m tests.parity.report`.
-
-It measures what the tests measure, with the same functions, on the backend that it runs on.
-"""
+"""From measurements to docs/parity.md. `tools/parity.py` makes them and writes the page."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import keras
+from tools.machine import in_words
+from tools.markdown import table
 
-from tests.parity.families import ALL_ON, FAMILIES, TRAINED
-
-DOCS = Path(__file__).parents[2] / "docs"
-JSON_FILE, DOCUMENT = DOCS / "parity.json", DOCS / "parity.md"
-PACKAGES = ("keras", "keras-hub", "peft", "transformers", "torch")
-COLUMNS = ("family", "task type", "import", "export", "training", "base")
+COLUMNS = ("family", "task type", "import", "export", "training", "base", "note")
 
 HEAD = """\
 # The same numbers as PEFT
 
-Made by `python -m tests.parity.report` with the functions that `tests/parity/` tests with; do not
-edit. Measured on the {backend} backend with
+Made by `make parity` with the functions that `tests/parity/` tests with; do not edit.
+Measured on the {backend} backend with
 {packages}.
 
 For each family that keras-hub reads Hugging Face weights of: a small random model of transformers
@@ -96,54 +85,18 @@ What PEFT's tests of this method run, and where its values are checked here.
 """
 
 
-def measure() -> dict[str, Any]:
-    """All measurements, as JSON holds them."""
-    from tests.parity.measure import TOLERANCE, base_difference, export_error, import_error
-    from tests.parity.measure import make_pair as make
-    from tests.parity.training import STEPS, training_error
-
-    rows, moved = [], []
-    for family in FAMILIES:
-        with tempfile.TemporaryDirectory() as folder:
-            pair = make(family, Path(folder))
-            row = {"family": family.name, "task type": family.task_type, "note": family.note}
-            row |= {"import": import_error(pair).error, "export": export_error(pair).error}
-            row |= {"base": base_difference(pair), "training": None}
-            if family.name in TRAINED:
-                row["training"], least = training_error(pair)
-                moved.append(least)
-        rows.append(row)
-    packages = {name: version(name).partition("+")[0] for name in PACKAGES}
-    common = {"backend": keras.backend.backend(), "packages": packages, "tolerance": TOLERANCE}
-    return {**common, "steps": STEPS, "moved": min(moved), "rows": rows}
-
-
 def render(report: dict[str, Any]) -> str:
     """The document, from the JSON."""
-    packages = ", ".join(f"{name} {v}" for name, v in report["packages"].items())
-    numbers = {"tolerance": f"{report['tolerance']:.0e}", "moved": f"{report['moved']:.2f}"}
-    lines = [" | ".join(["", *COLUMNS, "note", ""]).strip(), "|" + "---|" * (len(COLUMNS) + 1)]
-    for row in report["rows"]:
-        cells = [_cell(row[column]) for column in COLUMNS]
-        lines.append(" | ".join(["", *cells, row["note"], ""]).strip())
-    head = HEAD.format(**{**report, **numbers, "packages": packages})
-    return head + "\n".join(lines) + "\n" + TAIL
+    said = {
+        "packages": in_words(report["packages"]),
+        "tolerance": f"{report['tolerance']:.0e}",
+        "moved": f"{report['moved']:.2f}",
+    }
+    lines = [[_cell(row[column]) for column in COLUMNS] for row in report["rows"]]
+    return HEAD.format(**{**report, **said}) + table(COLUMNS, lines, rule="---") + TAIL
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else ("0" if value == 0 else f"{value:.0e}")
-
-
-def main() -> None:
-    """Measures and writes both files."""
-    if keras.backend.backend() != ALL_ON:
-        raise SystemExit(f"set KERAS_BACKEND={ALL_ON}, which the tests measure all families on")
-    report = measure()
-    JSON_FILE.write_text(json.dumps(report, indent=1) + "\n")
-    DOCUMENT.write_text(render(report))
-
-
-if __name__ == "__main__":
-    main()
