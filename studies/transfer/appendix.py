@@ -7,11 +7,11 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from studies.transfer.cells import rows_label
 from studies.transfer.job import Method
 from studies.transfer.log import Entry
 from studies.transfer.methods import METHODS
 from studies.transfer.summary import Runs, rows_tuned_for, shots_of, tuning_scores
-from studies.transfer.tables import rows_label
 from tools.markdown import table
 
 _COSTS = """\

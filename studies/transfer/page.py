@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from studies.transfer.appendix import costs, settings, sizes
+from studies.transfer.cells import difference, percent, rows_label
 from studies.transfer.chart import CHART
 from studies.transfer.log import Entry
 from studies.transfer.methods import METHODS
@@ -23,7 +24,6 @@ from studies.transfer.summary import (
     target_runs,
     targets_of,
 )
-from studies.transfer.tables import difference, percent, rows_label
 from studies.transfer.workbench import MAX_TOKENS
 from tools.machine import in_words
 from tools.markdown import table

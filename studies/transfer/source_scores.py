@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Sequence
 
 from studies.transfer import data
+from studies.transfer.cells import difference, percent
 from studies.transfer.log import Entry
 from studies.transfer.methods import METHODS
 from studies.transfer.scores import BY_MATTHEWS
 from studies.transfer.summary import interval
-from studies.transfer.tables import difference, percent
 from tools.markdown import table
 
 # The first less the second.
