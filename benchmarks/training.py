@@ -52,7 +52,7 @@ def row(case: Case, quick: bool) -> Results:
     }
     if case.is_causal:  # Elsewhere a prompt's states depend on the row.
         runs["prompts"] = bare_step(ours.backbone, case.distinct, case.length)
-        runs["head"] = bare_step(ours.backbone, case.rows, case.tokens, ours.to_logits)
+        runs["head"] = bare_step(ours.backbone, case.rows, case.tokens, ours.head)
     seconds = paired(runs, **rounds(quick))
     say_seconds(f"training {case.name}", seconds)
     attention = theirs.config._attn_implementation

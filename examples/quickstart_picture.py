@@ -73,7 +73,7 @@ def _curves(axis: Any, history: dict[str, list[float]], names: list[str]) -> Non
 
 def _similarities(axis: Any, prompt: Any, names: list[str]) -> None:
     """Cosine of what each task changed: W_k − 1 is how its prompt departs from the shared one."""
-    state = prompt.state_dict()
+    state = prompt.get_peft_state_dict()
     scales = state["prefix_task_cols"] @ state["prefix_task_rows"] - 1
     flat = scales.reshape(len(names), -1)
     flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)

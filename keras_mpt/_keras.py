@@ -1,22 +1,176 @@
-"""All that is taken from inside Keras, because it has no public name.
+"""All that is taken from inside Keras and keras-hub, because it has no public name.
 
-- `in_symbolic_scope`: whether Keras is working out shapes. On PyTorch it may do so on tensors of
-  ones, whose values mean nothing and must not be checked; nothing about those tensors shows it.
-- `mean_values`: what a metric such as `SparseCategoricalAccuracy` is the mean of.
+Each function stands for one private name or a few that belong together, and says why it is needed.
+Nothing else in the package uses a name of Keras's that begins with an underscore; a test looks for
+them.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 from keras.src.backend import in_symbolic_scope
 
-__all__ = ["in_symbolic_scope", "mean_values"]
+from keras_mpt.types import Config, Tensor, Tensors
+
+__all__ = [
+    "build_from_batch",
+    "calls_of_graph",
+    "compile_arguments",
+    "forget_compile_arguments",
+    "forget_torch_parameters",
+    "hub_allocates_alone",
+    "hub_cache",
+    "in_symbolic_scope",
+    "is_validation_of_fit",
+    "keeping_history",
+    "mean_values",
+    "replaced_variables",
+    "restore_jax_state",
+    "set_first_epoch",
+]
+
+# `in_symbolic_scope`: whether Keras is working out shapes. On PyTorch it may do so on tensors of
+# ones, whose values mean nothing and must not be checked; nothing about those tensors shows it.
 
 
-def mean_values(metric: Any) -> Callable[[Any, Any], Any] | None:
-    """The function of targets and outputs whose mean a metric is, or `None`."""
+def mean_values(metric: keras.Metric) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """The function of targets and outputs whose mean a metric is, or `None`.
+
+    `_fn` and `_fn_kwargs`: what `SparseCategoricalAccuracy` and its like are the mean of, so that
+    it is computed once for all tasks.
+    """
     wrapper = keras.metrics.MeanMetricWrapper
     if not isinstance(metric, wrapper) or type(metric).update_state is not wrapper.update_state:
         return None
     return lambda y, y_pred: metric._fn(y, y_pred, **metric._fn_kwargs)
+
+
+def compile_arguments(model: keras.Model) -> Config:
+    """What `compile` was given, as objects.
+
+    `_compile_config`: the public `get_compile_config` serializes, which a loss or a metric of the
+    user's own may not bear.
+    """
+    return dict(model._compile_config.config)
+
+
+def forget_compile_arguments(model: keras.Model) -> None:
+    """Lets a `compile` with `loss=None` or `metrics=None` mean it.
+
+    `_compile_loss` and `_compile_metrics`: Keras keeps what an earlier `compile` was given where a
+    later one gives `None`.
+    """
+    model.loss = model._compile_loss = model._compile_metrics = None
+
+
+def build_from_batch(model: keras.Model, batch: tuple[Any, ...]) -> None:
+    """Builds a model's loss and metrics by a batch.
+
+    `_symbolic_build`: `fit` would take the batch from the stream, and run an epoch's hooks for it.
+    """
+    model._symbolic_build(data_batch=batch)
+
+
+def is_validation_of_fit(kwargs: Config) -> bool:
+    """Whether `evaluate` is called by `fit`, on the validation data that `fit` has prepared.
+
+    `_use_cached_eval_dataset`: what `fit` gives to `evaluate` to say so.
+    """
+    return bool(kwargs.get("_use_cached_eval_dataset"))
+
+
+def forget_torch_parameters(model: keras.Model) -> None:
+    """Makes PyTorch's list of a model's variables anew when it is next asked for.
+
+    `_torch_params`: Keras makes that list once, and variables are replaced as tasks come and go.
+    """
+    for layer in (model, *getattr(model, "layers", ())):
+        vars(layer).pop("_torch_params", None)
+        getattr(layer, "_modules", {}).pop("_torch_params", None)
+
+
+# What a step's state holds on JAX, by its length: to predict, to test and to train.
+_JAX_STATES = {
+    2: ("trainable_variables", "non_trainable_variables"),
+    3: ("trainable_variables", "non_trainable_variables", "metrics_variables"),
+    4: (
+        "trainable_variables",
+        "non_trainable_variables",
+        "optimizer_variables",
+        "metrics_variables",
+    ),
+}
+
+
+def restore_jax_state(model: keras.Model, state: Sequence[Any]) -> None:
+    """Gives a model on JAX the values back that a step was given.
+
+    `_jax_state` and `_jax_state_synced`: Keras takes the values out of the model while it trains.
+    """
+    model._jax_state = dict(zip(_JAX_STATES[len(state)], state, strict=True))
+    model._jax_state_synced = False
+    model.jax_state_sync()
+
+
+def set_first_epoch(model: keras.Model, epoch: int | None) -> None:
+    """Lets a `fit` that has begun start at an epoch; `None` leaves it to its arguments.
+
+    `_initial_epoch`: what `BackupAndRestore` sets too. `fit` reads it after `on_train_begin`.
+    """
+    model._initial_epoch = epoch
+
+
+@contextlib.contextmanager
+def replaced_variables(layer: keras.layers.Layer, variables: Sequence[Any]) -> Iterator[None]:
+    """Lets a built layer add variables in the place of these, which it forgets.
+
+    `_untrack_variable` and `_tracker.unlock`: what Keras's own `quantize` and `enable_lora` use.
+    """
+    for variable in variables:
+        layer._untrack_variable(variable)
+    was_locked = layer._tracker.locked
+    layer._tracker.unlock()
+    yield
+    if was_locked:
+        layer._tracker.lock()
+
+
+def calls_of_graph(model: keras.Model) -> list[Any]:
+    """The calls in a functional model's graph, first to last.
+
+    `_nodes_by_depth`: Keras has no public way to list them.
+    """
+    by_depth = sorted(model._nodes_by_depth.items(), reverse=True)
+    return [node for _, at_depth in by_depth for node in at_depth]
+
+
+@contextlib.contextmanager
+def keeping_history(tensors: Sequence[keras.KerasTensor]) -> Iterator[None]:
+    """Leaves symbolic tensors as they are while a model is made that begins at them.
+
+    `_keras_history`: Keras notes on a model's inputs that they belong to it; the functional model
+    that they are part of could then not be saved, where it is no subclass.
+    """
+    histories = [(tensor, tensor._keras_history) for tensor in tensors]
+    try:
+        yield
+    finally:
+        for tensor, history in histories:
+            tensor._keras_history = history
+
+
+def hub_cache(task: Any) -> Callable[..., Tensors] | None:
+    """The method by which a keras-hub task makes a cache, or `None`.
+
+    `_initialize_cache` allocates it; `_build_cache` fills it with a text's keys and values as well.
+    """
+    return getattr(task, "_initialize_cache", None) or getattr(task, "_build_cache", None)
+
+
+def hub_allocates_alone(task: Any) -> bool:
+    """Whether a task's cache is made by `_initialize_cache`, which runs nothing."""
+    return hasattr(task, "_initialize_cache")

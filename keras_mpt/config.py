@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import numbers
 import os
 from typing import Any, ClassVar, Self
 
+from keras_mpt.checks import check_flag, check_size, is_integer
 from keras_mpt.config_values import (
     SOURCE_INITS,
     MultitaskPromptTuningInit,
@@ -25,6 +25,9 @@ from keras_mpt.files import config_files
 # What keras_mpt adds to PEFT's fields. PEFT warns of keys that it does not know, so these are
 # kept in a file of our own beside `adapter_config.json`.
 OWN_FIELDS = ("prompt_position", "seed", "task_init", "task_names", "train_shared")
+
+
+_OPTIONAL_SIZES = ("token_dim", "num_attention_heads", "num_layers")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -111,23 +114,25 @@ class PromptTuningConfig:
         for name in (f.name for f in dataclasses.fields(self) if f.name.endswith("_path")):
             if getattr(self, name) is not None:
                 setattr(self, name, os.fspath(getattr(self, name)))
-        _check_positive("num_virtual_tokens", self.num_virtual_tokens)
-        for name in ("token_dim", "num_attention_heads", "num_layers"):
-            _check_positive(name, getattr(self, name), optional=True)
+        self._check_sizes("num_virtual_tokens")
+        given = [n for n in _OPTIONAL_SIZES if getattr(self, n) is not None]
+        self._check_sizes(*given)
+        self.inference_mode = check_flag("inference_mode", self.inference_mode)
         if self.seed is not None:
-            is_integer = isinstance(self.seed, numbers.Integral) and not isinstance(self.seed, bool)
-            if not is_integer or self.seed < 0:
+            if not is_integer(self.seed, least=0):
                 raise ValueError(
                     f"`seed` should be an integer, 0 or more, or None. Received: seed={self.seed!r}"
                 )
-            self.seed = int(self.seed)  # JSON does not take NumPy's.
+            self.seed = int(self.seed)
         submodules = self.num_transformer_submodules
-        if submodules not in (None, 1, 2) or isinstance(submodules, bool):
+        if submodules is not None and not is_integer(submodules, 1, 3):
             raise ValueError(
                 "`num_transformer_submodules` should be 1 (prompt the encoder, or the only stack) "
                 "or 2 (prompt the decoder as well). Received: "
                 f"num_transformer_submodules={submodules!r}"
             )
+        if submodules is not None:
+            self.num_transformer_submodules = int(submodules)
         if self.prompt_position not in (None, "before", "after_start"):
             raise ValueError(
                 "`prompt_position` should be 'before', 'after_start' or None. Received: "
@@ -145,6 +150,11 @@ class PromptTuningConfig:
                 f"tokenizer_kwargs={self.tokenizer_kwargs} with "
                 f"prompt_tuning_init='{self.prompt_tuning_init}'"
             )
+
+    def _check_sizes(self, *names: str) -> None:
+        """Refuses other values than sizes, and keeps NumPy's as Python's, which JSON takes."""
+        for name in names:
+            setattr(self, name, check_size(name, getattr(self, name)))
 
     @property
     def submodules(self) -> int:
@@ -296,18 +306,13 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive("num_ranks", self.num_ranks)
-        _check_positive("num_tasks", self.num_tasks)
+        self._check_sizes("num_ranks", "num_tasks")
         if self.task_init not in ("ones", "normal"):
             raise ValueError(
                 "`task_init` should be 'ones' (a prompt starts as P) or 'normal' (PEFT's). "
                 f"Received: task_init={self.task_init!r}"
             )
-        if not isinstance(self.train_shared, bool):
-            raise ValueError(
-                "`train_shared` should be True or False. Received: "
-                f"train_shared={self.train_shared!r}"
-            )
+        self.train_shared = check_flag("train_shared", self.train_shared)
         needs_source = self.prompt_tuning_init in SOURCE_INITS
         if needs_source and self.prompt_tuning_init_state_dict_path is None:
             raise ValueError(
@@ -365,10 +370,3 @@ def config_from_dict(values: dict[str, Any]) -> PromptTuningConfig:
         A `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
     """
     return _CLASSES[member(PeftType, "peft_type", values.get("peft_type"))](**values)
-
-
-def _check_positive(name: str, value: Any, optional: bool = False) -> None:
-    if value is None and optional:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"`{name}` should be a positive integer. Received: {name}={value!r}")

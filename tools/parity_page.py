@@ -44,9 +44,10 @@ Gemma, Gemma 2, 3, 4 and T5Gemma 2 multiply token embeddings by √d. transforme
 prompts too. A file holds PEFT's numbers, so `load_adapter`, `save_adapter` and the starts from a
 source adapter divide or multiply P. The scale is read from the backbone's graph
 (`keras_mpt/adapters/embedding_scale.py`); T5Gemma is the one exception, as transformers
-multiplies outside of `embed_tokens` there. Two things follow: `layer.load_state_dict` and
-`layer.state_dict`, which know no backbone, have the model's own scale; and with the same learning
-rate plain SGD moves P, seen at the file's scale, d times as far here as in PEFT (Adam √d times).
+multiplies outside of `embed_tokens` there. Two things follow: `layer.set_peft_state_dict` and
+`layer.get_peft_state_dict`, which know no backbone, have the model's own scale; and with the same
+learning rate plain SGD moves P, seen at the file's scale, d times as far here as in PEFT (Adam √d
+times).
 
 ## Where keras_mpt does otherwise on purpose
 

@@ -1,30 +1,71 @@
-"""Which frozen backbone an adapter was trained on: enough to notice another one.
+"""A frozen backbone's fingerprint: enough of its numbers to notice another one.
 
-An adapter on another backbone of the same width loads without an error, and means nothing.
+An adapter, the state of a run or kept keys and values that are put on another backbone of the same
+sizes raise no error, and mean nothing. A backbone is too large to be compared whole.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
+from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
-# Numbers of weights kept: spread over the backbone, few enough to cost nothing.
-_NUM_VALUES = 8
+from keras_mpt.arrays import to_numpy
+from keras_mpt.types import Backbone, Config, Tensor
+
+# How many numbers of each variable tell one backbone from another.
+_OF_EACH = 16
+# How many numbers an adapter notes: spread over the backbone, few enough to read.
+_NOTED = 8
 
 
-def backbone_identity(backbone: Any) -> dict[str, Any]:
-    """The backbone's class and size, and some of its weights' numbers, as JSON values.
+def sample(variables: Sequence[keras.Variable]) -> Tensor:
+    """The first numbers of each variable, as one tensor: a function to compile.
+
+    Args:
+        variables: sequence of `keras.Variable`s.
+
+    Returns:
+        A float32 tensor of rank 1.
+    """
+    numbers = [ops.reshape(_first_numbers(v), (-1,)) for v in variables]
+    return ops.concatenate([ops.cast(n, "float32") for n in numbers])
+
+
+def digest(variables: Sequence[keras.Variable]) -> str:
+    """A checksum of the first numbers, the shape and the dtype of each variable.
+
+    Args:
+        variables: sequence of `keras.Variable`s.
+
+    Returns:
+        A string of 16 hexadecimal digits.
+    """
+    found = hashlib.sha256()
+    for variable in variables:
+        shape = tuple(variable.shape)
+        found.update(f"{shape} {variable.dtype} ".encode())
+        if shape and math.prod(shape):
+            found.update(to_numpy(_first_numbers(variable)).tobytes())
+    return found.hexdigest()[:16]
+
+
+def backbone_identity(backbone: Backbone) -> Config:
+    """What an adapter notes: the backbone's class and size, and numbers from amid some weights.
 
     Args:
         backbone: a backbone.
 
     Returns:
-        A dict of "class_name", "num_parameters" and "values".
+        A dict of "class_name", "num_parameters" and "values", as JSON values.
     """
     matrices = [w for w in backbone.weights if len(w.shape) >= 2]
-    chosen = np.linspace(0, len(matrices) - 1, _NUM_VALUES if matrices else 0).astype(int)
+    chosen = np.linspace(0, len(matrices) - 1, _NOTED if matrices else 0).astype(int)
     return {
         "class_name": type(backbone).__name__,
         "num_parameters": sum(int(np.prod(w.shape)) for w in backbone.weights),
@@ -32,27 +73,29 @@ def backbone_identity(backbone: Any) -> dict[str, Any]:
     }
 
 
-def misfit(saved: dict[str, Any], backbone: Any) -> str | None:
-    """How a backbone differs from the one of a saved identity, in words, or `None`.
+def backbone_difference(noted: dict[str, Any] | None, backbone: Backbone) -> str | None:
+    """How a backbone differs from the one that an adapter noted, in words, or `None`.
 
     Numbers are compared as coarsely as bfloat16 holds them. A quantized backbone is not compared by
     its numbers, which are others.
 
     Args:
-        saved: what `backbone_identity` gave.
+        noted: what `backbone_identity` gave; `None`, as in PEFT's adapters, fits any backbone.
         backbone: a backbone.
     """
+    if noted is None:
+        return None
     found = backbone_identity(backbone)
-    if saved.get("class_name") != found["class_name"]:
-        return f"a {saved.get('class_name')}, not a {found['class_name']}"
+    if noted.get("class_name") != found["class_name"]:
+        return f"a {noted.get('class_name')}, not a {found['class_name']}"
     if any("int" in str(w.dtype) for w in backbone.weights if len(w.shape) >= 2):
         return None
-    if saved.get("num_parameters") != found["num_parameters"]:
+    if noted.get("num_parameters") != found["num_parameters"]:
         return (
-            f"a {found['class_name']} of {saved.get('num_parameters')} parameters, not "
+            f"a {found['class_name']} of {noted.get('num_parameters')} parameters, not "
             f"{found['num_parameters']}"
         )
-    values = saved.get("values", [])
+    values = noted.get("values", [])
     if len(values) == len(found["values"]) and np.allclose(
         values, found["values"], rtol=1e-2, atol=1e-4
     ):
@@ -60,6 +103,14 @@ def misfit(saved: dict[str, Any], backbone: Any) -> str | None:
     return f"a {found['class_name']} with other weights"
 
 
-def _middle(variable: Any) -> float:
+def _first_numbers(variable: keras.Variable) -> Tensor:
+    """The first numbers along the last axis, or along the only one; a scalar itself."""
+    value, axes = variable.value, len(variable.shape)
+    if not axes:
+        return value
+    return value[(0,) * (axes - 1)][:_OF_EACH]
+
+
+def _middle(variable: keras.Variable) -> float:
     value = variable.value[tuple(n // 2 for n in variable.shape)]
-    return float(ops.convert_to_numpy(ops.cast(value, "float32")))
+    return float(to_numpy(ops.cast(value, "float32")))

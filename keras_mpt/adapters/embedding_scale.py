@@ -15,11 +15,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mpt.families import transformers_scales_after_embedding
 from keras_mpt.splicing.cut import consumers
-
-# Where transformers, too, multiplies behind `embed_tokens` (5.23, `modeling_t5gemma.py`): a fact
-# of its code, which no graph here can show.
-_SCALED_BEHIND_EMBEDDING = ("T5GemmaBackbone",)
 
 
 def embedding_scale(splice: Any, backbone: Any) -> np.ndarray:
@@ -37,7 +34,7 @@ def embedding_scale(splice: Any, backbone: Any) -> np.ndarray:
     """
     count = splice.num_transformer_submodules
     scales = [1.0] * count
-    if type(backbone).__name__ not in _SCALED_BEHIND_EMBEDDING:
+    if not transformers_scales_after_embedding(backbone):
         scales = [constant_factor(splice.graph.rest, i) for i in range(count)]
     return np.repeat(np.array(scales, "float32"), splice.num_virtual_tokens)[:, None]
 

@@ -1,25 +1,20 @@
 """What Hugging Face models call the heads behind a backbone, and PEFT therefore in an adapter.
 
 PEFT saves a head under `base_model.`, with the names of the model's own modules. Those are facts of
-transformers, one per kind of model; this is the only place that knows them.
+transformers, one per kind of model; `families.py` has those of single families.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from keras_mpt.families import decoder_has_token_classifier, two_layer_head
+
 PREFIX = "base_model"
 ANSWERS = "qa_outputs"
 # One output layer; and the hidden layer and output of RoBERTa, XLM-RoBERTa, ESM, ELECTRA, RoFormer.
 _ONE_LAYER: tuple[str, ...] = ("classifier",)
 _TWO_LAYERS: tuple[str, ...] = ("classifier.dense", "classifier.out_proj")
-# Those that transformers names otherwise.
-_OTHER_TWO_LAYERS: dict[str, tuple[str, ...]] = {
-    "DistilBertBackbone": ("pre_classifier", "classifier"),
-    "DebertaV3Backbone": ("pooler.dense", "classifier"),
-}
-# Decoders' own token classifiers are older than the "score" that the later ones share.
-_CLASSIFIES_TOKENS = ("GPT2Backbone", "BloomBackbone", "FalconBackbone", "GPTNeoXBackbone")
 
 
 def text_head(backbone: Any, num_layers: int, pooling: str) -> tuple[str, ...]:
@@ -38,14 +33,14 @@ def text_head(backbone: Any, num_layers: int, pooling: str) -> tuple[str, ...]:
     if num_layers == 1:
         return _ONE_LAYER
     if num_layers == 2:
-        return _OTHER_TWO_LAYERS.get(type(backbone).__name__, _TWO_LAYERS)
+        return two_layer_head(backbone, _TWO_LAYERS)
     # No model of transformers has such a head.
     return (*(f"classifier.hidden_{i}" for i in range(num_layers - 1)), "classifier.out_proj")
 
 
 def token_head(backbone: Any, is_decoder: bool) -> tuple[str, ...]:
     """As `text_head`, of a token classifier's one layer."""
-    has_score = is_decoder and type(backbone).__name__ not in _CLASSIFIES_TOKENS
+    has_score = is_decoder and not decoder_has_token_classifier(backbone)
     return ("score",) if has_score else _ONE_LAYER
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mpt.checks import is_integer, is_number
 from keras_mpt.files.config_files import read_json
 from keras_mpt.files.state_dict import checked_array, read_state_dict
 
@@ -331,16 +332,16 @@ def _preprocessor(folder: Path, vocabulary_size: int) -> Any:
 
 def _size(config: Mapping[str, Any], name: str, source: str) -> int:
     value = config.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not is_integer(value, least=1):
         raise ValueError(
             f"`{name}` should be a positive integer. Received: {name}={value!r} in {source!r}"
         )
-    return value
+    return int(value)
 
 
 def _number(config: Mapping[str, Any], name: str, default: float, source: str) -> float:
     value = config.get(name, default)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+    if not is_number(value) or not 0 <= value < 1:
         raise ValueError(
             f"`{name}` should be a number from 0 to less than 1. Received: {name}={value!r} in "
             f"{source!r}"

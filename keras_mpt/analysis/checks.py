@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from keras_mpt import checks
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 
@@ -32,13 +31,5 @@ def task_names(model: Any) -> list[str]:
 
 def task_id(model: Any, task: Any) -> int:
     """The id of a task that is given by its name or its id."""
-    names = task_names(model)
-    if isinstance(task, str) and task in names:
-        return names.index(task)
-    is_id = isinstance(task, (int, np.integer)) and not isinstance(task, bool)
-    if not is_id or not 0 <= task < len(names):
-        raise ValueError(
-            f"`task` should be one of the tasks {names}, an id in [0, {len(names)}), or None for "
-            f"the prompt that they share. Received: task={task!r}"
-        )
-    return int(task)
+    after = ", or None for the prompt that they share"
+    return checks.task_id("task", task, task_names(model), after=after)

@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.analysis.checks import check_model, task_id
+from keras_mpt.checks import check_size
 from keras_mpt.prompts.cosines import top_cosines
-from keras_mpt.prompts.prompt_embedding import check_sizes
 
 
 def nearest_tokens(
@@ -53,7 +53,7 @@ def nearest_tokens(
     Source: Lester et al. 2021 (arXiv 2104.08691), section 7.
     """
     check_model(model)
-    check_sizes({"k": k})
+    k = check_size("k", k)
     size = model.splice.vocabulary_size
     if k > size:
         raise ValueError(f"`k` should be at most the vocabulary's {size} tokens. Received: k={k}")
@@ -84,7 +84,7 @@ def nearest_tokens(
 
 def _prompt(model: Any, task: Any) -> np.ndarray:
     """The prompt, (M·L, d)."""
-    state = model.prompt.state_dict()
+    state = model.prompt.get_peft_state_dict()
     prompt: np.ndarray = state["prompt_embeddings"].astype("float64")
     if task is None:
         return prompt

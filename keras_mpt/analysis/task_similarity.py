@@ -53,7 +53,7 @@ def task_similarity(model: Any, of: str = "factors") -> tuple[list[str], np.ndar
     if of == "prompt":
         means = _mean_tokens(model)
         return names, cosines(means, means)
-    state = model.prompt.state_dict()
+    state = model.prompt.get_peft_state_dict()
     start = 1.0 if model.config.task_init == "ones" else 0.0
     products = _products(state["prefix_task_cols"], state["prefix_task_rows"], start)
     return names, cosines_of_products(products)
@@ -108,7 +108,7 @@ def prompt_similarity(model: Any, prompts: Any) -> np.ndarray:
 
 def _mean_tokens(model: Any) -> np.ndarray:
     """The mean token of each task's prompt, (T, d), without making a prompt of T·L·d numbers."""
-    state = model.prompt.state_dict()
+    state = model.prompt.get_peft_state_dict()
     shared, cols, rows = (
         state[name].astype("float64")
         for name in ("prompt_embeddings", "prefix_task_cols", "prefix_task_rows")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mpt.prompts.prompt_embedding import check_sizes
+from keras_mpt.checks import check_size
 
 
 def few_shot(x: Any, y: Any, shots: int, seed: int = 0) -> tuple[Any, Any]:
@@ -40,7 +40,7 @@ def few_shot(x: Any, y: Any, shots: int, seed: int = 0) -> tuple[Any, Any]:
 
     Source: Wang et al. 2023 (arXiv 2303.02861), the few-shot adaptation with k = 4, 16 and 32.
     """
-    check_sizes({"shots": shots})
+    shots = check_size("shots", shots)
     labels = np.asarray(y)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ValueError(

@@ -7,13 +7,13 @@ and the plan of an epoch counts how far each stream has been read.
 
 from __future__ import annotations
 
-import math
-import numbers
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from keras_mpt.checks import is_integer, is_number
 
 
 def task_weights(weights: Any, temperature: Any, sizes: Sequence[int]) -> list[float]:
@@ -53,8 +53,7 @@ def task_weights(weights: Any, temperature: Any, sizes: Sequence[int]) -> list[f
 def check_max_tasks(max_tasks: Any, num_tasks: int, batch_size: int) -> None:
     """Refuses a number of tasks that no batch could hold."""
     most = min(num_tasks, batch_size)
-    is_integer = isinstance(max_tasks, (int, np.integer)) and not isinstance(max_tasks, bool)
-    if max_tasks is None or (is_integer and 2 <= max_tasks <= most):
+    if max_tasks is None or is_integer(max_tasks, 2, most + 1):
         return
     expected = f"None or an integer from 2 to {most}" if most > 1 else "None"
     raise ValueError(
@@ -151,4 +150,4 @@ class SampledRows:
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and 0 < float(value) < math.inf
+    return is_number(value) and value > 0

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
+from keras_mpt.checks import check_count, check_flag, check_size, is_integer
 from keras_mpt.data.sampling import SampledRows, check_max_tasks, task_weights
 from keras_mpt.data.task_rows import task_rows
-from keras_mpt.prompts.prompt_embedding import check_sizes
 
 
 class TaskMix(keras.utils.PyDataset):
@@ -92,19 +91,19 @@ class TaskMix(keras.utils.PyDataset):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_sizes({"batch_size": batch_size, "steps": 1 if steps is None else steps})
-        _check_not_negative("seed", seed)
+        self.batch_size = check_size("batch_size", batch_size)
+        if steps is not None:
+            steps = check_size("steps", steps)
+        self.shuffle = check_flag("shuffle", shuffle)
+        self.seed = check_count("seed", seed)
         grain = _grain()
         tasks = task_rows(datasets)
         sizes = [len(task) for task in tasks]
         self.task_names = list(datasets)
-        self.batch_size = int(batch_size)
-        self.steps = int(steps or -(-sum(sizes) // batch_size))
+        self.steps = steps or -(-sum(sizes) // self.batch_size)
         self.weights = task_weights(weights, temperature, sizes)
         check_max_tasks(max_tasks_per_batch, len(tasks), batch_size)
         self.max_tasks_per_batch = max_tasks_per_batch
-        self.shuffle = bool(shuffle)
-        self.seed = int(seed)
         self.epoch = 0
         self.first_step = 0
         self._is_counted = self._within_epoch = False
@@ -160,8 +159,8 @@ class TaskMix(keras.utils.PyDataset):
             assert rest[0][0]["text"].tolist() == whole[3][0]["text"].tolist()
             ```
         """
-        _check_not_negative("epoch", epoch)
-        if not _is_integer(step) or not 0 <= step < self.steps:
+        check_count("epoch", epoch)
+        if not is_integer(step, 0, self.steps):
             raise ValueError(
                 f"`step` should be an integer from 0 to {self.steps - 1}, an epoch having "
                 f"{self.steps} batches. Received: step={step!r}"
@@ -221,12 +220,3 @@ def _grain() -> Any:
     except ImportError as error:
         raise ImportError("`TaskMix` needs Grain: `pip install keras-mpt[data]`.") from error
     return grain
-
-
-def _check_not_negative(name: str, value: Any) -> None:
-    if not _is_integer(value) or value < 0:
-        raise ValueError(f"`{name}` should be an integer, 0 or more. Received: {name}={value!r}")
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

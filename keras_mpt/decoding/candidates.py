@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_mpt.fitting.model_inputs import check_ids
+from keras_mpt.checks import check_token_ids, is_integer
+from keras_mpt.types import Preprocessor
 
 # How many pairs of a row and a candidate run at once: each has keys and values of its own.
 PAIRS = 64
@@ -60,7 +61,9 @@ class Candidates:
             )
 
 
-def as_candidates(candidates: Any, preprocessor: Any, vocabulary_size: int) -> Candidates:
+def as_candidates(
+    candidates: Any, preprocessor: Preprocessor | None, vocabulary_size: int
+) -> Candidates:
     """Candidates as tokens.
 
     Args:
@@ -94,7 +97,7 @@ def as_candidates(candidates: Any, preprocessor: Any, vocabulary_size: int) -> C
     ids = np.zeros((*lengths.shape, int(lengths.max())), "int64")
     for place in np.ndindex(*lengths.shape):
         ids[place][: lengths[place]] = tokens[place[0]][place[1]]
-    check_ids(ids, "candidates", vocabulary_size)
+    check_token_ids("candidates", ids, vocabulary_size)
     return Candidates(given, ids.astype("int32"), lengths, of_rows)
 
 
@@ -115,12 +118,6 @@ def pairs(lengths: np.ndarray, candidates: int) -> Iterator[tuple[np.ndarray, np
             yield row_of[start : start + PAIRS], which[start : start + PAIRS]
 
 
-def padded(values: np.ndarray) -> np.ndarray:
-    """Values with the first repeated behind them up to a power of two: each size is compiled."""
-    size = 1 << (len(values) - 1).bit_length()
-    return np.concatenate([values, np.repeat(values[:1], size - len(values), axis=0)])
-
-
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple, np.ndarray)) else []
 
@@ -129,12 +126,10 @@ def _is_candidate(value: Any) -> bool:
     """A string, or a sequence of integers; one without any is an empty candidate."""
     if isinstance(value, str):
         return True
-    return isinstance(value, (list, tuple, np.ndarray)) and all(
-        isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in value
-    )
+    return isinstance(value, (list, tuple, np.ndarray)) and all(is_integer(i) for i in value)
 
 
-def _tokens(candidate: Any, preprocessor: Any) -> np.ndarray:
+def _tokens(candidate: Any, preprocessor: Preprocessor | None) -> np.ndarray:
     if not isinstance(candidate, str):
         return np.asarray(candidate, "int64")
     if preprocessor is None:

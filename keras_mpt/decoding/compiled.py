@@ -1,4 +1,4 @@
-"""Compiling a model's function beside those that Keras compiles for `fit` and `predict`."""
+"""Compiling a model's functions beside those that Keras compiles for `fit` and `predict`."""
 
 from __future__ import annotations
 
@@ -6,28 +6,78 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import keras
+
 from keras_mpt.splicing.view import View
+from keras_mpt.types import Sampler, Tensors
 
 
-def compiled(model: Any, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A function of the model's weights, compiled as keras-hub compiles `generate`.
+class CompiledFunctions:
+    """Functions of a model's weights, each compiled when it is first asked for.
 
-    keras-hub's way asks a model for `generate_step`, and on JAX hands over the variables' values at
-    each call, so that a compiled function sees them change.
+    keras-hub's way of compiling `generate` asks a model for `generate_step`, and on JAX hands over
+    the variables' values at each call, so that a compiled function sees them change.
 
     Args:
         model: a compiled `keras.Model`.
-        function: takes a nest of arrays, gives a nest of tensors.
-
-    Returns:
-        The function: compiled on TensorFlow and JAX, without gradients on PyTorch.
     """
-    import keras_hub
 
-    def generate_step(inputs: Any, stop_token_ids: Any = None) -> Any:
-        return function(inputs)
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+        self._made: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
-    no_draws = types.SimpleNamespace(variables=[])
-    view = View(model, generate_step=generate_step, generate_function=None, sampler=no_draws)
-    made: Callable[[Any], Any] = keras_hub.models.CausalLM.make_generate_function(view)
-    return made
+    def __len__(self) -> int:
+        """How many are compiled."""
+        return len(self._made)
+
+    def of(self, function: Callable[..., Tensors], owner: Any) -> Callable[[Tensors], Tensors]:
+        """A function, compiled on TensorFlow and JAX, without gradients on PyTorch.
+
+        Args:
+            function: function of an object and a nest of arrays that gives a nest of tensors.
+            owner: that object.
+
+        Returns:
+            The same function of the nest alone.
+        """
+
+        def step(inputs: Tensors, stop_token_ids: object = None) -> Tensors:
+            return function(owner, inputs)
+
+        no_draws = types.SimpleNamespace(variables=[])
+        return self._compiled((function, owner), step, no_draws)
+
+    def drawing(
+        self, function: Callable[..., Tensors], owner: Any, sampler: Sampler
+    ) -> Callable[..., Tensors]:
+        """A function that draws tokens.
+
+        Args:
+            function: function of an object, a nest of arrays, the sampler, the model and the tokens
+                to stop at.
+            owner: that object.
+            sampler: a keras-hub sampler.
+
+        Returns:
+            The same function of the nest, and the tokens to stop at by the name `stop_token_ids`.
+        """
+
+        def step(inputs: Tensors, stop_token_ids: tuple[int, ...] | None = None) -> Tensors:
+            return function(owner, inputs, sampler, self._model, stop_token_ids)
+
+        return self._compiled((function, owner, sampler), step, sampler)
+
+    def forget(self) -> None:
+        """Forgets what was compiled, as other variables or `compile` arguments ask for."""
+        self._made.clear()
+
+    def _compiled(
+        self, key: tuple[Any, ...], step: Callable[..., Tensors], sampler: Any
+    ) -> Callable[..., Tensors]:
+        import keras_hub
+
+        if key not in self._made:
+            instead = {"generate_step": step, "generate_function": None, "sampler": sampler}
+            view = View(self._model, **instead)
+            self._made[key] = keras_hub.models.CausalLM.make_generate_function(view)
+        return self._made[key]

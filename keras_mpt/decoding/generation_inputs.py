@@ -6,7 +6,10 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from keras import ops
+
+from keras_mpt.arrays import to_numpy
+from keras_mpt.splicing.cut import TokenInput
+from keras_mpt.types import Preprocessor, TaskIds, Tensor
 
 # What is run is cut to its longest row, in steps of this: each width is compiled anew.
 WIDTH_STEP = 16
@@ -25,7 +28,7 @@ class Text:
     is_one: bool
 
 
-def as_text(inputs: Any, preprocessor: Any, has_encoder: bool) -> Text | None:
+def as_text(inputs: Any, preprocessor: Preprocessor | None, has_encoder: bool) -> Text | None:
     """The strings in `generate`'s inputs, or `None` where they are a dict of tokens.
 
     Raises:
@@ -61,7 +64,7 @@ def as_text(inputs: Any, preprocessor: Any, has_encoder: bool) -> Text | None:
     return Text(lists.get("text", lists), is_one)
 
 
-def without_task_ids(inputs: Any, task_ids: Any) -> tuple[Any, Any]:
+def without_task_ids(inputs: Any, task_ids: TaskIds | None) -> tuple[Any, TaskIds | None]:
     """The inputs alone, and the task ids, given beside them or among them."""
     if not isinstance(inputs, dict):
         return inputs, task_ids
@@ -75,14 +78,12 @@ def without_task_ids(inputs: Any, task_ids: Any) -> tuple[Any, Any]:
     return inputs, own_ids if task_ids is None else task_ids
 
 
-def tokenized(text: Text, preprocessor: Any, max_length: int | None) -> dict[str, np.ndarray]:
+def tokenized(
+    text: Text, preprocessor: Preprocessor, max_length: int | None
+) -> dict[str, np.ndarray]:
     """The text's tokens and masks, with room up to `max_length`."""
-    if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
-        raise ValueError(
-            f"`max_length` should be a positive integer. Received: max_length={max_length!r}"
-        )
     tokens = preprocessor.generate_preprocess(text.inputs, sequence_length=max_length)
-    return {k: ops.convert_to_numpy(v).astype("int32") for k, v in tokens.items()}
+    return {k: to_numpy(v).astype("int32") for k, v in tokens.items()}
 
 
 def check_room(mask: np.ndarray, mask_name: str, max_length: int | None = None) -> None:
@@ -112,7 +113,7 @@ def check_right_padding(mask: np.ndarray, mask_name: str) -> None:
         )
 
 
-def trim(x: dict[str, Any], token_input: Any) -> None:
+def trim(x: dict[str, Tensor], token_input: TokenInput) -> None:
     """Cuts an encoder's inputs, in place, to the longest row: it runs once for each new token.
 
     Args:
@@ -135,7 +136,7 @@ def up_to_step(width: int) -> int:
 
 
 def without_input(
-    made: dict[str, Any], given: np.ndarray, ids_name: str, mask_name: str
+    made: dict[str, np.ndarray], given: np.ndarray, ids_name: str, mask_name: str
 ) -> dict[str, np.ndarray]:
     """The new tokens of each row at its front; padding (the mask's 0) behind them."""
     # A stable sort by "was given" brings the new tokens forward in their order.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_mpt.types import Tensor, Tensors
 
 # What is kept of all tasks together: about a hundred tasks of a GPT-2 with 100 virtual tokens.
 MAX_BYTES = 512 * 2**20
@@ -23,18 +24,22 @@ class KeptPrompts:
     after loading or quantizing.
 
     Args:
+        compute: function of prompts, a float tensor (K, L, d), that gives their cache, a nest of
+            tensors (K, …).
+        sample: function of `{}` that gives a sample of the backbone's numbers.
         max_bytes: int. What is kept at most: the tasks asked for last. A batch that needs more has
             its tasks computed again in its next call. Defaults to `MAX_BYTES`, 512 MiB.
     """
 
-    # Of prompts, float array (K, L, d): their cache, a nest of tensors (K, …).
-    compute: Callable[[Any], Any]
-    # Of `{}`: a sample of the backbone's numbers.
-    sample: Callable[[Any], Any]
-
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        compute: Callable[[Tensor], Tensors],
+        sample: Callable[[dict[str, Tensor]], Tensor],
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.compute, self.sample = compute, sample
         self.max_bytes = max_bytes
-        self._kept: OrderedDict[int, tuple[np.ndarray, Any]] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[np.ndarray, Tensors]] = OrderedDict()
         self._sample: np.ndarray | None = None
 
     @property
@@ -51,7 +56,7 @@ class KeptPrompts:
         """Forgets everything."""
         self._kept.clear()
 
-    def get(self, tasks: Sequence[int], prompts: Any) -> Any:
+    def get(self, tasks: Sequence[int], prompts: Tensor) -> Tensors:
         """The tasks' caches, computed where they are missing or not of these prompts.
 
         Args:
@@ -82,7 +87,7 @@ class KeptPrompts:
         rows_of = [caches[int(task)] for task in tasks]
         return keras.tree.map_structure(lambda *parts: ops.stack(parts), *rows_of)
 
-    def _kept_cache(self, task: int, prompt: np.ndarray) -> Any:
+    def _kept_cache(self, task: int, prompt: np.ndarray) -> Tensors | None:
         """The task's cache, or `None` where there is none of this prompt."""
         kept_prompt, cache = self._kept.get(task, (None, None))
         is_same = kept_prompt is not None and kept_prompt.tobytes() == prompt.tobytes()
@@ -95,25 +100,8 @@ class KeptPrompts:
         self._sample = sample
 
 
-def sample_of(variables: Sequence[Any]) -> Any:
-    """A few numbers of each variable: those along its last axis, in the middle of the others.
-
-    Args:
-        variables: sequence of `keras.Variable`s.
-
-    Returns:
-        A float32 tensor of rank 1.
-    """
-    middles = [_middle(v.value) for v in variables]
-    return ops.concatenate([ops.cast(ops.reshape(m, (-1,)), "float32") for m in middles])
-
-
-def _middle(value: Any) -> Any:
-    return value[tuple(n // 2 for n in value.shape[:-1])] if value.shape else value
-
-
-def _nbytes(cache: Any) -> int:
-    def size(tensor: Any) -> int:
+def _nbytes(cache: Tensors) -> int:
+    def size(tensor: Tensor) -> int:
         bits = int(keras.backend.standardize_dtype(tensor.dtype).lstrip("bfloat"))
         return int(np.prod(tensor.shape)) * bits // 8
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_mpt.arrays import to_numpy
+
 SAFETENSORS_NAME = "adapter_model.safetensors"
 BIN_NAME = "adapter_model.bin"
 
@@ -37,7 +39,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Example:
         ```python
         layer = keras_mpt.PromptEmbedding(num_virtual_tokens=4, token_dim=8)
-        safetensors.numpy.save_file(layer.state_dict(), tmp_path / "prompt.safetensors")
+        safetensors.numpy.save_file(layer.get_peft_state_dict(), tmp_path / "prompt.safetensors")
         state = keras_mpt.read_state_dict(tmp_path / "prompt.safetensors")
         assert state["prompt_embeddings"].shape == (4, 8)
         ```
@@ -91,7 +93,7 @@ def by_own_names(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def checked_array(name: str, value: Any, shape: tuple[int, ...], source: str) -> np.ndarray:
     """One array as float32, after checking it."""
-    array = _to_numpy(value)
+    array = to_numpy(value)
     if array.shape != shape:
         raise ValueError(
             f"`{name}` in `{source}` should have shape {shape}. Received: {name} of shape "
@@ -135,7 +137,7 @@ def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
     try:
         with safe_open(file, framework="numpy") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (it is not a dict)
-                state[name] = _to_numpy(tensors.get_tensor(name))
+                state[name] = to_numpy(tensors.get_tensor(name))
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"`path` should be a safetensors file. Received: {str(file)!r}, which is truncated or "
@@ -159,7 +161,7 @@ def _read_torch(file: Path) -> dict[str, np.ndarray]:
         for name, value in state.items():
             if not isinstance(name, str) or not isinstance(value, torch.Tensor):
                 raise TypeError(f"a {type(value).__name__} under {name!r}")
-        return {name: _to_numpy(value) for name, value in state.items()}
+        return {name: to_numpy(value) for name, value in state.items()}
     except Exception as error:  # torch.load has no one error for a file it cannot read.
         reason = str(error).partition("\n")[0] or type(error).__name__
         if isinstance(error, pickle.UnpicklingError):
@@ -170,13 +172,3 @@ def _read_torch(file: Path) -> dict[str, np.ndarray]:
             f"which is truncated, of another kind, or holds more than weights: {reason}. Nothing "
             "in it was run; ask its author for a .safetensors file"
         ) from None
-
-
-def _to_numpy(value: Any) -> np.ndarray:
-    """A NumPy array of a tensor of any library; bfloat16, which NumPy lacks, as float32."""
-    if type(value).__module__.split(".")[0] == "torch":
-        value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-        return np.asarray(value.numpy())
-    array = np.asarray(value)
-    return array.astype("float32") if array.dtype.name == "bfloat16" else array

@@ -1,37 +1,11 @@
-"""What stays frozen, whatever a user sets `trainable` to."""
+"""Freezing layers, and freezing a loaded model as it was."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import keras
 
 
-class PartlyFrozen(keras.Model):
-    """A `keras.Model` with layers that `trainable = True` does not thaw.
-
-    Keras hands `trainable` down to all layers: a model frozen and thawed again would train its
-    backbone.
-    """
-
-    @property
-    def trainable(self) -> bool:
-        """Whether the prompt and the head are trained. What is frozen for good stays so."""
-        return bool(super().trainable)
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        keras.Model.trainable.fset(self, value)
-        for layer in self.always_frozen:
-            freeze(layer)
-
-    @property
-    def always_frozen(self) -> list[Any]:
-        """The layers that nothing trains."""
-        return []
-
-
-def freeze(layer: Any) -> None:
+def freeze(layer: keras.layers.Layer) -> None:
     """Sets a layer and all below it to `trainable=False`."""
     layer.trainable = False
     # Keras on TensorFlow leaves out an assignment of what is there already, and with it the
@@ -40,7 +14,7 @@ def freeze(layer: Any) -> None:
         variable.trainable = False
 
 
-def set_trainable(model: Any, trainable: bool, of_layers: list[bool]) -> None:
+def set_trainable(model: keras.Model, trainable: bool, of_layers: list[bool]) -> None:
     """Freezes and thaws a model as another one of its class was.
 
     Args:

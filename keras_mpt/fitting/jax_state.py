@@ -8,24 +8,15 @@ has no public name.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
-# What a step's state holds on JAX, by its length: to predict, to test and to train.
-_JAX_STATES = {
-    2: ("trainable_variables", "non_trainable_variables"),
-    3: ("trainable_variables", "non_trainable_variables", "metrics_variables"),
-    4: (
-        "trainable_variables",
-        "non_trainable_variables",
-        "optimizer_variables",
-        "metrics_variables",
-    ),
-}
+from keras_mpt._keras import restore_jax_state
 
 
-def keeping_variables(model: Any, step: Any) -> Any:
+def keeping_variables(model: keras.Model, step: Callable[..., Any]) -> Callable[..., Any]:
     """A step that gives the model its variables back where it fails.
 
     Args:
@@ -43,9 +34,7 @@ def keeping_variables(model: Any, step: Any) -> Any:
             return step(state, iterator)
         except Exception:
             if not any(value.is_deleted() for value in keras.tree.flatten(state)):
-                model._jax_state = dict(zip(_JAX_STATES[len(state)], state, strict=True))
-                model._jax_state_synced = False
-                model.jax_state_sync()
+                restore_jax_state(model, state)
             raise
 
     kept.keeps_variables = True  # type: ignore[attr-defined]

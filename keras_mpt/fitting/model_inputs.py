@@ -13,16 +13,19 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mpt.arrays import concrete, is_array, to_numpy
+from keras_mpt.checks import check_token_ids
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
-from keras_mpt.prompts.task_ids import check_task_ids, concrete
+from keras_mpt.prompts.task_ids import check_task_ids
 from keras_mpt.splicing.splice import Splice, vocabulary_size
+from keras_mpt.types import Data, Preprocessor, TargetData, Tensor
 
 # The names of text in a model's inputs.
 TEXT_NAMES = ("text", "encoder_text", "decoder_text")
 
 
 @dataclasses.dataclass(frozen=True)
-class Inputs:
+class ModelInputs:
     """The inputs of one model.
 
     Attributes:
@@ -33,7 +36,7 @@ class Inputs:
 
     config: PromptTuningConfig
     splice: Splice
-    preprocessor: Any = None
+    preprocessor: Preprocessor | None = None
 
     @property
     def names(self) -> list[str]:
@@ -47,7 +50,13 @@ class Inputs:
         """Whether the model takes `task_ids`."""
         return isinstance(self.config, MultitaskPromptTuningConfig)
 
-    def prepare(self, x: Any) -> dict[str, Any]:
+    @property
+    def task_names(self) -> list[str]:
+        """The tasks' names, in their order; none where there are no tasks."""
+        config = self.config
+        return config.names if isinstance(config, MultitaskPromptTuningConfig) else []
+
+    def prepare(self, x: Data) -> dict[str, Tensor]:
         """Checked inputs with values: task names become task ids.
 
         Args:
@@ -57,10 +66,12 @@ class Inputs:
             A dict of the backbone's inputs and `task_ids`.
         """
         if isinstance(x, dict):
-            x = {k: v if _is_tensor(v) else _as_array(k, v) for k, v in x.items()}
+            x = {k: v if is_array(v) else _as_array(k, v) for k, v in x.items()}
         return self.check(x)
 
-    def prepare_tf(self, x: Any, y: Any, check: Callable[..., Any]) -> dict[str, Any]:
+    def prepare_tf(
+        self, x: dict[str, Tensor], y: Tensor | None, check: Callable[..., dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
         """As `prepare`, inside `tf.data`.
 
         Args:
@@ -79,7 +90,7 @@ class Inputs:
         names = [n for n in self.names if n in x]
         result = "task_ids" if self.has_tasks else names[0]
 
-        def check_values(*values: Any) -> Any:
+        def check_values(*values: Tensor) -> Tensor:
             given = dict(zip(names, values, strict=False))
             return check(given, *values[len(names) :])[result]
 
@@ -89,7 +100,9 @@ class Inputs:
         shape = [None] if self.has_tasks else x[result].shape
         return {**x, result: tf.ensure_shape(checked, shape)}
 
-    def tokenize(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
+    def tokenize(
+        self, x: Data, y: TargetData = None, sample_weight: TargetData = None
+    ) -> tuple[Data, TargetData, TargetData]:
         """`(x, y, sample_weight)` with text in `x` turned into the backbone's inputs.
 
         Args:
@@ -121,32 +134,31 @@ class Inputs:
         if given != wanted:
             raise ValueError(f"`x` should have text under {wanted}. Received: x with {given}")
 
-    def check(self, x: Any) -> dict[str, Any]:
+    def check(self, x: Data) -> dict[str, Tensor]:
         """Inputs after all checks that can be made of what is known: names, shapes and values.
 
         Raises:
             ValueError: missing or unknown names, a mask that does not match, a sequence that with
-                the prompt is too long for the backbone, token or task ids that are none.
+                the prompt is too long for the backbone, token ids outside the vocabulary, or task
+                ids of no task.
         """
         self.check_shapes(x)
         x = {name: value for name, value in x.items() if value is not None}
         for token_input in self.splice.token_inputs:
             ids = concrete(x[token_input.name])
             if ids is not None:
-                check_ids(ids, token_input.name, vocabulary_size(token_input.embedding))
+                check_token_ids(token_input.name, ids, vocabulary_size(token_input.embedding))
         if self.splice.at:
             for token_input in self.splice.token_inputs[: self.splice.num_transformer_submodules]:
                 _check_start_tokens(x, token_input.mask_name)
         if self.has_tasks:
-            assert isinstance(self.config, MultitaskPromptTuningConfig)
             shape = _shape(x[self.splice.token_inputs[0].name])
             batch_size = None if shape is None else shape[0]
-            x["task_ids"] = check_task_ids(
-                x["task_ids"], self.config.num_tasks, batch_size, self.config.names
-            )
+            names = self.task_names
+            x["task_ids"] = check_task_ids(x["task_ids"], len(names), batch_size, names)
         return x
 
-    def check_shapes(self, x: Any) -> None:
+    def check_shapes(self, x: Data) -> None:
         """Refuses inputs that are missing, unknown, of another shape or too long."""
         self.check_names(x)
         length = self.splice.num_virtual_tokens
@@ -179,14 +191,14 @@ class Inputs:
                     f"{length * prompted}{to}. Received: {token_input.name} of shape {shape}"
                 )
 
-    def check_names(self, x: Any) -> None:
+    def check_names(self, x: Data) -> None:
         """Refuses inputs that are missing or unknown."""
         if not isinstance(x, dict):
             raise ValueError(
                 f"`x` should be a dict with {self.names}. Received: x of type {type(x).__name__}"
             )
         if self.has_tasks and x.get("task_ids") is None:
-            check_task_ids(None, self.config.num_tasks)  # type: ignore[attr-defined]
+            check_task_ids(None, len(self.task_names))
         optional = {name for t in self.splice.token_inputs for name in t.other_names}
         if self.preprocessor is None and any(n in x for n in TEXT_NAMES):
             raise ValueError(
@@ -203,17 +215,7 @@ class Inputs:
             )
 
 
-def check_ids(ids: np.ndarray, name: str, vocabulary_size: int) -> None:
-    """Refuses token ids that are none: backends differ in what they make of these."""
-    wrong = np.unique(ids[(ids < 0) | (ids >= vocabulary_size) | (ids != np.floor(ids))])
-    if wrong.size:
-        raise ValueError(
-            f"`{name}` should have token ids in [0, {vocabulary_size}). Received: {name} with "
-            f"{wrong[:8].tolist()}"
-        )
-
-
-def _both_weights(made: Any, given: Any) -> Any:
+def _both_weights(made: TargetData, given: TargetData) -> TargetData:
     """A preprocessor's weights (B, S) times the user's, (B,) or (B, S)."""
     if made is None or given is None:
         return made if given is None else given
@@ -223,12 +225,14 @@ def _both_weights(made: Any, given: Any) -> Any:
     return made * (given[:, None] if len(given.shape) == 1 else given)
 
 
-def _shape(tensor: Any) -> tuple[Any, ...] | None:
+def _shape(tensor: Tensor) -> tuple[Any, ...] | None:
     """The shape, or `None` where a traced tensor does not even know its rank."""
     return None if getattr(tensor.shape, "rank", 0) is None else tuple(tensor.shape)
 
 
-def _check_same_shape(x: dict[str, Any], name: str | None, other: str, shape: Any) -> None:
+def _check_same_shape(
+    x: dict[str, Tensor], name: str | None, other: str, shape: tuple[Any, ...]
+) -> None:
     found = None if name is None or x.get(name) is None else _shape(x[name])
     if found is None:
         return
@@ -242,7 +246,7 @@ def _check_same_shape(x: dict[str, Any], name: str | None, other: str, shape: An
         )
 
 
-def _check_start_tokens(x: dict[str, Any], mask_name: str | None) -> None:
+def _check_start_tokens(x: dict[str, Tensor], mask_name: str | None) -> None:
     """A prompt behind the start token needs that token in front: not so under left padding."""
     mask = None if mask_name is None else concrete(x[mask_name])
     if mask is not None and not mask[:, 0].all():
@@ -253,7 +257,7 @@ def _check_start_tokens(x: dict[str, Any], mask_name: str | None) -> None:
         )
 
 
-def _as_text(text: Any) -> Any:
+def _as_text(text: Data) -> Data:
     """Text as keras-hub's preprocessors take it: lists of strings, symbolic tensors as they are."""
     if isinstance(text, tuple):
         return tuple(_as_text(t) for t in text)
@@ -274,15 +278,11 @@ def _as_text(text: Any) -> Any:
     return text
 
 
-def _is_pair(value: Any) -> bool:
+def _is_pair(value: object) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == 2
 
 
-def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
-
-
-def _as_array(name: str, value: Any) -> Any:
+def _as_array(name: str, value: Data) -> np.ndarray | None:
     """Lists and numbers as arrays. What is missing is left to the checks to name."""
     try:
         return None if value is None else np.asarray(value)
@@ -292,9 +292,6 @@ def _as_array(name: str, value: Any) -> Any:
         ) from None
 
 
-def to_numpy(x: Any) -> Any:
+def as_arrays(x: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """Every tensor of a dict as a NumPy array, for Keras to batch."""
-    return {
-        name: keras.ops.convert_to_numpy(v) if keras.ops.is_tensor(v) else np.asarray(v)
-        for name, v in x.items()
-    }
+    return {name: to_numpy(value) for name, value in x.items()}

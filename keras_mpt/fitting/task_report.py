@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from keras_mpt._keras import mean_values
+from keras_mpt.fitting.targets import weight_per_target
 
 # With more tasks than this a log line serves nobody, and every metric costs an update a step.
 MAX_REPORTED_TASKS = 32
@@ -74,23 +75,6 @@ class TaskReport:
                 if measure.values is None and has_several:
                     weight = weight_per_target(weight, y)
                 task[i].update_rows(data, rows[k], weight)
-
-
-def weight_per_target(weight: Any, y: Any) -> Any:
-    """Weights of rows as weights of each of a row's targets.
-
-    Keras would lay weights (B,) along the last axis of targets (B, S).
-
-    Args:
-        weight: float tensor (B,) or (B, S).
-        y: targets, (B,) or (B, S).
-
-    Returns:
-        A float tensor of the shape of `y`.
-    """
-    if len(weight.shape) < len(y.shape):
-        weight = ops.reshape(weight, (-1, *[1] * (len(y.shape) - 1)))
-    return ops.broadcast_to(weight, ops.shape(y))
 
 
 class RowsMetric(keras.metrics.Metric):

@@ -2,76 +2,76 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
 
 from keras_mpt.config import PromptTuningConfig
-from keras_mpt.decoding.generate import sampler_of
-from keras_mpt.decoding.score import Scoring
-from keras_mpt.fitting.fitting import takes_labels
+from keras_mpt.decoding import generate as generating
+from keras_mpt.decoding import score as scoring
+from keras_mpt.decoding.compiled import CompiledFunctions
+from keras_mpt.decoding.decoding import Decoding
+from keras_mpt.decoding.reader import Reader
+from keras_mpt.fitting.compile_defaults import default_loss, default_metrics, default_optimizer
 from keras_mpt.fitting.frozen import freeze
-from keras_mpt.prompts.task_ids import concrete
+from keras_mpt.fitting.targets import NextTokens
+from keras_mpt.heads.head import FrozenHead
+from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.splicing.cut import cut_head
 from keras_mpt.splicing.positions import task_class
+from keras_mpt.types import Backbone, Config, Task, TaskIds, Tensor, Tensors
 
 
-class PromptTunedLanguageModel(Scoring):
+class LanguageModel(PromptTunedModel):
     """A frozen keras-hub language model with prompts: logits of the user's positions alone.
 
     Args:
-        backbone: a `keras_hub.models.Backbone` that keras-hub has such a task for.
+        task: a `keras_hub.models.CausalLM` or `Seq2SeqLM` on the backbone, as `hub_task` makes it.
         config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
-        head_config: dict. Further arguments of keras-hub's task, such as Gemma 4's
-            `final_logit_cap`; `prompt_tune` takes them from the task that it is given. Defaults to
-            `None`.
+        head_config: dict. What the task was made with beside its backbone.
         **kwargs: see `keras_mpt.models.PromptTunedModel`.
     """
 
+    # keras-hub's name of the task: "CausalLM" or "Seq2SeqLM".
     task_name: ClassVar[str]
-    has_targets_per_token = True
+    head: FrozenHead
 
     def __init__(
-        self,
-        backbone: Any,
-        config: PromptTuningConfig,
-        head_config: dict[str, Any] | None = None,
-        **kwargs: Any,
+        self, task: Task, config: PromptTuningConfig, head_config: Config, **kwargs: Any
     ) -> None:
-        found = task_class(self.task_name, backbone)
-        if found is None:
-            raise ValueError(
-                f"`backbone` should be one that keras-hub has a {self.task_name} for. Received: "
-                f"a {type(backbone).__name__}"
-            )
-        super().__init__(backbone, config, **kwargs)
-        self.head_config = dict(head_config or {})
-        task = found(backbone=backbone, preprocessor=None, compile=False, **self.head_config)
-        # Its variables are the backbone's (the output embedding). As a plain function it is kept
-        # out of Keras's sight, which would list those variables twice.
-        head = cut_head(task)
-        self.to_logits, self.logits_spec = head.__call__, head.compute_output_spec
-        self.logits_dtype = head.outputs[0].dtype
-        self.logits_size = int(head.outputs[0].shape[-1])
-        # Unless it has weights of its own, as EdRec's has: these are frozen, and saved.
-        if any(all(v is not known for known in backbone.variables) for v in head.variables):
-            freeze(head)
-            self.head = head
-        self.find_caches(task)
-        self.built = True
-        self.compile()
+        head = FrozenHead(cut_head(task), task.backbone)
+        output = head.graph.outputs[0]
+        targets = NextTokens(int(output.shape[-1]))
+        super().__init__(task.backbone, config, head=head, targets=targets, **kwargs)
+        self.head_config = head_config
+        self.logits_dtype = output.dtype
+        # Mostly its variables are the backbone's (the output embedding), which Keras would list
+        # twice; an output layer of its own, as EdRec's, is frozen, and saved.
+        self.frozen_head = head.graph if head.has_own_weights else None
+        if self.frozen_head is not None:
+            freeze(self.frozen_head)
+        self.functions = CompiledFunctions(self)
+        self.reader = Reader(self.splice, self.prompt, head)
 
     @property
-    def always_frozen(self) -> list[Any]:
-        """The backbone, and a head with weights of its own."""
-        return [self.backbone, *([self.head] if hasattr(self, "head") else [])]
+    @abc.abstractmethod
+    def decoding(self) -> Decoding:
+        """The model's ways to decode."""
 
-    def find_caches(self, task: Any) -> None:
-        """Keeps what `generate` needs of keras-hub's task, where that has the caches for it."""
+    @property
+    def always_frozen(self) -> list[keras.layers.Layer]:
+        """The backbone, and a head with weights of its own."""
+        return [self.backbone, *([] if self.frozen_head is None else [self.frozen_head])]
+
+    @property
+    def keeps_cache(self) -> bool:
+        """Whether anything is kept from one new token to the next."""
+        return self.decoding.cached is not None
 
     @classmethod
-    def from_task(cls, task: Any, config: PromptTuningConfig, **kwargs: Any) -> Self:
+    def from_task(cls, task: Task, config: PromptTuningConfig, **kwargs: Any) -> Self:
         """A prompt-tuned model on a keras-hub language model, with that model's head.
 
         Args:
@@ -87,28 +87,14 @@ class PromptTunedLanguageModel(Scoring):
         for name, value in (("preprocessor", task.preprocessor), ("head_config", head_config)):
             kwargs.setdefault(name, value)
         model = cls(task.backbone, config, **kwargs)
-        if hasattr(model, "head"):
-            model.head.set_weights(cut_head(task).get_weights())
+        FrozenHead(cut_head(task), task.backbone).copy_to(model.head, [None])
         return model
-
-    def folded_arguments(self, task: int) -> dict[str, Any]:
-        """The head of a folded model is this one's."""
-        return {"head_config": self.head_config}
-
-    def copy_head(self, folded: Any, task: int) -> None:
-        """Gives a folded model the head's own weights, where it has some."""
-        if hasattr(self, "head"):
-            folded.head.set_weights(self.head.get_weights())
-        folded.set_sampler(self.sampler)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "head_config": self.head_config}
 
     def compile(
         self,
         optimizer: Any = "auto",
         loss: Any = "auto",
+        *,
         weighted_metrics: Any = "auto",
         sampler: Any = "top_k",
         **kwargs: Any,
@@ -123,44 +109,213 @@ class PromptTunedLanguageModel(Scoring):
                 `"top_k"`.
             **kwargs: the other arguments of `keras.Model.compile`.
         """
-        sampler = sampler_of(sampler)
-        if optimizer == "auto":
-            optimizer = keras.optimizers.Adam(0.005)
-        if loss == "auto":
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        if weighted_metrics == "auto":
-            weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-        super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
-        self.set_sampler(sampler)
+        self.sampler = generating.sampler_of(sampler)
+        super().compile(
+            optimizer=default_optimizer(optimizer),
+            loss=default_loss(loss, self.targets),
+            weighted_metrics=default_metrics(weighted_metrics),
+            **kwargs,
+        )
+        self.functions.forget()
 
-    def check_targets(self, x: Any, y: Any) -> None:
-        """Refuses labels that are no tokens: backends differ in what they make of these."""
-        labels = concrete(y)
-        if labels is None or not takes_labels(self.loss):
-            return
-        ignored, size = getattr(self.loss, "ignore_class", None), self.logits_size
-        wrong = labels[((labels < 0) | (labels >= size)) & (labels != ignored)]
-        if wrong.size:
-            raise ValueError(
-                f"`y` should hold token ids in [0, {size}), also where they do not count: those "
-                "have a `sample_weight` of 0, or are the loss's `ignore_class`. Received: y with "
-                f"{np.unique(wrong)[:8].tolist()}"
-            )
-
-    def get_compile_config(self) -> Any:
+    def compile_arguments(self) -> Config:
         """What `compile` was given, the sampler included."""
-        config = super().get_compile_config()
+        return {**super().compile_arguments(), "sampler": self.sampler}
+
+    def get_compile_config(self) -> Config | None:
+        """What `compile` was given, as JSON values."""
+        config: Config | None = super().get_compile_config()
         if config:
             config["sampler"] = keras.saving.serialize_keras_object(self.sampler)
         return config
 
-    def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """The logits' shape and dtype."""
-        return self.logits_spec(keras.tree.flatten(self.backbone_spec(inputs)))
+    def forget_compiled(self) -> None:
+        """Forgets the functions that were compiled for variables that are replaced."""
+        super().forget_compiled()
+        self.functions.forget()
+
+    def fold(self, task: str | int) -> Self:
+        """A model of one task, which draws as this one does; see `PromptTunedModel.fold`."""
+        folded = super().fold(task)
+        folded.compile(sampler=self.sampler)
+        return folded
+
+    def generate(
+        self,
+        inputs: Any,
+        max_length: int | None = None,
+        stop_token_ids: Any = "auto",
+        strip_prompt: bool = False,
+        *,
+        task_ids: TaskIds | None = None,
+        use_cache: bool = True,
+    ) -> Any:
+        """Continues text under each row's own task, as `keras_hub.models.CausalLM.generate` does.
+
+        The sampler is `compile`'s, "top_k" if none is given.
+
+        Args:
+            inputs: string or list of strings, where the model has a preprocessor (also as
+                `{"text": …}`; an encoder-decoder also takes `encoder_text` and `decoder_text`);
+                else a dict of the backbone's inputs, each (B, S) integer and padded on the right
+                to the length that is wanted. A dict may hold `task_ids`.
+            max_length: int. The length of the input and the new text together, prompts not counted.
+                Defaults to `None`: the preprocessor's. A dict of tokens has its own, S.
+            stop_token_ids: int or list of ints that end a row, `None` for no end, or `"auto"`: the
+                tokenizer's end token. Defaults to `"auto"`.
+            strip_prompt: bool. Whether to give the new text alone. Defaults to `False`.
+            task_ids: integer, task name, or a list of them with one per row, (B,). Not given to a
+                model without tasks. Defaults to `None`.
+            use_cache: bool. Whether to keep keys and values, where the model can. The text is the
+                same either way. Defaults to `True`.
+
+        Returns:
+            A string or a list of them; without a preprocessor a dict of int arrays (B, S), the
+            tokens and their mask.
+
+        Raises:
+            ValueError: wrong inputs or task ids, rows that are not padded on the right, no room for
+                new tokens, or strings without a preprocessor.
+        """
+        return generating.generate(
+            self.decoding,
+            self.model_inputs,
+            self.sampler,
+            inputs,
+            max_length,
+            stop_token_ids,
+            strip_prompt,
+            task_ids,
+            use_cache,
+        )
+
+    def score(
+        self,
+        inputs: Any,
+        candidates: Any,
+        *,
+        task_ids: TaskIds | None = None,
+        normalize: str = "sum",
+        use_cache: bool = True,
+    ) -> np.ndarray:
+        """How likely each candidate is as the continuation of each row, under the row's own task.
+
+        Row b's score of a candidate with the tokens c_1 … c_n is
+
+            Σ_i log p(c_i | the task's prompt, the row's tokens, c_1 … c_(i-1)),
+
+        natural logarithms, the softmax taken in float32. An encoder-decoder's candidates follow
+        its decoder's tokens, which are the start token where the input is one text.
+
+        A string's candidates are tokenized by themselves, without start or end tokens, and put
+        right behind the input's tokens. So the score is that of exactly these tokens: where a
+        tokenizer keeps spaces, "It is" goes on with " good", not with "good".
+
+        Args:
+            inputs: as `generate` takes them: string or list of strings where the model has a
+                preprocessor, else a dict of the backbone's inputs, each (B, S) integer and padded
+                on the right; no room for candidates is needed. It may hold `task_ids`.
+            candidates: list of C strings (with a preprocessor) or C lists of token ids, for all
+                rows; or a list of B such lists, one per row and all of one length.
+            task_ids: as in `generate`. Defaults to `None`.
+            normalize: `"sum"`, or `"mean"` for the sum divided by n: a sum favours short
+                candidates. Defaults to `"sum"`.
+            use_cache: bool. Whether to read the input once, where the model can. The numbers are
+                the same either way. Defaults to `True`.
+
+        Returns:
+            A float32 NumPy array (B, C); one string is one row.
+
+        Raises:
+            ValueError: wrong inputs or task ids, candidates that are none, have no tokens or are
+                not as many for each row, strings without a preprocessor, token ids outside the
+                vocabulary, or more tokens than the backbone has positions for.
+
+        Example:
+            ```python
+            backbone = keras_hub.models.GPT2Backbone(
+                vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
+            )
+            config = keras_mpt.MultitaskPromptTuningConfig(num_virtual_tokens=4, num_tasks=3)
+            model = keras_mpt.models.PromptTunedCausalLM(backbone, config)
+            ids = np.array([[5, 6, 7], [8, 9, 0]])
+            x = {"token_ids": ids, "padding_mask": ids != 0}
+            scores = model.score(x, [[11], [12, 13]], task_ids=[0, 2])
+            assert scores.shape == (2, 2)
+            assert (scores < 0).all()
+            labels = model.predict_labels(x, [[11], [12, 13]], task_ids=[0, 2])
+            assert (labels == scores.argmax(axis=1)).all()
+            ```
+
+        Source: Wang et al. 2023 (arXiv 2303.02861), section 4: classes as words to generate.
+        """
+        options = task_ids, normalize, use_cache
+        return scoring.score(self.decoding, self.model_inputs, inputs, candidates, *options)[0]
+
+    def predict_labels(
+        self,
+        inputs: Any,
+        candidates: Any,
+        *,
+        task_ids: TaskIds | None = None,
+        normalize: str = "sum",
+        use_cache: bool = True,
+    ) -> Any:
+        """The candidate with the highest `score` for each row; of equal ones, the first.
+
+        Args:
+            inputs: as in `score`.
+            candidates: as in `score`.
+            task_ids: as in `score`. Defaults to `None`.
+            normalize: as in `score`. Defaults to `"sum"`.
+            use_cache: as in `score`. Defaults to `True`.
+
+        Returns:
+            A list of B strings where candidates are strings; where they are token ids, an integer
+            NumPy array (B,) of their indices.
+
+        Raises:
+            ValueError: as in `score`.
+        """
+        options = task_ids, normalize, use_cache
+        found = scoring.score(self.decoding, self.model_inputs, inputs, candidates, *options)
+        scores, given = found
+        return given.best(scores)
 
     def after_backbone(
-        self, outputs: Any, inputs: dict[str, Any], training: bool | None = None
-    ) -> Any:
+        self, outputs: Tensors, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> Tensor:
         """Logits (B, S, V)."""
         outputs = self.splice.user_positions(outputs)
-        return self.to_logits(keras.tree.flatten(outputs), training=training)
+        return self.head(keras.tree.flatten(outputs), training=training)
+
+    def compute_output_spec(
+        self, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> keras.KerasTensor:
+        """The logits' shape and dtype."""
+        outputs = keras.tree.flatten(self.backbone_spec(inputs))
+        return self.head.graph.compute_output_spec(outputs)
+
+    def own_arguments(self) -> Config:
+        """What keras-hub's task is made with."""
+        return {"head_config": self.head_config}
+
+
+def hub_task(name: str, backbone: Backbone, head_config: Config | None) -> Task:
+    """keras-hub's language model on a backbone.
+
+    Args:
+        name: "CausalLM" or "Seq2SeqLM".
+        backbone: a `keras_hub.models.Backbone`.
+        head_config: dict. Further arguments of the task, or `None`.
+
+    Raises:
+        ValueError: a backbone that keras-hub has no such task for.
+    """
+    found = task_class(name, backbone)
+    if found is None:
+        raise ValueError(
+            f"`backbone` should be one that keras-hub has a {name} for. Received: a "
+            f"{type(backbone).__name__}"
+        )
+    return found(backbone=backbone, preprocessor=None, compile=False, **(head_config or {}))

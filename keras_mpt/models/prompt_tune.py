@@ -10,15 +10,18 @@ from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
 from keras_mpt.files.config_files import read_config
 from keras_mpt.files.state_dict import read_state_dict
+from keras_mpt.models.fitted import config_for_task
+from keras_mpt.models.language_model import LanguageModel
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_causal_lm import PromptTunedCausalLM
-from keras_mpt.models.prompt_tuned_model import config_for_task
+from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.prompt_tuned_question_answerer import PromptTunedQuestionAnswerer
 from keras_mpt.models.prompt_tuned_seq2seq_lm import PromptTunedSeq2SeqLM
 from keras_mpt.models.prompt_tuned_text_classifier import PromptTunedTextClassifier
 from keras_mpt.models.prompt_tuned_token_classifier import PromptTunedTokenClassifier
+from keras_mpt.types import Backbone, Task
 
-_BY_TASK_TYPE: dict[Any, Any] = {
+_BY_TASK_TYPE: dict[TaskType | str | None, type[PromptTunedModel]] = {
     None: PromptTunedBackbone,
     TaskType.FEATURE_EXTRACTION: PromptTunedBackbone,
     TaskType.SEQ_CLS: PromptTunedTextClassifier,
@@ -30,7 +33,9 @@ _BY_TASK_TYPE: dict[Any, Any] = {
 _WITH_CLASSES = (TaskType.SEQ_CLS, TaskType.TOKEN_CLS)
 
 
-def prompt_tune(base: Any, config: PromptTuningConfig, **kwargs: Any) -> Any:
+def prompt_tune(
+    base: Backbone | Task, config: PromptTuningConfig, **kwargs: Any
+) -> PromptTunedModel:
     """A prompt-tuned model on a keras-hub model, which is frozen and shared, not copied.
 
     Args:
@@ -40,8 +45,9 @@ def prompt_tune(base: Any, config: PromptTuningConfig, **kwargs: Any) -> Any:
         **kwargs: further arguments of the model, such as `num_classes` or `preprocessor`.
 
     Returns:
-        A `PromptTunedBackbone`, `PromptTunedTextClassifier`, `PromptTunedTokenClassifier`,
-        `PromptTunedQuestionAnswerer`, `PromptTunedCausalLM` or `PromptTunedSeq2SeqLM`.
+        A `PromptTunedModel`: by the base and the config's `task_type` a `PromptTunedBackbone`,
+        `PromptTunedTextClassifier`, `PromptTunedTokenClassifier`, `PromptTunedQuestionAnswerer`,
+        `PromptTunedCausalLM` or `PromptTunedSeq2SeqLM`.
 
     Raises:
         ValueError: a `base` or a `task_type` that none of them is for.
@@ -67,7 +73,7 @@ def prompt_tune(base: Any, config: PromptTuningConfig, **kwargs: Any) -> Any:
         return PromptTunedTextClassifier.from_classifier(base, config, **kwargs)
     if isinstance(base, tasks.CausalLM):
         several_inputs = "decoder_token_ids" in (t.name for t in base.backbone.inputs)
-        cls: Any = PromptTunedSeq2SeqLM if several_inputs else PromptTunedCausalLM
+        cls: type[LanguageModel] = PromptTunedSeq2SeqLM if several_inputs else PromptTunedCausalLM
         # Before arguments that are another model's.
         config_for_task(config, cls.task_type)
         return cls.from_task(base, config, **kwargs)
@@ -98,7 +104,9 @@ def prompt_tune(base: Any, config: PromptTuningConfig, **kwargs: Any) -> Any:
     return _BY_TASK_TYPE[config.task_type](base, config, **kwargs)
 
 
-def load_adapter(base: Any, directory: str | os.PathLike[str], **kwargs: Any) -> Any:
+def load_adapter(
+    base: Backbone | Task, directory: str | os.PathLike[str], **kwargs: Any
+) -> PromptTunedModel:
     """A prompt-tuned model from a keras-hub model and a saved adapter; it can be trained on.
 
     Args:

@@ -6,8 +6,12 @@ from typing import Any
 
 import keras
 
+from keras_mpt.checks import check_flag
 from keras_mpt.config import PromptTuningConfig
+from keras_mpt.fitting.targets import AnyTargets
+from keras_mpt.heads.head import NoHead
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
+from keras_mpt.types import Backbone, Config, Tensor, Tensors
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
@@ -52,33 +56,38 @@ class PromptTunedBackbone(PromptTunedModel):
 
     def __init__(
         self,
-        backbone: Any,
+        backbone: Backbone,
         config: PromptTuningConfig,
         return_prompt_positions: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(backbone, config, **kwargs)
-        self.return_prompt_positions = return_prompt_positions
-        self.has_one_output = not keras.tree.is_nested(backbone.output)
+        keep = check_flag("return_prompt_positions", return_prompt_positions)
+        super().__init__(
+            backbone,
+            config,
+            head=NoHead(),
+            targets=AnyTargets(),
+            has_one_output=not keras.tree.is_nested(backbone.output),
+            **kwargs,
+        )
+        self.return_prompt_positions = keep
         self.built = True
 
     def after_backbone(
-        self, outputs: Any, inputs: dict[str, Any], training: bool | None = None
-    ) -> Any:
+        self, outputs: Tensors, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> Tensors:
         """The backbone's outputs."""
         return outputs if self.return_prompt_positions else self.splice.user_positions(outputs)
 
-    def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def compute_output_spec(
+        self, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> Tensors:
         """The outputs' shapes and dtypes."""
         spec = self.backbone_spec(inputs)
         if self.return_prompt_positions:
             spec = self.splice.with_prompt_positions(spec)
         return spec
 
-    def folded_arguments(self, task: int) -> dict[str, Any]:
+    def own_arguments(self) -> Config:
         """Whether outputs keep the prompt's positions."""
         return {"return_prompt_positions": self.return_prompt_positions}
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "return_prompt_positions": self.return_prompt_positions}

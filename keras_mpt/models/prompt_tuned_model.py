@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import os
 from typing import Any, ClassVar, Self
@@ -10,21 +11,27 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt.adapters import adapter
+from keras_mpt import _keras
+from keras_mpt.adapters import directory as adapter
 from keras_mpt.adapters.embedding_scale import embedding_scale
-from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig, config_from_dict
+from keras_mpt.arrays import to_numpy
+from keras_mpt.config import PromptTuningConfig, config_from_dict
 from keras_mpt.config_values import TaskType
+from keras_mpt.fitting.fitting import Fitting
 from keras_mpt.fitting.frozen import freeze, set_trainable
-from keras_mpt.fitting.model_inputs import Inputs
-from keras_mpt.models.tasks import Growing
-from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
-from keras_mpt.prompts.prompt_embedding import PromptEmbedding
+from keras_mpt.fitting.model_inputs import ModelInputs
+from keras_mpt.fitting.targets import Targets
+from keras_mpt.heads.head import Head
+from keras_mpt.models import tasks
+from keras_mpt.models.fitted import config_for_task, fitted_config, prompt_layer
+from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.prompts.starts import start_values
 from keras_mpt.splicing.positions import default_prompt_position
 from keras_mpt.splicing.splice import Splice
+from keras_mpt.types import Backbone, Config, Preprocessor, Tensor, Tensors, Tokenizer
 
 
-class PromptTunedModel(Growing):
+class PromptTunedModel(Fitting):
     """A frozen backbone, a prompt, and how the two meet; the base of every prompt-tuned model.
 
     The backbone is set to `trainable=False`: only the prompt (and a head, where a subclass has one)
@@ -39,6 +46,8 @@ class PromptTunedModel(Growing):
             `None`.
         initialize: bool. `False` leaves out the config's start, for weights that are loaded next.
             Defaults to `True`.
+        head: what stands behind the backbone; a subclass gives it.
+        targets: the kind of targets that the model is trained towards; a subclass gives it.
         **kwargs: `name` and `dtype` of `keras.Model`.
 
     Raises:
@@ -50,51 +59,84 @@ class PromptTunedModel(Growing):
 
     def __init__(
         self,
-        backbone: Any,
+        backbone: Backbone,
         config: PromptTuningConfig,
-        preprocessor: Any = None,
-        tokenizer: Any = None,
+        preprocessor: Preprocessor | None = None,
+        tokenizer: Tokenizer | None = None,
         initialize: bool = True,
+        *,
+        head: Head,
+        targets: Targets,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         config = config_for_task(config, self.task_type)
         position = config.prompt_position or default_prompt_position(backbone)
         assert config.num_virtual_tokens is not None
-        self.splice = Splice(backbone, config.num_virtual_tokens, config.submodules, position)
-        self.config = _fitted_config(config, self.splice, position)
-        self.inputs_checked = Inputs(self.config, self.splice, preprocessor)
-        self.file_scale = embedding_scale(self.splice, backbone)
+        splice = Splice(backbone, config.num_virtual_tokens, config.submodules, position)
+        config = fitted_config(config, splice, position)
+        super().__init__(ModelInputs(config, splice, preprocessor), targets, **kwargs)
+        self.config = config
+        self.splice = splice
+        self.head = head
+        self.embedding_scale = embedding_scale(splice, backbone)
         self.backbone = backbone
         freeze(backbone)
         self.preprocessor = preprocessor
-        self.prompt = _prompt_layer(self.config, _prompt_dtype(backbone))
+        self.prompt = prompt_layer(config, backbone)
         if initialize:
             self._start(tokenizer or getattr(preprocessor, "tokenizer", None))
         self.prompt.trainable = not config.inference_mode
 
+    @abc.abstractmethod
+    def after_backbone(
+        self, outputs: Tensors, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> Tensors:
+        """The model's outputs from the backbone's.
+
+        Args:
+            outputs: what `run_backbone` gave.
+            inputs: dict of a call's inputs.
+            training: bool. Defaults to `None`.
+
+        Returns:
+            What a call returns.
+        """
+
+    @abc.abstractmethod
+    def own_arguments(self) -> Config:
+        """The constructor's arguments that not every model has, as JSON values."""
+
+    def head_settings(self) -> Config:
+        """Those of them that an adapter notes, as `load_adapter` needs them to build the head."""
+        return self.own_arguments() if self.head.has_classes else {}
+
     @property
-    def always_frozen(self) -> list[Any]:
+    def always_frozen(self) -> list[keras.layers.Layer]:
         """The layers that nothing trains, whatever `trainable` is set to."""
         return [self.backbone]
 
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Checks the inputs while they are still as the caller gave them, then calls the model."""
-        return super().__call__(self.inputs_checked.prepare(inputs), *args, **kwargs)
+    @property
+    def run_settings(self) -> Config:
+        """What makes a training with this model another than one with other settings."""
+        return {
+            "config": {**self.config.to_dict(), **self.head_settings()},
+            "backbone": self.backbone,
+            "preprocessor": self.preprocessor,
+        }
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> Tensors:
         """The model's outputs."""
         return self.call_with_states(inputs, (), training=training)[0]
 
     def call_with_states(
         self,
-        inputs: dict[str, Any],
+        inputs: dict[str, Tensor],
         layers: tuple[int, ...],
         prompt_positions: bool = False,
         training: bool | None = None,
-        prompt: Any = None,
-    ) -> tuple[Any, list[Any]]:
-        """A call's outputs, and the hidden states behind some of the backbone's layers.
+        prompt: Prompt | None = None,
+    ) -> tuple[Tensors, list[Tensor]]:
+        """A call's outputs, and the hidden states after some of the backbone's layers.
 
         Args:
             inputs: dict of the backbone's inputs, each (B, S) integer, and `task_ids` (B,) integer.
@@ -113,12 +155,12 @@ class PromptTunedModel(Growing):
 
     def run_backbone(
         self,
-        inputs: dict[str, Any],
+        inputs: dict[str, Tensor],
         layers: tuple[int, ...] = (),
         prompt_positions: bool = False,
         training: bool | None = None,
-        prompt: Any = None,
-    ) -> tuple[Any, list[Any]]:
+        prompt: Prompt | None = None,
+    ) -> tuple[Tensors, list[Tensor]]:
         """The backbone on `[prompts; tokens]`.
 
         Args:
@@ -134,34 +176,14 @@ class PromptTunedModel(Growing):
         """
         inputs = dict(inputs)
         task_ids = inputs.pop("task_ids", None)
-        token_ids = inputs[self.splice.token_inputs[0].name]
-        batch_size = ops.shape(token_ids)[0]
-        prompt = self.prompt if prompt is None else prompt
-        if task_ids is None:
-            prompts = prompt(prompt.indices(batch_size))
-        else:
-            prompts = prompt(ops.broadcast_to(task_ids, (batch_size,)))
+        rows = ops.shape(inputs[self.splice.token_inputs[0].name])[0]
+        prompts = (prompt or self.prompt).for_rows(task_ids, rows)
         outputs, states = self.splice.with_states(inputs, prompts, layers, training)
         if not prompt_positions:
             states = [self.splice.user_states(s) for s in states]
         return outputs, states
 
-    def after_backbone(
-        self, outputs: Any, inputs: dict[str, Any], training: bool | None = None
-    ) -> Any:
-        """The model's outputs from the backbone's; a subclass with a head overrides it.
-
-        Args:
-            outputs: what `run_backbone` gave.
-            inputs: dict of a call's inputs.
-            training: bool. Defaults to `None`.
-
-        Returns:
-            What a call returns.
-        """
-        return self.splice.user_positions(outputs)
-
-    def backbone_spec(self, inputs: dict[str, Any]) -> Any:
+    def backbone_spec(self, inputs: dict[str, Tensor]) -> Tensors:
         """The backbone's outputs on symbolic inputs, without prompt positions.
 
         Needed because JAX cannot compare a symbolic length + L with the backbone's positions.
@@ -186,6 +208,110 @@ class PromptTunedModel(Growing):
         """
         return sum(int(np.prod(v.shape)) for v in self.trainable_variables)
 
+    def add_task(
+        self, name: str, from_: str | int | None = tasks.AVERAGE, num_classes: int | None = None
+    ) -> int:
+        """Adds a task, in place, as the last one: before or after training.
+
+        Every other task's prompt and head keep their bits, and with them its logits. The optimizer
+        is fresh: the state of the old one is of another size. Its class and settings, the learning
+        rate among them, and the loss and the metrics stay, so `fit` goes on at once; a learning
+        rate schedule begins anew.
+
+        Args:
+            name: string. The new task's name.
+            from_: where its factors start. `"average"`: cols and rows are each the mean of the
+                other tasks' cols and rows, which is how PEFT averages source tasks (the mean of
+                factors, not of prompts). A task's name or id: a copy of that task's. `"shared"` or
+                `None`: cols · rows = 1, so that its prompt starts as P. A task that is itself named
+                "average" or "shared" is given by its id. Defaults to `"average"`.
+            num_classes: int. For a model with a head per task: its number of classes, for a fresh
+                head. `None` copies the head too, where `from_` is one task. Defaults to `None`.
+
+        Returns:
+            An int, the new task's id.
+
+        Raises:
+            ValueError: a name that is empty or some task's, an unknown `from_`, a `num_classes`
+                that is missing or out of place, or a model without tasks.
+
+        Example:
+            ```python
+            backbone = keras_hub.models.BertBackbone(
+                vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
+            )
+            config = keras_mpt.MultitaskPromptTuningConfig(
+                task_type="SEQ_CLS", num_virtual_tokens=4, num_tasks=2, task_names=["a", "b"]
+            )
+            model = keras_mpt.prompt_tune(backbone, config, num_classes=[2, 3])
+            model.add_task("c", from_="a", num_classes=4)
+            model.remove_task("b")
+            model.rename_task("c", "topic")
+            assert model.config.task_names == ["a", "topic"]
+            ```
+
+        Source: Wang et al. 2023 (arXiv 2303.02861), section 3.3; PEFT `AVERAGE_SOURCE_TASKS`.
+        """
+        return tasks.add_task(self, name, from_, num_classes)
+
+    def remove_task(self, task: str | int) -> None:
+        """Removes a task, in place; the ids of those after it fall by one, names stay.
+
+        The other tasks and the compile settings are kept as `add_task` keeps them.
+
+        Args:
+            task: string or int. Its name or id.
+
+        Raises:
+            ValueError: a task that the model does not have, its last task, or a model without
+                tasks.
+        """
+        tasks.remove_task(self, task)
+
+    def rename_task(self, old: str | int, new: str) -> None:
+        """Renames a task, in place; the optimizer keeps its state.
+
+        Args:
+            old: string or int. The task's name or id.
+            new: string. Its new name.
+
+        Raises:
+            ValueError: a task that the model does not have, a name that is empty or some task's, or
+                a model without tasks.
+        """
+        tasks.rename_task(self, old, new)
+
+    def fold(self, task: str | int) -> Self:
+        """A model of one task: its prompt P ∘ (cols · rows) as one ordinary prompt, and its head.
+
+        The new model has the same class and the same backbone, shared, not copied; its weights are
+        its own. Its adapter is PEFT's PROMPT_TUNING.
+
+        Args:
+            task: string or int. The task's name or id.
+
+        Returns:
+            A model that takes no `task_ids`, with that task's logits. Of a head per task it has
+            that task's alone, so its logits are (B, C_k).
+
+        Raises:
+            ValueError: a task that the model does not have, or a model without tasks.
+
+        Example:
+            ```python
+            backbone = keras_hub.models.GPT2Backbone(
+                vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
+            )
+            config = keras_mpt.MultitaskPromptTuningConfig(
+                task_type="CAUSAL_LM", num_virtual_tokens=4, num_tasks=3
+            )
+            model = keras_mpt.prompt_tune(backbone, config).fold(1)
+            ids = np.array([[5, 6, 7]])
+            assert model({"token_ids": ids, "padding_mask": np.ones_like(ids)}).shape == (1, 3, 100)
+            ```
+        """
+        return tasks.fold(self, task)
+
     def save_adapter(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Saves what was trained as a PEFT adapter: `adapter_config.json`, and the weights.
 
@@ -200,7 +326,7 @@ class PromptTunedModel(Growing):
         Raises:
             ValueError: an adapter is there and `overwrite` is `False`.
         """
-        adapter.save(self, directory, overwrite=overwrite)
+        adapter.save(self._adapted(), directory, overwrite=overwrite)
 
     def load_adapter(self, directory: str | os.PathLike[str]) -> None:
         """Loads the weights of an adapter that PEFT or keras_mpt saved; it can be trained on.
@@ -213,21 +339,33 @@ class PromptTunedModel(Growing):
         Raises:
             ValueError: a missing or broken file, or an adapter that does not fit this model.
         """
-        adapter.load_into(self, directory)
+        adapter.load(self._adapted(), directory)
 
-    def head_weights(self) -> dict[str, Any]:
-        """The trained variables outside the prompt, by the name that they have in an adapter."""
-        return {}
+    def set_config(self, config: PromptTuningConfig) -> None:
+        """Gives the model another config, after its tasks have changed."""
+        self.config = config
+        self.model_inputs = dataclasses.replace(self.model_inputs, config=config)
 
-    def adapter_extras(self) -> dict[str, Any]:
-        """JSON values that `load_adapter` needs to rebuild the model, beside the config."""
-        return {}
+    def forget_compiled(self) -> None:
+        """Forgets the functions that were compiled for variables that are replaced."""
+        self.train_function = self.test_function = self.predict_function = None
+        _keras.forget_torch_parameters(self)
 
-    def _start(self, tokenizer: Any) -> None:
+    def _adapted(self) -> adapter.Adapted:
+        return adapter.Adapted(
+            config=self.config,
+            prompt=self.prompt,
+            backbone=self.backbone,
+            embedding_scale=self.embedding_scale,
+            head_weights=self.head.weights(),
+            head_settings=self.head_settings(),
+        )
+
+    def _start(self, tokenizer: Tokenizer | None) -> None:
         def embed_tokens(ids: np.ndarray) -> np.ndarray:
             rows = [ops.convert_to_tensor(row, "int32") for row in ids]
             embedded = [self.splice.embed_tokens(row, i) for i, row in enumerate(rows)]
-            return np.stack([ops.convert_to_numpy(ops.cast(e, "float32")) for e in embedded])
+            return np.stack([to_numpy(e).astype("float32") for e in embedded])
 
         values = start_values(
             self.config,
@@ -235,11 +373,11 @@ class PromptTunedModel(Growing):
             self.splice.vocabulary_size,
             self.splice.token_dim,
             tokenizer,
-            self.file_scale,
+            self.embedding_scale,
         )
-        self.prompt.load_state_dict(values, "start")
+        self.prompt.set_peft_state_dict(values, "start")
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments; the start itself is in the weights."""
         return {
             **super().get_config(),
@@ -247,10 +385,11 @@ class PromptTunedModel(Growing):
             "config": self.config.to_dict(),
             "preprocessor": keras.saving.serialize_keras_object(self.preprocessor),
             "layers_trainable": [layer.trainable for layer in self.layers],
+            **self.own_arguments(),
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+    def from_config(cls, config: Config, custom_objects: Any = None) -> Self:
         """Rebuilds the model; its weights are loaded afterwards."""
         config = dict(config)
         for name in ("backbone", "preprocessor"):
@@ -262,60 +401,3 @@ class PromptTunedModel(Growing):
         # What `load_model(compile=False)` asks for; else Keras compiles next, as it was saved.
         model.optimizer, model.compiled = None, False
         return model
-
-
-def config_for_task(config: PromptTuningConfig, task_type: TaskType | None) -> PromptTuningConfig:
-    """The config with the model's task type: PEFT chooses M, and the model that it opens, by it."""
-    if task_type is None or config.task_type == task_type:
-        return config
-    if config.task_type is not None:
-        raise ValueError(
-            f"`task_type` should be '{task_type}' or None for this model. Received: "
-            f"task_type='{config.task_type}'"
-        )
-    return dataclasses.replace(config, task_type=task_type)
-
-
-def _fitted_config(config: PromptTuningConfig, splice: Splice, position: str) -> PromptTuningConfig:
-    """The config with what the backbone decides filled in."""
-    if config.token_dim not in (None, splice.token_dim):
-        raise ValueError(
-            f"`token_dim` should be the width of the backbone's token embedding, "
-            f"{splice.token_dim}, or None. Received: token_dim={config.token_dim}"
-        )
-    limit = splice.max_sequence_length
-    if limit is not None and splice.num_virtual_tokens >= limit:
-        raise ValueError(
-            f"`num_virtual_tokens` should leave room for tokens in the backbone's {limit} "
-            f"positions. Received: num_virtual_tokens={splice.num_virtual_tokens}"
-        )
-    return dataclasses.replace(config, token_dim=splice.token_dim, prompt_position=position)
-
-
-def _prompt_layer(config: PromptTuningConfig, dtype: Any) -> Any:
-    sizes: dict[str, Any] = {
-        "num_virtual_tokens": config.num_virtual_tokens,
-        "token_dim": config.token_dim,
-        "num_transformer_submodules": config.submodules,
-    }
-    if isinstance(config, MultitaskPromptTuningConfig):
-        layer = MultitaskPromptEmbedding(
-            num_tasks=config.num_tasks,
-            num_ranks=config.num_ranks,
-            task_init=config.task_init,
-            train_shared=config.train_shared,
-            **sizes,
-            name="prompt",
-            dtype=dtype,
-        )
-    else:
-        layer = PromptEmbedding(**sizes, name="prompt", dtype=dtype)
-    layer.build()
-    return layer
-
-
-def _prompt_dtype(backbone: Any) -> Any:
-    """The backbone's compute dtype over float32 variables: a half-precision prompt trains badly."""
-    compute = backbone.compute_dtype
-    is_half = compute in ("float16", "bfloat16")
-    return keras.DTypePolicy(f"mixed_{compute}") if is_half else compute

@@ -8,15 +8,20 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt.adapters.head_names import ANSWERS
+from keras_mpt.adapters.head_names import ANSWERS, PREFIX
+from keras_mpt.arrays import to_numpy
+from keras_mpt.checks import is_integer
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
+from keras_mpt.fitting.targets import Spans
+from keras_mpt.heads.linear_head import SharedHead
 from keras_mpt.heads.task_heads import NO_CLASS
-from keras_mpt.models.classifier import PromptTunedClassifier
+from keras_mpt.models.classifier import Classifier
+from keras_mpt.types import Backbone, Config, Tensor, Tensors
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
-class PromptTunedQuestionAnswerer(PromptTunedClassifier):
+class PromptTunedQuestionAnswerer(Classifier):
     """A frozen backbone with prompts that finds where an answer starts and ends in its input.
 
     One head of two outputs is shared by all tasks. Positions are the user's: 0 is the first token,
@@ -61,68 +66,42 @@ class PromptTunedQuestionAnswerer(PromptTunedClassifier):
     """
 
     task_type = TaskType.QUESTION_ANS
-    has_targets_per_token = True
 
-    def __init__(self, backbone: Any, config: PromptTuningConfig, **kwargs: Any) -> None:
+    def __init__(self, backbone: Backbone, config: PromptTuningConfig, **kwargs: Any) -> None:
         if "num_classes" in kwargs:
             raise ValueError(
                 "`num_classes` should be left out: a span has a start and an end. Received: "
                 f"num_classes={kwargs['num_classes']!r}"
             )
-        super().__init__(backbone, config, num_classes=2, **kwargs)
-        self.build_head(self.splice.follows_first_input(backbone.output).shape[-1])
+        head = SharedHead(2, use_bias=True, prefix=PREFIX, of_users=False)
+        super().__init__(backbone, config, head=head, targets=Spans(), **kwargs)
+        head.build(self.splice.follows_first_input(backbone.output).shape[-1], [ANSWERS])
+        self.finish()
 
-    def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def compute_output_spec(
+        self, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> keras.KerasTensor:
         """The logits' shape and dtype."""
         rows, length = inputs[self.splice.token_inputs[0].name].shape
         return keras.KerasTensor((rows, 2, length), "float32")
 
     def after_backbone(
-        self, outputs: Any, inputs: dict[str, Any], training: bool | None = None
-    ) -> Any:
+        self, outputs: Tensors, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> Tensor:
         """Logits."""
-        tokens = self.splice.follows_first_input(self.splice.user_positions(outputs))
-        logits = ops.transpose(self.classify(tokens), (0, 2, 1))
+        logits = ops.transpose(self.head(self.user_features(outputs), None), (0, 2, 1))
         mask_name = self.splice.token_inputs[0].mask_name
         if mask_name is None:
             return logits
         is_token = ops.cast(inputs[mask_name], "bool")[:, None]
         return ops.where(is_token, logits, ops.cast(NO_CLASS, logits.dtype))
 
-    def check_targets(self, x: Any, y: Any) -> None:
-        """Refuses spans that are not among a row's tokens."""
-        spans = np.asarray(ops.convert_to_numpy(y) if ops.is_tensor(y) else y)
-        token_input = self.splice.token_inputs[0]
-        rows, length = x[token_input.name].shape
-        if spans.shape != (rows, 2):
-            raise ValueError(
-                f"`y` should have the first and last token of each row's answer: shape {(rows, 2)}."
-                f" Received: y of shape {spans.shape}"
-            )
-        is_token = np.full((rows, length), True)
-        if token_input.mask_name is not None:
-            is_token = ops.convert_to_numpy(x[token_input.mask_name]) != 0
-        inside = np.clip(spans, 0, length - 1).astype("int64")
-        in_row = (spans == inside) & np.take_along_axis(is_token, inside, axis=1)
-        wrong = np.flatnonzero(~in_row.all(axis=1) | (spans[:, 0] > spans[:, 1]))
-        if wrong.size:
-            row = int(wrong[0])
-            raise ValueError(
-                f"`y` should hold the first and last token of an answer among the {length} "
-                f"positions and outside of padding. Received: {spans[row].tolist()} in row {row}, "
-                f"and {wrong.size} wrong spans in all"
-            )
-
-    def head_layers(self) -> list[tuple[str, Any]]:
-        """The trained layer behind the backbone, by the name of its module in an adapter."""
-        return [(ANSWERS, self.logits)]
-
-    def adapter_extras(self) -> dict[str, Any]:
-        """Nothing: the head has one form."""
+    def own_arguments(self) -> Config:
+        """None: the head has one form."""
         return {}
 
 
-def best_spans(logits: Any, max_length: int = 30) -> np.ndarray:
+def best_spans(logits: Tensor, max_length: int = 30) -> np.ndarray:
     """The likeliest answers: start and end with the greatest sum of logits, in order.
 
     Args:
@@ -142,12 +121,12 @@ def best_spans(logits: Any, max_length: int = 30) -> np.ndarray:
         assert keras_mpt.models.best_spans(logits * [[1], [-1]]).tolist() == [[1, 1]]
         ```
     """
-    logits = ops.convert_to_numpy(logits)
+    logits = to_numpy(logits)
     if logits.ndim != 3 or logits.shape[1] != 2:
         raise ValueError(
             f"`logits` should have shape (B, 2, S). Received: logits of shape {logits.shape}"
         )
-    if not isinstance(max_length, int) or max_length < 1:
+    if not is_integer(max_length, least=1):
         raise ValueError(f"`max_length` should be at least 1. Received: max_length={max_length!r}")
     length = logits.shape[2]
     scores = logits[:, 0, :, None] + logits[:, 1, None, :]

@@ -5,22 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras import ops
 
+from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
-from keras_mpt.models.language_model import PromptTunedLanguageModel
-from keras_mpt.splicing.decoder_cache import DecoderCache, decoder_cache
-from keras_mpt.splicing.encoder_once import EncoderOnce, encoder_once
+from keras_mpt.decoding.decoding import Decoding
+from keras_mpt.decoding.encoder_decoder import encoder_decoder
+from keras_mpt.models.language_model import LanguageModel, hub_task
+from keras_mpt.splicing.decoder_cache import decoder_cache
+from keras_mpt.splicing.encoder_once import encoder_once
+from keras_mpt.types import Backbone, Config
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
-class PromptTunedSeq2SeqLM(PromptTunedLanguageModel):
+class PromptTunedSeq2SeqLM(LanguageModel):
     """A frozen keras-hub `Seq2SeqLM` with prompts: logits of the user's positions alone.
 
     Args:
         backbone: a `keras_hub.models.Backbone` that keras-hub has a `Seq2SeqLM` for. It is set to
             `trainable=False`.
         config: a `PromptTuningConfig` (no `task_ids` then) or `MultitaskPromptTuningConfig`.
+        head_config: dict. Further arguments of keras-hub's task; `prompt_tune` takes them from the
+            task that it is given. Defaults to `None`.
         **kwargs: `preprocessor`, `tokenizer`, `initialize`, `name`, `dtype`: see
             `keras_mpt.models.PromptTunedModel`.
 
@@ -57,57 +62,24 @@ class PromptTunedSeq2SeqLM(PromptTunedLanguageModel):
     task_name = "Seq2SeqLM"
     task_type = TaskType.SEQ_2_SEQ_LM
 
-    encoder_once: EncoderOnce | None = None
-    decoder_cache: DecoderCache | None = None
-
-    def find_caches(self, task: Any) -> None:
-        """Finds out whether the encoder can run once, and the decoder's keys and values be kept."""
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: PromptTuningConfig,
+        head_config: Config | None = None,
+        **kwargs: Any,
+    ) -> None:
+        task = hub_task(self.task_name, backbone, head_config)
+        super().__init__(task, config, dict(head_config or {}), **kwargs)
         self.encoder_once = encoder_once(self.splice)
-        if self.encoder_once is not None:
-            self.decoder_cache = decoder_cache(task, self.splice)
+        has_halves = self.encoder_once is not None
+        self.decoder_cache = decoder_cache(task, self.splice) if has_halves else None
+        cached = encoder_decoder(self.reader, self.encoder_once, self.decoder_cache)
+        self._decoding = Decoding(self.reader, self.functions, cached)
+        self.built = True
+        self.compile()
 
     @property
-    def keeps_cache(self) -> bool:
-        """Whether anything is kept from token to token: the encoder's states at least."""
-        return self.encoder_once is not None
-
-    @property
-    def keeps_keys(self) -> bool:
-        """Whether `step_of_cache` goes on from the decoder's keys and values."""
-        return self.decoder_cache is not None
-
-    def _cache_of_text(
-        self, text_ids: Any, prompts: dict[str, Any], room: int = 0
-    ) -> tuple[Any, Any]:
-        """The states of each row's decoder text, and what is kept of encoder and decoder."""
-        assert self.encoder_once is not None
-        of_rows = ops.take(self.prompt(prompts["prompt_ids"]), prompts["prompt_rows"], axis=0)
-        encoded = self.encoder_once.encode(prompts, of_rows)
-        if self.decoder_cache is not None:
-            return self.decoder_cache.after(text_ids, encoded, of_rows, room)
-        cache, states = {**encoded, "prompts": of_rows}, None
-        if self._is_contrastive():
-            ids_name, mask_name = self._generated_names()
-            x = {**cache, ids_name: text_ids, mask_name: ops.ones_like(text_ids)}
-            _, states = self._outputs_and_states(x)
-        return states, cache
-
-    def _next_by_cache(self, tokens: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
-        """The logits after the token before `index`, the encoder not being run again."""
-        if self.decoder_cache is None:
-            return self._next_by_splice(tokens, cache, index)
-        return super()._next_by_cache(tokens, cache, index)
-
-    def step_of_cache(self, tokens: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
-        """Logits and states of tokens (B, n) that stand behind `index` others, and the cache."""
-        assert self.decoder_cache is not None
-        return self.decoder_cache.step(tokens, cache, index)
-
-    def _outputs_and_states(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
-        """As in every language model, from the encoder's states where they are there already."""
-        if "encoder_states" not in inputs:
-            return super()._outputs_and_states(inputs)
-        assert self.encoder_once is not None
-        outputs = self.encoder_once.decode(inputs, inputs, inputs["prompts"])
-        outputs = self.splice.user_positions(outputs)
-        return outputs, self.splice.follows_last_input(outputs)
+    def decoding(self) -> Decoding:
+        """The model's ways to decode: with what is kept of encoder and decoder, or without."""
+        return self._decoding

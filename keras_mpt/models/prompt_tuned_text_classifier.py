@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
 
-from keras_mpt.adapters.head_names import text_head
+from keras_mpt.adapters.head_names import PREFIX, text_head
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
+from keras_mpt.heads.labels import RowLabels
+from keras_mpt.heads.linear_head import linear_head
+from keras_mpt.heads.num_classes import checked_num_classes
 from keras_mpt.heads.pooling import last_token, mean_over_tokens
-from keras_mpt.models.classifier import PromptTunedClassifier
+from keras_mpt.models.classifier import Classifier
 from keras_mpt.splicing.cut import cut_features
 from keras_mpt.splicing.positions import task_class
+from keras_mpt.types import Backbone, Config, NumClasses, Task, Tensor, Tensors
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
-class PromptTunedTextClassifier(PromptTunedClassifier):
+class PromptTunedTextClassifier(Classifier):
     """A frozen backbone with prompts, pooled, under one head per task or one for all.
 
     It is compiled as it is made (sparse cross-entropy on logits, accuracy, Adam), so that `fit`
@@ -27,8 +30,8 @@ class PromptTunedTextClassifier(PromptTunedClassifier):
     Args:
         backbone: a `keras_hub.models.Backbone`. It is set to `trainable=False`.
         config: a `PromptTuningConfig` (no `task_ids` then) or `MultitaskPromptTuningConfig`.
-        num_classes: list of T ints, each task's number of classes, for a head per task; or int, one
-            head that all tasks share.
+        num_classes: list of T ints, or dict of task name to int: each task's number of classes, for
+            a head per task. Or int, one head that all tasks share.
         pooling: `"base"`: as keras-hub's text classifier for this backbone pools (start token,
             pooler, extra layers); `"mean"`: over the user's tokens, prompts and padding left out;
             `"last"`: the last user token, as transformers' decoders classify, under a head without
@@ -77,18 +80,22 @@ class PromptTunedTextClassifier(PromptTunedClassifier):
 
     def __init__(
         self,
-        backbone: Any,
+        backbone: Backbone,
         config: PromptTuningConfig,
-        num_classes: int | Sequence[int],
+        num_classes: NumClasses,
         pooling: str | None = None,
-        head_config: dict[str, Any] | None = None,
+        head_config: Config | None = None,
         **kwargs: Any,
     ) -> None:
         classifier = task_class("TextClassifier", backbone)
         pooling = _checked_pooling(pooling, classifier, backbone)
-        super().__init__(backbone, config, num_classes, **kwargs)
+        # transformers' decoders classify their last token without a bias.
+        has_bias = pooling != "last"
+        head = linear_head(checked_num_classes(num_classes, config), PREFIX, has_bias)
+        super().__init__(backbone, config, head=head, targets=RowLabels(head), **kwargs)
         self.pooling = pooling
         self.head_config = dict(head_config or {})
+        below: list[keras.layers.Layer] = []
         if pooling == "base":
             task = classifier(
                 backbone=backbone,
@@ -98,18 +105,19 @@ class PromptTunedTextClassifier(PromptTunedClassifier):
                 **self.head_config,
             )
             self.features = cut_features(task)
+            below = [layer for layer in self.features.layers if layer.weights]
             width = self.features.output.shape[-1]
         else:
             width = self.splice.follows_first_input(backbone.output).shape[-1]
-        # transformers' decoders classify their last token without a bias.
-        self.build_head(width, use_bias=pooling != "last")
+        head.build(width, text_head(backbone, len(below) + 1, pooling), below)
+        self.finish()
 
     @classmethod
     def from_classifier(
         cls,
-        classifier: Any,
+        classifier: Task,
         config: PromptTuningConfig,
-        num_classes: int | Sequence[int] | None = None,
+        num_classes: NumClasses | None = None,
         **kwargs: Any,
     ) -> Self:
         """A prompt-tuned model on a keras-hub text classifier, starting from its head.
@@ -160,39 +168,36 @@ class PromptTunedTextClassifier(PromptTunedClassifier):
                 mine.assign(theirs)
         return model
 
-    def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def compute_output_spec(
+        self, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> keras.KerasTensor:
         """The logits' shape and dtype."""
         rows = inputs[self.splice.token_inputs[0].name].shape[0]
-        return keras.KerasTensor((rows, self.max_classes), "float32")
+        return keras.KerasTensor((rows, self.head.max_classes), "float32")
 
     def after_backbone(
-        self, outputs: Any, inputs: dict[str, Any], training: bool | None = None
-    ) -> Any:
+        self, outputs: Tensors, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> Tensor:
         """Logits."""
         if self.pooling == "base":
             pooled = self.features(keras.tree.flatten(outputs), training=training)
         else:
-            token_input = self.splice.token_inputs[0]
-            tokens = self.splice.follows_first_input(self.splice.user_positions(outputs))
-            mask = None if token_input.mask_name is None else inputs[token_input.mask_name]
+            mask_name = self.splice.token_inputs[0].mask_name
+            mask = None if mask_name is None else inputs[mask_name]
             pool = mean_over_tokens if self.pooling == "mean" else last_token
-            pooled = pool(tokens, mask)
-        return self.classify(pooled, inputs.get("task_ids"))
+            pooled = pool(self.user_features(outputs), mask)
+        return self.head(pooled, inputs.get("task_ids"))
 
-    def head_layers(self) -> list[tuple[str, Any]]:
-        """The trained layers behind the backbone, by the name of their module in an adapter."""
-        hidden = self.features.layers if self.pooling == "base" else []
-        layers = [*(layer for layer in hidden if layer.weights), self.logits]
-        names = text_head(self.backbone, len(layers), self.pooling)
-        return list(zip(names, layers, strict=True))
-
-    def adapter_extras(self) -> dict[str, Any]:
-        """What `load_adapter` needs to rebuild the head."""
-        own = {"pooling": self.pooling, "head_config": self.head_config}
-        return {**super().adapter_extras(), **own}
+    def own_arguments(self) -> Config:
+        """The classes, and how features are pooled."""
+        return {
+            "num_classes": self.num_classes,
+            "pooling": self.pooling,
+            "head_config": self.head_config,
+        }
 
 
-def _checked_pooling(pooling: str | None, classifier: Any, backbone: Any) -> str:
+def _checked_pooling(pooling: str | None, classifier: type[Task] | None, backbone: Backbone) -> str:
     if pooling not in (None, "base", "mean", "last"):
         raise ValueError(
             f"`pooling` should be 'base', 'mean', 'last' or None. Received: pooling={pooling!r}"

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
-from keras import ops
 
-from keras_mpt.adapters.head_names import token_head
+from keras_mpt.adapters.head_names import PREFIX, token_head
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
-from keras_mpt.models.classifier import PromptTunedClassifier
+from keras_mpt.heads.labels import TokenLabels
+from keras_mpt.heads.linear_head import linear_head
+from keras_mpt.heads.num_classes import checked_num_classes
+from keras_mpt.models.classifier import Classifier
 from keras_mpt.splicing.positions import task_class
-
-# The label of a token that does not count, as in transformers and PyTorch.
-IGNORED = -100
+from keras_mpt.types import Backbone, Config, NumClasses, Tensor, Tensors
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
-class PromptTunedTokenClassifier(PromptTunedClassifier):
+class PromptTunedTokenClassifier(Classifier):
     """A frozen backbone with prompts that gives each user token a class: names, parts of speech.
 
     It is compiled as it is made (sparse cross-entropy on logits, accuracy, Adam). Tokens that are
@@ -30,8 +28,8 @@ class PromptTunedTokenClassifier(PromptTunedClassifier):
     Args:
         backbone: a `keras_hub.models.Backbone`. It is set to `trainable=False`.
         config: a `PromptTuningConfig` (no `task_ids` then) or `MultitaskPromptTuningConfig`.
-        num_classes: list of T ints, each task's number of classes, for a head per task; or int, one
-            head that all tasks share.
+        num_classes: list of T ints, or dict of task name to int: each task's number of classes, for
+            a head per task. Or int, one head that all tasks share.
         **kwargs: `tokenizer`, `initialize`, `name`, `dtype`: see
             `keras_mpt.models.PromptTunedModel`.
 
@@ -67,91 +65,34 @@ class PromptTunedTokenClassifier(PromptTunedClassifier):
     """
 
     task_type = TaskType.TOKEN_CLS
-    has_targets_per_token = True
 
     def __init__(
         self,
-        backbone: Any,
+        backbone: Backbone,
         config: PromptTuningConfig,
-        num_classes: int | Sequence[int],
+        num_classes: NumClasses,
         **kwargs: Any,
     ) -> None:
-        super().__init__(backbone, config, num_classes, **kwargs)
-        self.build_head(self.splice.follows_first_input(backbone.output).shape[-1])
+        head = linear_head(checked_num_classes(num_classes, config), PREFIX)
+        super().__init__(backbone, config, head=head, targets=TokenLabels(head), **kwargs)
+        width = self.splice.follows_first_input(backbone.output).shape[-1]
+        is_decoder = task_class("CausalLM", backbone) is not None
+        head.build(width, token_head(backbone, is_decoder))
+        self.finish()
 
-    def compile(
-        self, optimizer: Any = "auto", loss: Any = "auto", metrics: Any = "auto", **kwargs: Any
-    ) -> None:
-        """`keras.Model.compile`, with defaults that train.
-
-        Args:
-            optimizer: optimizer. Defaults to `"auto"`: Adam at 0.005.
-            loss: loss. Defaults to `"auto"`: sparse cross-entropy on logits, the mean over the
-                tokens that count.
-            metrics: list of metrics. Defaults to `"auto"`: accuracy over the tokens that count.
-            **kwargs: the other arguments of `keras.Model.compile`.
-        """
-        if loss == "auto":
-            loss = keras.losses.SparseCategoricalCrossentropy(
-                from_logits=True, ignore_class=IGNORED, reduction="mean_with_sample_weight"
-            )
-        if metrics == "auto":
-            accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-            metrics, kwargs = None, {"weighted_metrics": [accuracy], **kwargs}
-        super().compile(optimizer, loss, metrics, **kwargs)
-
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **kw: Any
-    ) -> Any:
-        """The loss over the tokens that count."""
-        y, sample_weight = self._counted(x, y, sample_weight)
-        return super().compute_loss(x, y, y_pred, sample_weight, **kw)
-
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """The metrics over the tokens that count."""
-        y, sample_weight = self._counted(x, y, sample_weight)
-        return super().compute_metrics(x, y, y_pred, sample_weight)
-
-    def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def compute_output_spec(
+        self, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> keras.KerasTensor:
         """The logits' shape and dtype."""
         shape = inputs[self.splice.token_inputs[0].name].shape
-        return keras.KerasTensor((*shape, self.max_classes), "float32")
+        return keras.KerasTensor((*shape, self.head.max_classes), "float32")
 
     def after_backbone(
-        self, outputs: Any, inputs: dict[str, Any], training: bool | None = None
-    ) -> Any:
+        self, outputs: Tensors, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> Tensor:
         """Logits."""
-        tokens = self.splice.follows_first_input(self.splice.user_positions(outputs))
-        return self.classify(tokens, inputs.get("task_ids"))
+        return self.head(self.user_features(outputs), inputs.get("task_ids"))
 
-    def head_layers(self) -> list[tuple[str, Any]]:
-        """The trained layer behind the backbone, by the name of its module in an adapter."""
-        is_decoder = task_class("CausalLM", self.backbone) is not None
-        return list(zip(token_head(self.backbone, is_decoder), [self.logits], strict=True))
-
-    def labels_that_count(self, x: dict[str, Any], labels: np.ndarray) -> tuple[Any, Any]:
-        """Labels (B, S), after a check of their shape, and which of them the loss counts."""
-        shape = tuple(x[self.splice.token_inputs[0].name].shape)
-        if labels.shape != shape:
-            raise ValueError(
-                f"`y` should have one label per token: shape {shape}. Received: y of shape "
-                f"{labels.shape}"
-            )
-        mask_name = self.splice.token_inputs[0].mask_name
-        counted = labels != IGNORED
-        if mask_name is not None:
-            counted &= ops.convert_to_numpy(x[mask_name]) != 0
-        return labels, counted
-
-    def _counted(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
-        """Labels without those that do not count, and a weight per token that says so."""
-        if y is None or len(y.shape) != 2:
-            return y, sample_weight
-        counts = ops.not_equal(y, ops.cast(IGNORED, y.dtype))
-        mask_name = self.splice.token_inputs[0].mask_name
-        if mask_name is not None:
-            counts = ops.logical_and(counts, ops.cast(x[mask_name], "bool"))
-        weight = ops.cast(counts, "float32")
-        given = self._weight_per_target(y, sample_weight)
-        weight = weight if given is None else weight * given
-        return ops.where(counts, y, ops.zeros_like(y)), weight
+    def own_arguments(self) -> Config:
+        """The classes."""
+        return {"num_classes": self.num_classes}

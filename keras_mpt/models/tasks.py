@@ -8,321 +8,214 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Protocol, TypeVar
 
 import keras
 import numpy as np
-from keras import ops
 
+from keras_mpt.arrays import to_numpy
+from keras_mpt.checks import task_id
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import START_DONE, TASKS_START_DONE, check_task_name
-from keras_mpt.fitting.fitting import Fitting
+from keras_mpt.heads.head import Head
 from keras_mpt.prompts.starts import seed_of, task_factors
+from keras_mpt.types import Backbone, Config, Preprocessor
 
 AVERAGE, SHARED = "average", "shared"
 
 
-class Growing(Fitting):
-    """A `Fitting` model whose tasks can be added, removed, renamed and folded."""
+class HasTasks(Protocol):
+    """What these functions ask of a model: a `PromptTunedModel` has it."""
 
-    backbone: Any
+    backbone: Backbone
     config: PromptTuningConfig
-    preprocessor: Any
+    head: Head
     prompt: Any
+    preprocessor: Preprocessor | None
 
-    def add_task(
-        self, name: str, from_: str | int | None = AVERAGE, num_classes: int | None = None
-    ) -> int:
-        """Adds a task, in place, as the last one: before or after training.
+    def own_arguments(self) -> Config:
+        """The constructor's arguments that not every model has."""
 
-        Every other task's prompt and head keep their bits, and with them its logits. The optimizer
-        is fresh: the state of the old one is of another size. Its class and settings, the learning
-        rate among them, and the loss and the metrics stay, so `fit` goes on at once; a learning
-        rate schedule begins anew.
+    def compile_arguments(self) -> Config:
+        """What `compile` was given."""
 
-        Args:
-            name: string. The new task's name.
-            from_: where its factors start. `"average"`: cols and rows are each the mean of the
-                other tasks' cols and rows, which is how PEFT averages source tasks (the mean of
-                factors, not of prompts). A task's name or id: a copy of that task's. `"shared"` or
-                `None`: cols · rows = 1, so that its prompt starts as P. A task that is itself named
-                "average" or "shared" is given by its id. Defaults to `"average"`.
-            num_classes: int. For a model with a head per task: its number of classes, for a fresh
-                head. `None` copies the head too, where `from_` is one task. Defaults to `None`.
+    def set_config(self, config: PromptTuningConfig) -> None:
+        """Gives the model another config."""
 
-        Returns:
-            An int, the new task's id.
+    def forget_compiled(self) -> None:
+        """Forgets what was compiled for variables that are replaced."""
 
-        Raises:
-            ValueError: a name that is empty or some task's, an unknown `from_`, a `num_classes`
-                that is missing or out of place, or a model without tasks.
 
-        Example:
-            ```python
-            backbone = keras_hub.models.BertBackbone(
-                vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
-            )
-            config = keras_mpt.MultitaskPromptTuningConfig(
-                task_type="SEQ_CLS", num_virtual_tokens=4, num_tasks=2, task_names=["a", "b"]
-            )
-            model = keras_mpt.prompt_tune(backbone, config, num_classes=[2, 3])
-            model.add_task("c", from_="a", num_classes=4)
-            model.remove_task("b")
-            model.rename_task("c", "topic")
-            assert model.config.task_names == ["a", "topic"]
-            ```
+M = TypeVar("M", bound=Any)
 
-        Source: Wang et al. 2023 (arXiv 2303.02861), section 3.3; PEFT `AVERAGE_SOURCE_TASKS`.
-        """
-        names = self._tasks().names
-        _check_name("name", name, names)
-        source = self.source_of(from_)
-        old = range(len(names))
-        head = source if isinstance(source, int) and num_classes is None else None
-        classes = self.classes_of_new_task(num_classes, head, from_)
-        self._change_tasks([*names, name], self.factors_from([*old, source]), [*old, head], classes)
-        return len(names)
 
-    def remove_task(self, task: str | int) -> None:
-        """Removes a task, in place; the ids of those behind it fall by one, names stay.
+def add_task(model: HasTasks, name: str, from_: str | int | None, num_classes: int | None) -> int:
+    """Adds a task; see `PromptTunedModel.add_task`."""
+    names = multitask_config(model).names
+    _check_name("name", name, names)
+    source = source_of(model, from_)
+    old = range(len(names))
+    head = source if isinstance(source, int) and num_classes is None else None
+    classes = model.head.classes_with(num_classes, head, from_)
+    factors = factors_from(model, [*old, source])
+    _change_tasks(model, [*names, name], factors, [*old, head], classes)
+    return len(names)
 
-        The other tasks and the compile settings are kept as `add_task` keeps them.
 
-        Args:
-            task: string or int. Its name or id.
-
-        Raises:
-            ValueError: a task that the model does not have, its last task, or a model without
-                tasks.
-        """
-        names = self._tasks().names
-        removed = self._task_id("task", task)
-        if len(names) == 1:
-            raise ValueError(
-                f"`task` should leave the model a task. Received: task={task!r}, its only one"
-            )
-        kept = [k for k in range(len(names)) if k != removed]
-        classes = self.classes_of_tasks(kept)
-        self._change_tasks([names[k] for k in kept], self.factors_from(kept), kept, classes)
-
-    def rename_task(self, old: str | int, new: str) -> None:
-        """Renames a task, in place; the optimizer keeps its state.
-
-        Args:
-            old: string or int. The task's name or id.
-            new: string. Its new name.
-
-        Raises:
-            ValueError: a task that the model does not have, a name that is empty or some task's, or
-                a model without tasks.
-        """
-        names = self._tasks().names
-        task = self._task_id("old", old)
-        _check_name("new", new, names)
-        settings = self._compile_settings()
-        self._set_config(task_names=[*names[:task], new, *names[task + 1 :]])
-        self._compile_again(settings, self.optimizer)
-
-    def fold(self, task: str | int) -> Self:
-        """A model of one task: its prompt P ∘ (cols · rows) as one ordinary prompt, and its head.
-
-        The new model has the same class and the same backbone, shared, not copied; its weights are
-        its own. Its adapter is PEFT's PROMPT_TUNING.
-
-        Args:
-            task: string or int. The task's name or id.
-
-        Returns:
-            A model that takes no `task_ids`, with that task's logits. Of a head per task it has
-            that task's alone, so its logits are (B, C_k).
-
-        Raises:
-            ValueError: a task that the model does not have, or a model without tasks.
-
-        Example:
-            ```python
-            backbone = keras_hub.models.GPT2Backbone(
-                vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
-            )
-            config = keras_mpt.MultitaskPromptTuningConfig(
-                task_type="CAUSAL_LM", num_virtual_tokens=4, num_tasks=3
-            )
-            model = keras_mpt.prompt_tune(backbone, config).fold(1)
-            ids = np.array([[5, 6, 7]])
-            assert model({"token_ids": ids, "padding_mask": np.ones_like(ids)}).shape == (1, 3, 100)
-            ```
-        """
-        config = self._tasks()
-        task = self._task_id("task", task)
-        folded = type(self)(
-            self.backbone,
-            _folded_config(config),
-            **self.folded_arguments(task),
-            preprocessor=self.preprocessor,
-            dtype=self.dtype_policy,
-            initialize=False,
+def remove_task(model: HasTasks, task: str | int) -> None:
+    """Removes a task; see `PromptTunedModel.remove_task`."""
+    names = multitask_config(model).names
+    removed = task_id("task", task, names)
+    if len(names) == 1:
+        raise ValueError(
+            f"`task` should leave the model a task. Received: task={task!r}, its only one"
         )
-        prompt = ops.convert_to_numpy(ops.cast(self.prompt([task])[0], "float32"))
-        folded.prompt.load_state_dict({"prompt_embeddings": prompt}, "fold")
-        self.copy_head(folded, task)
-        return folded
+    kept = [k for k in range(len(names)) if k != removed]
+    classes = model.head.classes_of(kept)
+    _change_tasks(model, [names[k] for k in kept], factors_from(model, kept), kept, classes)
 
-    def classes_of_tasks(self, tasks: Sequence[int]) -> list[int] | None:
-        """The numbers of classes of tasks with a head each; `None` in a model without such heads.
 
-        What has a head overrides this method and the four below.
-        """
+def rename_task(model: HasTasks, old: str | int, new: str) -> None:
+    """Renames a task; see `PromptTunedModel.rename_task`."""
+    config = multitask_config(model)
+    task = task_id("old", old, config.names)
+    _check_name("new", new, config.names)
+    arguments = _compile_arguments(model)
+    names = [*config.names[:task], new, *config.names[task + 1 :]]
+    model.set_config(dataclasses.replace(config, task_names=names))
+    optimizer = None if arguments is None else arguments["optimizer"]
+    _compile_again(model, arguments, optimizer)
+
+
+def fold(model: M, task: str | int) -> M:
+    """One task as a model of one ordinary prompt; see `PromptTunedModel.fold`."""
+    config = multitask_config(model)
+    k = task_id("task", task, config.names)
+    folded: M = type(model)(
+        model.backbone,
+        _folded_config(config),
+        **arguments_for(model, [k], as_one=True),
+        initialize=False,
+    )
+    prompt = to_numpy(model.prompt([k])[0]).astype("float32")
+    folded.prompt.set_peft_state_dict({"prompt_embeddings": prompt}, "fold")
+    model.head.copy_to(folded.head, [k])
+    return folded
+
+
+def arguments_for(model: Any, of_tasks: Sequence[int], as_one: bool = False) -> Config:
+    """The arguments of a model of the same kind that has some of a model's tasks.
+
+    Args:
+        model: a prompt-tuned model.
+        of_tasks: list of ints. Its tasks whose heads the other gets.
+        as_one: bool. Whether the other model has no tasks. Defaults to `False`.
+
+    Returns:
+        A dict of the constructor's arguments but for the backbone and the config.
+    """
+    arguments = {"preprocessor": model.preprocessor, "dtype": model.dtype_policy}
+    arguments |= model.own_arguments()
+    classes = model.head.classes_of(of_tasks)
+    if model.head.has_classes:
+        arguments["num_classes"] = classes[0] if as_one and isinstance(classes, list) else classes
+    return arguments
+
+
+def factors_from(model: HasTasks, sources: Sequence[int | str]) -> tuple[np.ndarray, np.ndarray]:
+    """The factors of new tasks.
+
+    Args:
+        model: a prompt-tuned model with tasks.
+        sources: list with an entry per new task: one of the model's task ids, "average" for the
+            tasks' mean, or "shared" for those that give 1.
+
+    Returns:
+        Arrays cols (N, M·L, R) and rows (N, R, d).
+    """
+    state = model.prompt.get_peft_state_dict()
+    cols, rows = state["prefix_task_cols"], state["prefix_task_rows"]
+
+    def one(source: int | str) -> tuple[np.ndarray, np.ndarray]:
+        if source == AVERAGE:
+            return cols.mean(0), rows.mean(0)
+        if isinstance(source, int):
+            return cols[source], rows[source]
+        # The number of tasks makes it another draw for each task that is added.
+        rng = np.random.default_rng([seed_of(model.config), len(cols)])
+        alone = dataclasses.replace(
+            multitask_config(model),
+            num_tasks=1,
+            task_names=None,
+            task_init="ones",
+            prompt_tuning_init_task=0,
+        )
+        factors = task_factors(alone, rows.shape[2], rng)
+        return factors["prefix_task_cols"][0], factors["prefix_task_rows"][0]
+
+    found = [one(source) for source in sources]
+    return np.stack([c for c, _ in found]), np.stack([r for _, r in found])
+
+
+def source_of(model: HasTasks, from_: Any) -> int | str:
+    """A task's id, "average" or "shared", from what `add_task` takes."""
+    if from_ is None or (isinstance(from_, str) and from_ in (AVERAGE, SHARED)):
+        return from_ or SHARED
+    names = multitask_config(model).names
+    return task_id("from_", from_, names, f"'{AVERAGE}', '{SHARED}', None, or ")
+
+
+def multitask_config(model: HasTasks) -> MultitaskPromptTuningConfig:
+    """The model's config, or an error where it has no tasks."""
+    if not isinstance(model.config, MultitaskPromptTuningConfig):
+        raise ValueError(
+            "`config` should be a MultitaskPromptTuningConfig for a model to have tasks. "
+            f"Received: a model with a {type(model.config).__name__}"
+        )
+    return model.config
+
+
+def _change_tasks(
+    model: HasTasks,
+    names: list[str],
+    factors: tuple[np.ndarray, np.ndarray],
+    heads: Sequence[int | None],
+    num_classes: int | list[int] | None,
+) -> None:
+    """Changes the tasks, all being checked: what can still fail comes before the changes."""
+    config, arguments = multitask_config(model), _compile_arguments(model)
+    optimizer = None if arguments is None else _fresh(arguments["optimizer"])
+    model.prompt.replace_tasks(*factors)
+    model.head.replace_tasks(heads, num_classes)
+    changes: dict[str, Any] = {"num_tasks": len(names), "task_names": names}
+    if isinstance(config.prompt_tuning_init_task, list):
+        # It had a source for each task there was. The start is in the weights.
+        changes |= TASKS_START_DONE
+    model.set_config(dataclasses.replace(config, **changes))
+    _compile_again(model, arguments, optimizer)
+
+
+def _compile_arguments(model: Any) -> Config | None:
+    """What `compile` was given, with metrics that have seen nothing; `None` where it was not.
+
+    Metrics are made anew because some have a size that follows the number of classes.
+    """
+    if not model.compiled:
         return None
+    arguments = model.compile_arguments()
+    for name in ("metrics", "weighted_metrics"):
+        arguments[name] = keras.tree.map_structure(_fresh, arguments[name])
+    return arguments
 
-    def classes_of_new_task(
-        self, num_classes: Any, source: int | None, from_: Any
-    ) -> list[int] | None:
-        """All numbers of classes once a task is added, after checking the new one's.
 
-        Args:
-            num_classes: what `add_task` was given.
-            source: int, the task whose head the new one copies, or `None` for a fresh one.
-            from_: what `add_task` was given, for messages.
-        """
-        if num_classes is not None:
-            raise ValueError(
-                "`num_classes` should be left out: this model has no head per task. Received: "
-                f"num_classes={num_classes!r}"
-            )
-        return None
-
-    def replace_heads(self, sources: Sequence[int | None], num_classes: list[int]) -> None:
-        """Gives each task the head of its source, or a fresh one where that is `None`."""
-
-    def folded_arguments(self, task: int) -> dict[str, Any]:
-        """What a subclass's constructor takes for a folded model, beside what all models take."""
-        return {}
-
-    def copy_head(self, folded: Any, task: int) -> None:
-        """Copies the task's head, or the one that all share, to its folded model."""
-
-    def copy_heads(self, other: Any, heads: Sequence[int | None]) -> None:
-        """Copies heads and what they stand on to a model of other tasks: here, what all share.
-
-        Args:
-            other: the model.
-            heads: list with an entry per task of `other`: the task of this model whose head it
-                gets, or `None` to leave it its own.
-        """
-        self.copy_head(other, 0)
-
-    def _change_tasks(
-        self,
-        names: list[str],
-        factors: tuple[np.ndarray, np.ndarray],
-        heads: Sequence[int | None],
-        num_classes: list[int] | None,
-    ) -> None:
-        """Changes the tasks, all being checked: what can still fail comes before the changes."""
-        settings = self._compile_settings()
-        optimizer = None if settings is None else _fresh(settings["optimizer"])
-        self.prompt.replace_tasks(*factors)
-        if num_classes is not None:
-            self.replace_heads(heads, num_classes)
-        changes: dict[str, Any] = {"num_tasks": len(names), "task_names": names}
-        if isinstance(self._tasks().prompt_tuning_init_task, list):
-            # It had a source for each task there was. The start is in the weights.
-            changes |= TASKS_START_DONE
-        self._set_config(**changes)
-        self._compile_again(settings, optimizer)
-
-    def _set_config(self, **changes: Any) -> None:
-        self.config = dataclasses.replace(self.config, **changes)
-        self.inputs_checked = dataclasses.replace(self.inputs_checked, config=self.config)
-
-    def _compile_settings(self) -> dict[str, Any] | None:
-        """What `compile` was given, with metrics that have seen nothing; `None` where it was not.
-
-        Metrics are made anew because some have a size that follows the number of classes.
-        """
-        if not self.compiled:
-            return None
-        settings = dict(self._compile_config.config)
-        for name in ("metrics", "weighted_metrics"):
-            settings[name] = keras.tree.map_structure(_fresh, settings[name])
-        if hasattr(self, "sampler"):  # What a language model's `compile` takes beside Keras's.
-            settings["sampler"] = self.sampler
-        return settings
-
-    def _compile_again(self, settings: dict[str, Any] | None, optimizer: Any) -> None:
-        """Forgets the functions that were compiled for the old tasks, and their reports."""
-        self.train_function = self.test_function = self.predict_function = None
-        if hasattr(self, "generate_function"):
-            self.generate_function = None
-        if hasattr(self, "score_functions"):
-            self.score_functions = None
-        if hasattr(self, "_torch_params"):
-            del self._torch_params  # PyTorch's list of a model's variables, made when asked for.
-        if settings is None:
-            return
-        self.compile(**{**settings, "optimizer": optimizer})
-        if self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
-
-    def factors_from(self, sources: Sequence[int | str]) -> tuple[np.ndarray, np.ndarray]:
-        """The factors of new tasks.
-
-        Args:
-            sources: list with an entry per new task: one of this model's task ids, "average" for
-                the tasks' mean, or "shared" for those that give 1.
-
-        Returns:
-            Arrays cols (N, M·L, R) and rows (N, R, d).
-        """
-        state = self.prompt.state_dict()
-        cols, rows = state["prefix_task_cols"], state["prefix_task_rows"]
-
-        def one(source: int | str) -> tuple[np.ndarray, np.ndarray]:
-            if source == AVERAGE:
-                return cols.mean(0), rows.mean(0)
-            if isinstance(source, int):
-                return cols[source], rows[source]
-            # The number of tasks makes it another draw for each task that is added.
-            rng = np.random.default_rng([seed_of(self.config), len(cols)])
-            alone = dataclasses.replace(
-                self._tasks(),
-                num_tasks=1,
-                task_names=None,
-                task_init="ones",
-                prompt_tuning_init_task=0,
-            )
-            factors = task_factors(alone, rows.shape[2], rng)
-            return factors["prefix_task_cols"][0], factors["prefix_task_rows"][0]
-
-        found = [one(source) for source in sources]
-        return np.stack([c for c, _ in found]), np.stack([r for _, r in found])
-
-    def _tasks(self) -> MultitaskPromptTuningConfig:
-        """The config, or an error where the model has no tasks."""
-        if not isinstance(self.config, MultitaskPromptTuningConfig):
-            raise ValueError(
-                "`config` should be a MultitaskPromptTuningConfig for a model to have tasks. "
-                f"Received: a model with a {type(self.config).__name__}"
-            )
-        return self.config
-
-    def source_of(self, from_: Any) -> int | str:
-        """A task's id, "average" or "shared", from what `add_task` takes."""
-        if from_ is None or (isinstance(from_, str) and from_ in (AVERAGE, SHARED)):
-            return from_ or SHARED
-        return self._task_id("from_", from_, f"'{AVERAGE}', '{SHARED}', None, or ")
-
-    def _task_id(self, argument: str, task: Any, others: str = "") -> int:
-        names = self._tasks().names
-        if isinstance(task, str) and task in names:
-            return names.index(task)
-        is_id = isinstance(task, (int, np.integer)) and not isinstance(task, bool)
-        if not is_id or not 0 <= task < len(names):
-            raise ValueError(
-                f"`{argument}` should be {others}one of the tasks {names}, or an id in "
-                f"[0, {len(names)}). Received: {argument}={task!r}"
-            )
-        return int(task)
+def _compile_again(model: Any, arguments: Config | None, optimizer: Any) -> None:
+    """Forgets what was compiled for the old tasks, and their reports."""
+    model.forget_compiled()
+    if arguments is None:
+        return
+    model.compile(**{**arguments, "optimizer": optimizer})
+    if model.optimizer is not None:
+        model.optimizer.build(model.trainable_variables)
 
 
 def _check_name(argument: str, name: Any, names: Sequence[str]) -> None:

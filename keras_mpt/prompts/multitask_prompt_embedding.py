@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_mpt.checks import check_choice, check_flag, check_sizes
 from keras_mpt.files.state_dict import checked_values
 from keras_mpt.prompts.combine import combine, gather, gather_factors
-from keras_mpt.prompts.prompt_embedding import PromptEmbedding, check_sizes
+from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.prompts.replace_weights import replace_weights
 from keras_mpt.prompts.task_ids import check_task_ids
+from keras_mpt.types import Config, TaskIds, Tensor
+
+Initializer = Callable[..., Tensor]
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
-class MultitaskPromptEmbedding(PromptEmbedding):
+class MultitaskPromptEmbedding(Prompt):
     """Task k's prompt P ∘ (cols_k · rows_k), for T tasks that share P.
 
     T tasks cost M·L·d + T·(M·L·R + R·d) numbers. Only the factors of the tasks in a batch are
@@ -28,9 +33,9 @@ class MultitaskPromptEmbedding(PromptEmbedding):
     compiled graph, never another task's prompt.
 
     Args:
-        num_tasks: int. T.
         num_virtual_tokens: int. L, the length of the prompt.
         token_dim: int. d, the width of the token embedding.
+        num_tasks: int. T.
         num_ranks: int. R, the rank of a task's factors. Defaults to `1`.
         num_transformer_submodules: int. M: 2 where an encoder-decoder's decoder is prompted too.
             Defaults to `1`.
@@ -53,7 +58,7 @@ class MultitaskPromptEmbedding(PromptEmbedding):
 
     Example:
         ```python
-        layer = keras_mpt.MultitaskPromptEmbedding(num_tasks=3, num_virtual_tokens=4, token_dim=8)
+        layer = keras_mpt.MultitaskPromptEmbedding(num_virtual_tokens=4, token_dim=8, num_tasks=3)
         assert layer([0, 2]).shape == (2, 4, 8)
         ```
 
@@ -63,34 +68,36 @@ class MultitaskPromptEmbedding(PromptEmbedding):
 
     def __init__(
         self,
-        num_tasks: int,
         num_virtual_tokens: int,
         token_dim: int,
+        num_tasks: int,
         num_ranks: int = 1,
         num_transformer_submodules: int = 1,
         task_init: str = "ones",
-        embeddings_initializer: Any = "random_normal",
+        embeddings_initializer: str | keras.Initializer = "random_normal",
         train_shared: bool = True,
         **kwargs: Any,
     ) -> None:
-        check_sizes({"num_tasks": num_tasks, "num_ranks": num_ranks})
-        if task_init not in ("ones", "normal"):
-            raise ValueError(
-                f"`task_init` should be 'ones' or 'normal'. Received: task_init={task_init!r}"
-            )
+        tasks, ranks = check_sizes({"num_tasks": num_tasks, "num_ranks": num_ranks})
+        check_choice("task_init", task_init, ("ones", "normal"))
         super().__init__(
             num_virtual_tokens,
             token_dim,
             num_transformer_submodules,
             embeddings_initializer,
+            train_shared=check_flag("train_shared", train_shared),
             **kwargs,
         )
-        self.num_tasks = num_tasks
-        self.num_ranks = num_ranks
+        self.num_tasks = tasks
+        self.num_ranks = ranks
         self.task_init = task_init
-        self.train_shared = train_shared
 
-    def build(self, input_shape: Any = None) -> None:
+    @property
+    def tasks(self) -> int:
+        """T."""
+        return self.num_tasks
+
+    def build(self, input_shape: object = None) -> None:
         """Makes P and the factors; the shape of the input plays no part."""
         super().build(input_shape)
         cols_initializer, rows_initializer = _factor_initializers(self.task_init)
@@ -105,16 +112,14 @@ class MultitaskPromptEmbedding(PromptEmbedding):
             initializer=rows_initializer,
         )
 
-    def __call__(self, task_ids: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, task_ids: TaskIds, *args: Any, **kwargs: Any) -> Tensor:
         """Checks the ids while they are still as the caller gave them, then calls the layer."""
         task_ids = check_task_ids(task_ids, self.num_tasks)
         if len(task_ids.shape) == 0:
             task_ids = ops.reshape(task_ids, (1,))
         return super().__call__(task_ids, *args, **kwargs)
 
-    def call(  # type: ignore[override]
-        self, task_ids: Any, indices: Any = None
-    ) -> Any:
+    def call(self, task_ids: Tensor, indices: Tensor | None = None) -> Tensor:
         """The prompts of `task_ids`."""
         cols, rows = gather_factors(self.prefix_task_cols, self.prefix_task_rows, task_ids)
         shared = (
@@ -123,13 +128,25 @@ class MultitaskPromptEmbedding(PromptEmbedding):
         shared, cols, rows = (ops.cast(x, self.compute_dtype) for x in (shared, cols, rows))
         return combine(shared, cols, rows)
 
-    def compute_output_shape(  # type: ignore[override]
-        self, task_ids_shape: Any, indices_shape: Any = None
-    ) -> tuple[Any, ...]:
+    def for_rows(self, task_ids: TaskIds | None, batch_size: int | Tensor) -> Tensor:
+        """Each row's own task's prompt; see `Prompt.for_rows`."""
+        if task_ids is None:
+            raise ValueError(
+                f"`task_ids` should be given: one of this layer's {self.num_tasks} tasks per row. "
+                "Received: task_ids=None"
+            )
+        # Not through the check above, which models make before their graph hides the ids.
+        return super().__call__(ops.broadcast_to(task_ids, (batch_size,)))
+
+    def compute_output_shape(
+        self,
+        task_ids_shape: tuple[int | None, ...],
+        indices_shape: tuple[int | None, ...] | None = None,
+    ) -> tuple[int | None, ...]:
         """(B, M·L, d)."""
         return (*task_ids_shape, self.total_virtual_tokens, self.token_dim)
 
-    def named_weights(self) -> dict[str, Any]:
+    def named_weights(self) -> dict[str, keras.Variable]:
         """The variables under PEFT's names."""
         shared = super().named_weights()
         return {
@@ -138,7 +155,7 @@ class MultitaskPromptEmbedding(PromptEmbedding):
             "prefix_task_rows": self.prefix_task_rows,
         }
 
-    def replace_tasks(self, cols: Any, rows: Any) -> None:
+    def replace_tasks(self, cols: Tensor, rows: Tensor) -> None:
         """Gives the layer these tasks in the place of its own; P stays.
 
         Any number of tasks, so the variables of the factors may change their shape. A model's
@@ -153,7 +170,7 @@ class MultitaskPromptEmbedding(PromptEmbedding):
 
         Example:
             ```python
-            layer = keras_mpt.MultitaskPromptEmbedding(2, num_virtual_tokens=4, token_dim=8)
+            layer = keras_mpt.MultitaskPromptEmbedding(4, token_dim=8, num_tasks=2)
             layer.replace_tasks(np.ones((3, 4, 1)), np.ones((3, 1, 8)))
             assert layer.num_tasks == 3
             ```
@@ -170,7 +187,7 @@ class MultitaskPromptEmbedding(PromptEmbedding):
         replace_weights(self, values)
         self.num_tasks = num_tasks
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {
             **super().get_config(),
@@ -181,7 +198,7 @@ class MultitaskPromptEmbedding(PromptEmbedding):
         }
 
 
-def _factor_initializers(task_init: str) -> tuple[Any, Any]:
+def _factor_initializers(task_init: str) -> tuple[Initializer, Initializer]:
     """Initializers of cols (T, M·L, R) and rows (T, R, d)."""
     normal = keras.initializers.RandomNormal(stddev=0.02)
     if task_init == "normal":
@@ -189,11 +206,11 @@ def _factor_initializers(task_init: str) -> tuple[Any, Any]:
 
     # The first rank is 1 · 1; the others are normal · 0. Their product is exactly 1, and all ranks
     # can still leave their start, since no factor's gradient is zero in both.
-    def cols(shape: Any, dtype: Any = None) -> Any:
+    def cols(shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
         rest = normal((*shape[:2], shape[2] - 1), dtype=dtype)
         return ops.concatenate([ops.ones((*shape[:2], 1), dtype=dtype), rest], axis=2)
 
-    def rows(shape: Any, dtype: Any = None) -> Any:
+    def rows(shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
         rest = ops.zeros((shape[0], shape[1] - 1, shape[2]), dtype=dtype)
         return ops.concatenate([ops.ones((shape[0], 1, shape[2]), dtype=dtype), rest], axis=1)
 

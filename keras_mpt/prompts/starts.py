@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_mpt.checks import is_integer
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import SOURCE_INITS, MultitaskPromptTuningInit, PromptTuningInit
 from keras_mpt.files.config_files import OWN_CONFIG_NAME, read_json
@@ -26,7 +27,7 @@ def start_values(
     vocabulary_size: int,
     token_dim: int,
     tokenizer: Any = None,
-    file_scale: np.ndarray | float = 1.0,
+    embedding_scale: np.ndarray | float = 1.0,
 ) -> dict[str, np.ndarray]:
     """The weights that a prompt starts with, under PEFT's names.
 
@@ -37,7 +38,7 @@ def start_values(
         vocabulary_size: int. V.
         token_dim: int. d.
         tokenizer: a keras-hub tokenizer, for a TEXT start. Defaults to `None`.
-        file_scale: array (M·L, 1). What a source file's P is divided by: see
+        embedding_scale: array (M·L, 1). What a source file's P is divided by: see
             `adapters/embedding_scale.py`. Defaults to `1.0`.
 
     Returns:
@@ -56,7 +57,7 @@ def start_values(
     if start in SOURCE_INITS:
         assert isinstance(config, MultitaskPromptTuningConfig)
         values = _from_source(config, token_dim, rng)
-        return {**values, "prompt_embeddings": values["prompt_embeddings"] / file_scale}
+        return {**values, "prompt_embeddings": values["prompt_embeddings"] / embedding_scale}
     if start == PromptTuningInit.TEXT:
         ids = _tokenize(config, tokenizer, vocabulary_size)
         prompt = embed_tokens(fit_length(ids, length).reshape(shape))
@@ -198,7 +199,7 @@ def _source_indices(config: MultitaskPromptTuningConfig, num_sources: int, path:
     names = _source_names(path)
     indices = [names.index(s) if isinstance(s, str) and s in names else s for s in sources]
     for index, source in zip(indices, sources, strict=True):
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < num_sources:
+        if not is_integer(index, 0, num_sources):
             raise ValueError(
                 f"`prompt_tuning_init_task` should be a source task in [0, {num_sources})"
                 + (f" or one of {names}" if names else "")

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mpt._keras import in_symbolic_scope
+from keras_mpt.arrays import concrete
 
 
 def check_task_ids(
@@ -66,24 +66,6 @@ def check_task_ids(
     elif batch_size is not None:
         values = np.full((batch_size,), values, "int32")
     return values
-
-
-def concrete(x: Any) -> np.ndarray | None:
-    """`x` as a NumPy array, or `None` where it is a tensor without values yet (being traced)."""
-    if isinstance(x, keras.KerasTensor) or (in_symbolic_scope() and keras.ops.is_tensor(x)):
-        return None
-    try:
-        if keras.ops.is_tensor(x):
-            return np.asarray(keras.ops.convert_to_numpy(x))
-        return np.asarray(x)  # Another library's tensor, such as tf.data's under PyTorch.
-    except Exception as error:
-        # Each backend has its own error for "no value while tracing" and none offers a public
-        # test for it; any array-like that fails to convert is therefore taken as symbolic.
-        if hasattr(x, "shape") and hasattr(x, "dtype"):
-            return None
-        raise ValueError(
-            f"`task_ids` should be integers. Received: task_ids={x!r} of type {type(x).__name__}"
-        ) from error
 
 
 def _ids_of_names(values: np.ndarray, names: Sequence[str] | None) -> np.ndarray:

@@ -15,6 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mpt._keras import calls_of_graph, keeping_history
+
 
 @dataclasses.dataclass(frozen=True)
 class TokenInput:
@@ -109,14 +111,8 @@ def part(inputs: list[Any], outputs: Any, **kwargs: Any) -> Any:
     Raises:
         ValueError: Keras's, where the outputs need other inputs than these.
     """
-    # Keras notes on the inputs that they belong to the new model; a functional model that is no
-    # subclass then cannot be saved.
-    histories = [(tensor, tensor._keras_history) for tensor in inputs]
-    try:
+    with keeping_history(inputs):
         return keras.Model(inputs, outputs, **kwargs)
-    finally:
-        for tensor, history in histories:
-            tensor._keras_history = history
 
 
 def cut_head(task: Any) -> Any:
@@ -135,7 +131,7 @@ def cut_head(task: Any) -> Any:
 
 def cut_features(task: Any) -> Any:
     """As `cut_head`, but ending before the task's last layer: the features that it classifies."""
-    last = next(n for n in nodes(task) if any(o is task.outputs[0] for o in n.outputs))
+    last = next(n for n in calls_of_graph(task) if any(o is task.outputs[0] for o in n.outputs))
     return keras.Model(_backbone_outputs(task), last.input_tensors[0], name=f"{task.name}_features")
 
 
@@ -145,25 +141,15 @@ def _backbone_outputs(task: Any) -> list[Any]:
     Most tasks call their backbone. RWKV7CausalLM takes the backbone's inputs and outputs for its
     own instead.
     """
-    calls = [n for n in nodes(task) if n.operation is task.backbone]
+    calls = [n for n in calls_of_graph(task) if n.operation is task.backbone]
     return list(calls[0].outputs if calls else task.backbone.outputs)
-
-
-def nodes(model: Any) -> list[Any]:
-    """The calls in a functional model's graph, first to last. Keras has no public way to list them.
-
-    Args:
-        model: a functional `keras.Model`.
-    """
-    by_depth = sorted(model._nodes_by_depth.items(), reverse=True)
-    return [node for _, at_depth in by_depth for node in at_depth]
 
 
 def consumers(model: Any, tensor: Any) -> list[Any]:
     """The calls in a functional model's graph that take a tensor."""
     return [
         node
-        for node in nodes(model)
+        for node in calls_of_graph(model)
         if not node.is_input and any(t is tensor for t in node.input_tensors)
     ]
 

@@ -7,14 +7,17 @@ two sets of names, and give the same things in the same order.
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import NamedTuple
 
 import keras
 from keras import ops
 
+from keras_mpt._keras import hub_allocates_alone, hub_cache
+from keras_mpt.splicing.encoder_once import Encoded
 from keras_mpt.splicing.insert import insert
 from keras_mpt.splicing.splice import Splice
 from keras_mpt.splicing.view import View
+from keras_mpt.types import Task, Tensor
 
 # What each argument of a `call_decoder_with_cache` is, by the names that keras-hub has for it.
 _ARGUMENTS = {
@@ -32,6 +35,20 @@ _ARGUMENTS = {
 }
 
 
+class DecoderState(NamedTuple):
+    """What is kept of the encoder and of the decoder's tokens so far.
+
+    Attributes:
+        encoded: what `EncoderOnce.encode` gave.
+        own: the decoder's keys and values of its own tokens, (B, layers, 2, length, heads, dim).
+        cross: its keys and values of the encoder's states.
+    """
+
+    encoded: Encoded
+    own: Tensor
+    cross: Tensor
+
+
 class DecoderCache:
     """What a task's `call_decoder_with_cache` needs to go on token by token; see `decoder_cache`.
 
@@ -41,35 +58,37 @@ class DecoderCache:
         names: list of strings. The arguments of the task's `call_decoder_with_cache`.
     """
 
-    def __init__(self, task: Any, splice: Splice, names: list[str]) -> None:
+    def __init__(self, task: Task, splice: Splice, names: list[str]) -> None:
         self.task, self.names = task, names
         self.embedding = splice.token_inputs[1].embedding
         # L where the decoder has a prompt of its own, behind the encoder's.
         self.length = splice.num_virtual_tokens * (splice.num_transformer_submodules - 1)
 
     def after(
-        self, token_ids: Any, encoded: dict[str, Any], prompts: Any, room: int = 0
-    ) -> tuple[Any, Any]:
+        self, token_ids: Tensor, encoded: Encoded, prompts: Tensor, room: int = 0
+    ) -> tuple[Tensor, DecoderState]:
         """Runs `[the decoder's prompt; tokens]`, or the tokens where the decoder has no prompt.
 
         Args:
             token_ids: int tensor (B, S).
-            encoded: `EncoderOnce.encode`'s dict, for the same rows.
+            encoded: what `EncoderOnce.encode` gave, for the same rows.
             prompts: float tensor (B, M·L, d).
             room: int. How many more tokens the cache should have room for. Defaults to `0`.
 
         Returns:
-            Hidden states (B, S, d), and the cache: a dict of tensors (B, …).
+            Hidden states (B, S, d), and the cache.
         """
         ids = ops.cast(token_ids, "int32")
         longer = ops.pad(ids, [(0, 0), (self.length, room)])
-        own, cross = _empty(self.task, encoded["encoder_mask"], longer)
-        cache = {**encoded, "own": own, "cross": cross}
-        view = self._behind(prompts[:, self.length :] if self.length else None)
+        own, cross = _empty(self.task, encoded.mask, longer)
+        cache = DecoderState(encoded, own, cross)
+        view = self._after_prompt(prompts[:, self.length :] if self.length else None)
         _, states, cache = self._call(view, ids, cache, index=0, cross_index=0)
         return states[:, self.length :], cache
 
-    def step(self, token_ids: Any, cache: Any, index: Any) -> tuple[Any, Any, Any]:
+    def step(
+        self, token_ids: Tensor, cache: DecoderState, index: int | Tensor
+    ) -> tuple[Tensor, Tensor, DecoderState]:
         """Runs tokens behind those in the cache.
 
         Args:
@@ -83,27 +102,37 @@ class DecoderCache:
         index = ops.cast(index, "int32") + self.length
         return self._call(self.task, token_ids, cache, index, cross_index=None)
 
-    def _call(self, task: Any, ids: Any, cache: Any, index: Any, cross_index: Any) -> Any:
+    def _call(
+        self,
+        task: Task,
+        ids: Tensor,
+        cache: DecoderState,
+        index: int | Tensor,
+        cross_index: int | None,
+    ) -> tuple[Tensor, Tensor, DecoderState]:
         # Every slot may be looked at: the causal mask hides those that are not written yet.
-        rows, slots = ops.shape(cache["own"])[0], ops.shape(cache["own"])[3]
+        rows, slots = ops.shape(cache.own)[0], ops.shape(cache.own)[3]
         given = {
-            **cache,
+            "encoder_states": cache.encoded.states,
+            "encoder_mask": cache.encoded.mask,
+            "own": cache.own,
+            "cross": cache.cross,
             "ids": ids,
             "mask": ops.ones((rows, slots), "bool"),
-            "both": (cache["own"], cache["cross"]),
+            "both": (cache.own, cache.cross),
             "index": index,
             "cross_index": cross_index,
         }
         made = task.call_decoder_with_cache(**{n: given[_ARGUMENTS[n]] for n in self.names})
         logits, states, *caches = made
         own, cross = keras.tree.flatten(caches)
-        return logits, states, {**cache, "own": own, "cross": cross}
+        return logits, states, cache._replace(own=own, cross=cross)
 
-    def _behind(self, prompt: Any) -> View:
+    def _after_prompt(self, prompt: Tensor | None) -> View:
         """The task, seen with a prompt in front of the decoder's token embeddings."""
         real = self.embedding
 
-        def embedding(ids: Any, reverse: bool = False) -> Any:
+        def embedding(ids: Tensor, reverse: bool = False) -> Tensor:
             if reverse:  # Nobody asks for the logits of the tokens there are.
                 return ids
             tokens = real(ids)
@@ -115,7 +144,7 @@ class DecoderCache:
         return View(self.task, backbone=View(backbone, **dict.fromkeys(names, embedding)))
 
 
-def decoder_cache(task: Any, splice: Splice) -> DecoderCache | None:
+def decoder_cache(task: Task, splice: Splice) -> DecoderCache | None:
     """The task's `DecoderCache`, or `None` where it has no such path, or its prompt does not fit.
 
     Args:
@@ -123,7 +152,7 @@ def decoder_cache(task: Any, splice: Splice) -> DecoderCache | None:
         splice: the model's `Splice`.
     """
     call = getattr(type(task), "call_decoder_with_cache", None)
-    if call is None or not any(hasattr(task, n) for n in ("_initialize_cache", "_build_cache")):
+    if call is None or hub_cache(task) is None:
         return None
     names = list(inspect.signature(call).parameters)[1:]
     # A prompt behind the start token would stand between tokens that the cache counts as one row.
@@ -133,13 +162,17 @@ def decoder_cache(task: Any, splice: Splice) -> DecoderCache | None:
     return DecoderCache(task, splice, names)
 
 
-def _empty(task: Any, encoder_ids: Any, decoder_ids: Any) -> tuple[Any, Any]:
+def _empty(task: Task, encoder_ids: Tensor, decoder_ids: Tensor) -> tuple[Tensor, Tensor]:
     """What the task allocates: for the decoder's own tokens, and for the encoder's."""
-    if hasattr(task, "_initialize_cache"):
-        return tuple(task._initialize_cache(encoder_ids, decoder_ids))
+    if hub_allocates_alone(task):
+        made = hub_cache(task)
+        assert made is not None
+        return tuple(made(encoder_ids, decoder_ids))
     view = View(
         task,
         call_encoder=lambda *args, **kwargs: (None, None),
         call_decoder_with_cache=lambda *args, cache, **kwargs: (None, None, cache),
     )
-    return tuple(view._build_cache(encoder_ids, None, decoder_ids, None)[1])
+    build = hub_cache(view)
+    assert build is not None
+    return tuple(build(encoder_ids, None, decoder_ids, None)[1])

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import keras
 
 from keras_mpt.splicing.cut import part
 from keras_mpt.splicing.splice import Splice
+from keras_mpt.types import Tensor, Tensors
+
+
+class Encoded(NamedTuple):
+    """What the decoder needs of an encoder that ran.
+
+    Attributes:
+        states: float tensor (B, L + S, d).
+        mask: int tensor (B, L + S).
+    """
+
+    states: Tensor
+    mask: Tensor
 
 
 class EncoderOnce:
@@ -20,10 +33,10 @@ class EncoderOnce:
             mask to the backbone's other outputs.
     """
 
-    def __init__(self, splice: Splice, encoder: Any, decoder: Any) -> None:
+    def __init__(self, splice: Splice, encoder: keras.Model, decoder: keras.Model) -> None:
         self.splice, self.encoder, self.decoder = splice, encoder, decoder
 
-    def encode(self, inputs: dict[str, Any], prompts: Any) -> dict[str, Any]:
+    def encode(self, inputs: dict[str, Tensor], prompts: Tensor) -> Encoded:
         """Runs the encoder on `[prompts; tokens]`.
 
         Args:
@@ -31,14 +44,14 @@ class EncoderOnce:
             prompts: float tensor (B, M·L, d).
 
         Returns:
-            A dict of "encoder_states", (B, L + S, d), and "encoder_mask", (B, L + S).
+            An `Encoded`.
         """
         embedded, longer = self.splice.embedded(0, inputs, prompts)
         mask = longer[str(self.splice.token_inputs[0].mask_name)]
         states = self.encoder([embedded, mask], training=False)
-        return {"encoder_states": states, "encoder_mask": mask}
+        return Encoded(states, mask)
 
-    def decode(self, inputs: dict[str, Any], encoded: dict[str, Any], prompts: Any) -> Any:
+    def decode(self, inputs: dict[str, Tensor], encoded: Encoded, prompts: Tensor) -> Tensors:
         """Runs the decoder on `[its prompt; tokens]`, or on its tokens where it has no prompt.
 
         Args:
@@ -51,12 +64,11 @@ class EncoderOnce:
         """
         embedded, longer = self.splice.embedded(1, inputs, prompts)
         name = str(self.splice.token_inputs[1].mask_name)
-        states, mask = encoded["encoder_states"], encoded["encoder_mask"]
-        fed = [states, mask, embedded, longer.get(name, inputs[name])]
+        fed = [*encoded, embedded, longer.get(name, inputs[name])]
         made = iter(keras.tree.flatten(self.decoder(fed, training=False)))
         every = self.splice.graph.rest.output
         symbolic = self.splice.follows_first_input(every)
-        flat = [states if o is symbolic else next(made) for o in keras.tree.flatten(every)]
+        flat = [encoded.states if o is symbolic else next(made) for o in keras.tree.flatten(every)]
         return keras.tree.pack_sequence_as(every, flat)
 
 

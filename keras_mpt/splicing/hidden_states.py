@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-from keras_mpt.splicing.cut import nodes, part
+from keras_mpt._keras import calls_of_graph
+from keras_mpt.splicing.cut import part
 
 
 class HiddenStates:
@@ -53,7 +54,9 @@ class HiddenStates:
 
 def _layer_outputs(backbone: Any, rest: Any, last: Any) -> list[Any]:
     """What each call of one of the backbone's layers gives, first call first."""
-    calls = [node for node in nodes(rest) if isinstance(node.operation, keras.layers.Layer)]
+    calls = [
+        node for node in calls_of_graph(rest) if isinstance(node.operation, keras.layers.Layer)
+    ]
     layers = _listed_layers(backbone)
     found = [node for node in calls if any(node.operation is layer for layer in layers)]
     calls = [node for node in calls if node.outputs[0].shape == last.shape]

@@ -14,19 +14,15 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mpt._keras import hub_cache
+from keras_mpt.families import cache_takes_left_padding, has_right_cache
 from keras_mpt.splicing import slice_update_gradient
 from keras_mpt.splicing.splice import Splice
 from keras_mpt.splicing.view import View
+from keras_mpt.types import Task, Tensor, Tensors
 
-# Where keras-hub 0.32's own cached path does not compute what its model does. A test compares every
-# other family's with the splice.
-_NOT_THE_MODEL = {
-    "GPTNeoXBackbone": "each cached step turns its query as if it stood at the first position",
-}
-# Where it does so for rows without padding on their left alone.
-_NOT_BEHIND_PADDING = {
-    "FalconBackbone": "the model counts a row's positions without padding, the cached path with it",
-}
+Cache = list[Tensors]
+"""What each layer keeps: a tensor of keys and values, or a pair of them."""
 
 
 class PrefixCache:
@@ -42,11 +38,11 @@ class PrefixCache:
         has_pairs: bool. Whether a layer keeps a pair of keys and values, not one tensor of both.
     """
 
-    def __init__(self, task: Any, splice: Splice, length_axis: int, has_pairs: bool) -> None:
+    def __init__(self, task: Task, splice: Splice, length_axis: int, has_pairs: bool) -> None:
         self.task, self.length, self.length_axis = task, splice.num_virtual_tokens, length_axis
         self.has_pairs = has_pairs
         # Whether `behind` is right whatever the padding.
-        self.takes_padding = type(task.backbone).__name__ not in _NOT_BEHIND_PADDING
+        self.takes_padding = cache_takes_left_padding(task.backbone)
         # Whether layers add a loss while training, a mean over positions: that of experts' balance
         # in Mixtral and its like. Prompts that run once would count once in it.
         self.adds_losses = any(
@@ -55,7 +51,7 @@ class PrefixCache:
             if name.startswith("router_aux_loss_coef")
         )
 
-    def after(self, prompts: Any) -> list[Any]:
+    def after(self, prompts: Tensor) -> Cache:
         """The cache after each of K prompts.
 
         Args:
@@ -66,11 +62,11 @@ class PrefixCache:
         """
         real = self.task.backbone.token_embedding
 
-        def token_embedding(ids: Any, reverse: bool = False) -> Any:
+        def token_embedding(ids: Tensor, reverse: bool = False) -> Tensor:
             # Nobody asks for logits at a prompt's positions.
             return ids if reverse else ops.cast(prompts, real.compute_dtype)
 
-        def embeddings(ids: Any, start_index: Any = 0) -> Any:
+        def embeddings(ids: Tensor, start_index: int | Tensor = 0) -> Tensor:
             """Of a layer for tokens and positions together, as OPT's."""
             positions = self.task.backbone.embeddings.position_embedding
             tokens = token_embedding(ids)
@@ -79,22 +75,22 @@ class PrefixCache:
         instead: dict[str, Any] = {"token_embedding": View(real, __call__=token_embedding)}
         if hasattr(getattr(self.task.backbone, "embeddings", None), "position_embedding"):
             instead["embeddings"] = embeddings
-        filled: list[Any] = []
+        filled: Cache = []
         layers = self._layers(keep=filled)
         ids = ops.zeros(ops.shape(prompts)[:2], "int32")
         _build_cache(self._view(**instead, transformer_layers=layers), ids)
         return filled
 
-    def behind(
+    def whole_rows(
         self,
-        token_ids: Any,
-        padding_mask: Any,
-        cache: Any,
-        rows: Any,
-        poison: Any,
+        token_ids: Tensor,
+        padding_mask: Tensor,
+        cache: Cache,
+        rows: Tensor,
+        poison: Tensor,
         layers: tuple[int, ...] = (),
-    ) -> tuple[Any, list[Any]]:
-        """Whole rows behind their prompts, for training: no cache is kept.
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Whole rows after their prompts, for training: no cache is kept.
 
         Args:
             token_ids: int tensor (B, S).
@@ -114,12 +110,12 @@ class PrefixCache:
         prompt_mask = ops.ones((batch_size, self.length), "int32")
         mask = ops.concatenate([prompt_mask, ops.cast(padding_mask, "int32")], axis=1)
 
-        def of_layer(i: int) -> Any:
+        def of_layer(i: int) -> Tensors:
             """A layer's part, gathered and grown just before its use."""
             return self._of_rows(cache[i], rows, more)
 
         # Without gradients, states that nobody asks for need not be kept from layer to layer.
-        states: list[Any] | None = [] if layers else None
+        states: list[Tensor] | None = [] if layers else None
         seen = self._layers(of_layer, states=states, mask=mask, poison=poison)
         index = ops.convert_to_tensor(self.length, "int32")
         view = self._view(transformer_layers=seen)
@@ -127,7 +123,7 @@ class PrefixCache:
         given = [] if states is None else [*states[:-1], last]
         return logits, [given[i] for i in layers]
 
-    def for_rows(self, cache: Any, rows: Any, more: int) -> list[Any]:
+    def for_rows(self, cache: Cache, rows: Tensor, more: int) -> Cache:
         """Each row's own cache, with room for more tokens.
 
         Args:
@@ -141,9 +137,9 @@ class PrefixCache:
         return [self._apart(self._of_rows(part, rows, more)) for part in cache]
 
     def step(
-        self, token_ids: Any, cache: Any, index: Any, with_logits: bool = True
-    ) -> tuple[Any, Any, Any]:
-        """Runs tokens behind those in the cache.
+        self, token_ids: Tensor, cache: Cache, index: int | Tensor, with_logits: bool = True
+    ) -> tuple[Tensor, Tensor, Cache]:
+        """Runs tokens that come after those in the cache.
 
         Args:
             token_ids: int tensor (B, n).
@@ -157,10 +153,10 @@ class PrefixCache:
         """
         real = self.task.backbone.token_embedding
 
-        def token_embedding(ids: Any, reverse: bool = False) -> Any:
+        def token_embedding(ids: Tensor, reverse: bool = False) -> Tensor:
             return ids if reverse else real(ids)
 
-        filled: list[Any] = []
+        filled: Cache = []
         layers = self._layers(lambda i: self._together(cache[i]), keep=filled)
         instead: dict[str, Any] = {"transformer_layers": layers}
         if not with_logits:
@@ -175,11 +171,11 @@ class PrefixCache:
 
     def _layers(
         self,
-        of_layer: Callable[[int], Any] | None = None,
-        keep: list[Any] | None = None,
-        states: list[Any] | None = None,
-        mask: Any = None,
-        poison: Any = None,
+        of_layer: Callable[[int], Tensors] | None = None,
+        keep: list[Tensors] | None = None,
+        states: list[Tensor] | None = None,
+        mask: Tensor | None = None,
+        poison: Tensor | None = None,
     ) -> list[View]:
         """The backbone's layers, seen with other arguments.
 
@@ -192,8 +188,8 @@ class PrefixCache:
             poison: float tensor (B,), added to what enters the first layer. Defaults to `None`.
         """
 
-        def seen(i: int, layer: Any) -> View:
-            def call(x: Any, **given: Any) -> Any:
+        def seen(i: int, layer: keras.layers.Layer) -> View:
+            def call(x: Tensor, **given: Any) -> tuple[Tensor, Tensors]:
                 if i == 0 and poison is not None:
                     x = x + ops.cast(poison, x.dtype)[:, None, None]
                 for name in [n for n in given if n.endswith("cache")]:
@@ -211,7 +207,7 @@ class PrefixCache:
 
         return [seen(i, layer) for i, layer in enumerate(self.task.backbone.transformer_layers)]
 
-    def _apart(self, part: Any) -> Any:
+    def _apart(self, part: Tensors) -> Tensors:
         """A layer's keys and values as two tensors, which a compiler can update in place.
 
         A loop that carries them as one tensor copies it for each new token.
@@ -219,19 +215,19 @@ class PrefixCache:
         is_one = keras.backend.backend() != "torch" and ops.is_tensor(part)
         return tuple(ops.unstack(part, axis=1)) if is_one and part.shape[1] == 2 else part
 
-    def _together(self, part: Any) -> Any:
+    def _together(self, part: Tensors) -> Tensors:
         """What `_apart` was given: the compiler sees that nothing needs to be copied for it."""
         is_pair = isinstance(part, (tuple, list)) and not self.has_pairs
         return ops.stack(part, axis=1) if is_pair else part
 
-    def _nothing_of(self, tensor: Any) -> Any:
+    def _nothing_of(self, tensor: Tensor) -> Tensor:
         """A cache of length 0: tasks stack what their layers give, which costs a copy of it."""
         return tensor[(..., slice(0, 0), *[slice(None)] * (-self.length_axis - 1))]
 
-    def _of_rows(self, part: Any, rows: Any, more: Any) -> Any:
+    def _of_rows(self, part: Tensors, rows: Tensor, more: int | Tensor) -> Tensors:
         """What a layer keeps of each row's prompt, with `more` zeros behind it."""
 
-        def of_rows(tensor: Any) -> Any:
+        def of_rows(tensor: Tensor) -> Tensor:
             padding = [(0, 0)] * len(tensor.shape)
             padding[self.length_axis] = (0, more)
             return ops.pad(ops.take(tensor, rows, axis=0), padding)
@@ -242,11 +238,11 @@ class PrefixCache:
 class _Unused:
     """In the place of a whole cache: tasks take a layer's part of it, whatever that is."""
 
-    def __getitem__(self, key: Any) -> None:
+    def __getitem__(self, key: object) -> None:
         return None
 
 
-def prefix_cache(task: Any, splice: Splice) -> PrefixCache | None:
+def prefix_cache(task: Task, splice: Splice) -> PrefixCache | None:
     """The task's `PrefixCache`, or `None` where it has no right cache of keys and values alone.
 
     The layout is found by what the task allocates for two lengths: the axis that differs is that of
@@ -257,8 +253,8 @@ def prefix_cache(task: Any, splice: Splice) -> PrefixCache | None:
         task: a `keras_hub.models.CausalLM`.
         splice: the model's `Splice`.
     """
-    build, call = (getattr(type(task), n, None) for n in ("_build_cache", "call_with_cache"))
-    if build is None or call is None or type(task.backbone).__name__ in _NOT_THE_MODEL:
+    call = getattr(type(task), "call_with_cache", None)
+    if hub_cache(task) is None or call is None or not has_right_cache(task.backbone):
         return None
     if splice.at:  # The start token is in front of the prompt, and rows may differ in it.
         return None
@@ -282,11 +278,11 @@ def prefix_cache(task: Any, splice: Splice) -> PrefixCache | None:
     return PrefixCache(task, splice, axis, has_pairs=not ops.is_tensor(_allocated(task, 2)))
 
 
-def _allocated(task: Any, length: int) -> Any:
+def _allocated(task: Task, length: int) -> Tensors:
     """The empty cache that the task makes for one row."""
-    made: list[Any] = []
+    made: list[Tensors] = []
 
-    def call_with_cache(token_ids: Any, cache: Any, *args: Any, **kwargs: Any) -> Any:
+    def call_with_cache(token_ids: Tensor, cache: Tensors, *args: Any, **kwargs: Any) -> Any:
         made.append(cache)
         return None, None, cache
 
@@ -294,9 +290,10 @@ def _allocated(task: Any, length: int) -> Any:
     return made[0]
 
 
-def _build_cache(view: Any, token_ids: Any) -> Any:
+def _build_cache(view: View, token_ids: Tensor) -> Cache:
     """The task's `_build_cache` on text alone: what it takes for images and sounds is `None`."""
-    build: Callable[..., Any] = view._build_cache
+    build = hub_cache(view)
+    assert build is not None
     names = list(inspect.signature(build).parameters)[1:]
     given = {name: None for name in names}
     if "padding_mask" in given:
@@ -304,13 +301,13 @@ def _build_cache(view: Any, token_ids: Any) -> Any:
     return build(token_ids, **given)[1]
 
 
-def _mask_name(layer: Any) -> str | None:
+def _mask_name(layer: keras.layers.Layer) -> str | None:
     """What a layer calls its padding mask."""
     names = inspect.signature(layer.call).parameters
     return next((name for name in names if name.endswith("padding_mask")), None)
 
 
-def _differing_axis(short: Any, long: Any) -> int | None:
+def _differing_axis(short: Tensor, long: Tensor) -> int | None:
     """The one axis whose length differs, counted from the last, or `None`."""
     axes = [i for i, (a, b) in enumerate(zip(short.shape, long.shape, strict=True)) if a != b]
     return axes[0] - len(short.shape) if len(axes) == 1 else None

@@ -10,12 +10,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mpt.checks import check_size
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.config_values import TASKS_START_DONE
+from keras_mpt.heads.num_classes import in_order
 from keras_mpt.models.prompt_tune import load_adapter
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
+from keras_mpt.models.tasks import arguments_for, factors_from, multitask_config, source_of
 from keras_mpt.prompts.cosines import cosines
-from keras_mpt.prompts.prompt_embedding import check_sizes
 from keras_mpt.training.two_speed import two_speed_optimizer
 
 NEAREST = "nearest"
@@ -107,13 +109,13 @@ def adapt(
         )
     for name, start in zip(names, starts, strict=True):
         if start != NEAREST:
-            source.source_of(start)
+            source_of(source, start)
         elif name not in (data or {}):
             raise ValueError(
                 f"`data` should have (x, y) of each task with from_='nearest'. Received: none for "
                 f"task {name!r}"
             )
-    check_sizes({"probe_epochs": probe_epochs})
+    probe_epochs = check_size("probe_epochs", probe_epochs)
     classes, heads = _heads(source, names, starts, num_classes)
     found: dict[str, dict[str, float]] = {}
     for k, (name, start) in enumerate(zip(names, starts, strict=True)):
@@ -159,14 +161,15 @@ def _heads(
     """
     fresh: list[int | None] = [None] * len(names)
     shared: list[int | None] = [0] * len(names)
-    if "num_classes" not in source.adapter_extras():
+    if not source.head.has_classes:
         if num_classes is not None:
             raise ValueError(
                 "`num_classes` should be left out: the source is no classifier. Received: "
                 f"num_classes={num_classes!r}"
             )
         return None, shared
-    own, is_list = source.num_classes, isinstance(num_classes, (list, tuple))
+    num_classes = in_order(num_classes, names)
+    own, is_list = source.head.num_classes, isinstance(num_classes, (list, tuple))
     if isinstance(own, int) and not is_list:
         return (own, shared) if num_classes is None else (num_classes, fresh)
     classes = list(num_classes) if is_list else [num_classes] * len(names)
@@ -179,7 +182,7 @@ def _heads(
     for task, (name, start) in enumerate(zip(names, starts, strict=True)):
         if classes[task] is None:
             # A probe for the nearest task has to know the classes beforehand.
-            k = start if start == NEAREST else source.source_of(start)
+            k = start if start == NEAREST else source_of(source, start)
             if isinstance(k, str) or isinstance(own, int):
                 raise ValueError(
                     f"`num_classes` should be given for task {name!r}: only from_=<a source task> "
@@ -208,16 +211,15 @@ def _adapted(
         inference_mode=False,
         **TASKS_START_DONE,
     )
-    arguments = {"preprocessor": source.preprocessor, "dtype": source.dtype_policy}
-    arguments |= source.folded_arguments(0)
+    arguments = arguments_for(source, range(source.prompt.num_tasks))
     if classes is not None:
         arguments["num_classes"] = classes
     model = type(source)(source.backbone, config, **{**arguments, **kwargs}, initialize=False)
-    cols, rows = source.factors_from([source.source_of(start) for start in starts])
-    shared = source.prompt.state_dict()["prompt_embeddings"]
+    cols, rows = factors_from(source, [source_of(source, start) for start in starts])
+    shared = source.prompt.get_peft_state_dict()["prompt_embeddings"]
     state = {"prompt_embeddings": shared, "prefix_task_cols": cols, "prefix_task_rows": rows}
-    model.prompt.load_state_dict(state, "source")
-    source.copy_heads(model, heads)
+    model.prompt.set_peft_state_dict(state, "source")
+    source.head.copy_to(model.head, heads)
     if not isinstance(source, PromptTunedBackbone):
         model.compile(optimizer=two_speed_optimizer())
     return model
@@ -242,17 +244,17 @@ def _similarities(
             f"from_='nearest' for task {name!r}, with sources that are all alike, or a probe whose "
             "prompt did not move or is not finite"
         )
-    return dict(zip(source.config.names, np.nan_to_num(found).tolist(), strict=True))
+    return dict(zip(multitask_config(source).names, np.nan_to_num(found).tolist(), strict=True))
 
 
 def _flat_prompts(model: Any) -> np.ndarray:
     """Each task's prompt as one vector, (T, L·d)."""
-    state = model.prompt.state_dict()
+    state = model.prompt.get_peft_state_dict()
     products = state["prefix_task_cols"].astype("float64") @ state["prefix_task_rows"]
     prompts = state["prompt_embeddings"] * products
     return prompts.reshape(len(prompts), -1)
 
 
 def _named(source: Any, start: Any) -> str:
-    start = source.source_of(start)
-    return source.config.names[start] if isinstance(start, int) else start
+    start = source_of(source, start)
+    return multitask_config(source).names[start] if isinstance(start, int) else start

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
+from keras_mpt._keras import compile_arguments
+from keras_mpt.checks import check_flag, check_number, is_integer
 from keras_mpt.config import MultitaskPromptTuningConfig
-from keras_mpt.config_values import TaskType
 from keras_mpt.fitting.fitting import Fitting
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
+from keras_mpt.models.prompt_tuned_model import PromptTunedModel
+from keras_mpt.models.tasks import multitask_config
 from keras_mpt.splicing.insert import insert_constant
 from keras_mpt.training.distances import logits_distance, states_distance, weighted_mean
 from keras_mpt.training.teachers import Teachers, load_teachers
 from keras_mpt.training.term_report import TermReport
+from keras_mpt.types import Config, Tensor, Tensors
 
 LOGITS, HIDDEN = "logits_kl", "hidden_mse"
 
@@ -77,7 +80,7 @@ class Distillation(Fitting):
 
     def __init__(
         self,
-        student: Any,
+        student: PromptTunedModel,
         teachers: Any,
         logits_weight: float = 0.9,
         hidden_weight: float = 0.9,
@@ -92,33 +95,29 @@ class Distillation(Fitting):
         check_number("temperature", temperature, above=0.0)
         layers = _checked_layers(hidden_layers, len(student.splice.hidden_states))
         models = load_teachers(student, teachers)
-        super().__init__(**kwargs)
+        super().__init__(
+            student.model_inputs, student.targets, has_one_output=student.has_one_output, **kwargs
+        )
         self.student = student
         self.config = student.config
-        self.inputs_checked = student.inputs_checked
-        self.has_targets_per_token = student.has_targets_per_token
         self.term_weights = {LOGITS: float(logits_weight), HIDDEN: float(hidden_weight)}
         self.temperature = float(temperature)
         self.hidden_layers = layers if hidden_weight else ()
-        self.prompt_positions = prompt_positions
+        self.prompt_positions = check_flag("prompt_positions", prompt_positions)
         self.teacher_models = models
         self.teachers = Teachers(student, models)
         self.teacher_prompt = self.teachers.prompt
         terms = [term for term, weight in self.term_weights.items() if weight]
-        self.report = TermReport(terms, self.config.names)
+        self.report = TermReport(terms, multitask_config(student).names)
         self.built = True
-        super().compile(**student._compile_config.config)
+        super().compile(**compile_arguments(student))
 
     @property
-    def always_frozen(self) -> list[Any]:
+    def always_frozen(self) -> list[keras.layers.Layer]:
         """The teachers."""
         return [*self.teacher_models, self.teacher_prompt]
 
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Checks the inputs while they are still as the caller gave them, then calls the model."""
-        return super().__call__(self.inputs_checked.prepare(inputs), *args, **kwargs)
-
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> Tensors:
         """The student's outputs; in training, beside each row's distances from its teacher."""
         if not training or not self.report.terms:
             return self.student.call(inputs, training)
@@ -135,13 +134,11 @@ class Distillation(Fitting):
             distances[HIDDEN] = ops.mean(ops.stack(per_layer), axis=0)
         return {"outputs": outputs, **distances}
 
-    def compute_output_spec(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def compute_output_spec(
+        self, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> Tensors:
         """The student's."""
         return self.student.compute_output_spec(inputs, training)
-
-    def check_targets(self, x: Any, y: Any) -> None:
-        """Refuses targets that the student refuses."""
-        self.student.check_targets(x, y)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.compile` as the student's class has it, with its defaults.
@@ -151,40 +148,48 @@ class Distillation(Fitting):
             **kwargs: likewise. The loss is L_task.
         """
         self.student.compile(*args, **kwargs)
-        super().compile(**self.student._compile_config.config)
+        super().compile(**compile_arguments(self.student))
 
     @property
-    def run_settings(self) -> dict[str, Any]:
+    def run_settings(self) -> Config:
         """What makes this training another than one with other arguments."""
-        return {
+        settings = {
             **self.term_weights,
             "temperature": self.temperature,
             "hidden_layers": list(self.hidden_layers),
             "prompt_positions": self.prompt_positions,
-            "student": {**self.config.to_dict(), **self.student.adapter_extras()},
+            "student": {**self.config.to_dict(), **self.student.head_settings()},
         }
+        return {"settings": settings}
 
     @property
-    def metrics(self) -> list[Any]:
+    def metrics(self) -> list[keras.Metric]:
         """The task's metrics, and the distances from the teachers."""
         return super().metrics + self.report.metrics
 
     def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **kw: Any
-    ) -> Any:
+        self,
+        x: Any = None,
+        y: Tensor = None,
+        y_pred: Tensors = None,
+        sample_weight: Tensor = None,
+        training: bool = True,
+    ) -> Tensor:
         """L_task, and in training λ₁ L_logits + λ₂ L_hidden."""
         outputs, distances = _split(y_pred)
-        loss = super().compute_loss(x, y, outputs, sample_weight, **kw)
+        loss = super().compute_loss(x, y, outputs, sample_weight, training)
         for term, distance in distances.items():
-            weights = self._weights(x, distance, sample_weight)
+            weights = self.targets.weights(self.model_inputs, x, distance, sample_weight)
             loss = loss + self.term_weights[term] * weighted_mean(distance, weights)
         return loss
 
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+    def compute_metrics(
+        self, x: dict[str, Tensor], y: Tensor, y_pred: Tensors, sample_weight: Tensor = None
+    ) -> dict[str, Any]:
         """Updates the metrics; logs of validation data are the student's."""
         outputs, distances = _split(y_pred)
         for term, distance in distances.items():
-            weights = self._weights(x, distance, sample_weight)
+            weights = self.targets.weights(self.model_inputs, x, distance, sample_weight)
             self.report.update(term, distance, weights, x["task_ids"])
         logs = super().compute_metrics(x, y, outputs, sample_weight)
         return logs if distances else self.report.without(logs)
@@ -197,24 +202,7 @@ class Distillation(Fitting):
             "a Distillation to save"
         )
 
-    def _weights(self, x: Any, distance: Any, sample_weight: Any) -> Any:
-        """How much each of the distances (B,) or (B, S) counts."""
-        weights = ops.ones_like(distance)
-        mask_name = self.student.splice.token_inputs[-1].mask_name
-        # A span's start and end are no tokens.
-        has_tokens = len(distance.shape) == 2 and self.student.task_type != TaskType.QUESTION_ANS
-        if has_tokens and mask_name is not None:
-            weights = weights * ops.cast(x[mask_name], weights.dtype)
-        if sample_weight is None:
-            return weights
-        given = ops.cast(sample_weight, weights.dtype)
-        if len(given.shape) > len(distance.shape):  # Per token, of one distance per row.
-            given = ops.max(given, axis=-1)
-        elif len(given.shape) < len(distance.shape):
-            given = ops.expand_dims(given, -1)
-        return weights * given
-
-    def _state_mask(self, inputs: dict[str, Any]) -> Any:
+    def _state_mask(self, inputs: dict[str, Tensor]) -> Tensor | None:
         """Which positions of the hidden states count, (B, S) or (B, L + S), or `None` for all."""
         splice = self.student.splice
         mask_name = splice.token_inputs[-1].mask_name
@@ -224,7 +212,7 @@ class Distillation(Fitting):
         return insert_constant(mask, 1, splice.num_virtual_tokens, splice.at)
 
 
-def _split(y_pred: Any) -> tuple[Any, dict[str, Any]]:
+def _split(y_pred: Tensors) -> tuple[Tensors, dict[str, Tensor]]:
     """A call's outputs, and the distances that stand beside them in training."""
     if not (isinstance(y_pred, dict) and "outputs" in y_pred):
         return y_pred, {}
@@ -241,34 +229,9 @@ def _check_student(student: Any) -> None:
         )
 
 
-def check_number(
-    name: str, value: Any, least: float | None = None, above: float | None = None
-) -> None:
-    """Refuses what is no finite number in its range.
-
-    Args:
-        name: string. The argument.
-        value: what it was given.
-        least: float. The smallest value that is right. Defaults to `None`.
-        above: float. What a right value is larger than. Defaults to `None`.
-    """
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if (
-        not is_number
-        or not math.isfinite(value)
-        or (least is not None and value < least)
-        or (above is not None and value <= above)
-    ):
-        limit = f"at least {least:g}" if above is None else f"above {above:g}"
-        raise ValueError(f"`{name}` should be a number {limit}. Received: {name}={value!r}")
-
-
 def _checked_layers(layers: Any, count: int) -> tuple[int, ...]:
     given = tuple(layers) if isinstance(layers, (list, tuple)) else (layers,)
-    is_layer = [
-        isinstance(i, int) and not isinstance(i, bool) and -count <= i < count for i in given
-    ]
-    if not given or not all(is_layer):
+    if not given or not all(is_integer(i, -count, count) for i in given):
         raise ValueError(
             f"`hidden_layers` should be one or several ints in [{-count}, {count}), the backbone's "
             f"layers. Received: hidden_layers={layers!r}"

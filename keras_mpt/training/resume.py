@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mpt._keras import set_first_epoch
+from keras_mpt.checks import is_integer
 from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.training import run_state
 
@@ -82,8 +84,7 @@ class ResumeTraining(keras.callbacks.Callback):
                 "`mix` should be the TaskMix that `fit` reads: other data cannot be read from the "
                 f"middle of an epoch. Received: mix of type {type(mix).__name__}"
             )
-        is_count = isinstance(save_freq, (int, np.integer)) and not isinstance(save_freq, bool)
-        if save_freq != "epoch" and (not is_count or int(save_freq) < 1):
+        if save_freq != "epoch" and not is_integer(save_freq, least=1):
             raise ValueError(
                 "`save_freq` should be 'epoch' or a positive integer. Received: "
                 f"save_freq={save_freq!r}"
@@ -115,7 +116,7 @@ class ResumeTraining(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Puts back the metrics of an epoch that goes on; Keras has just reset them."""
-        self._trained._initial_epoch = None
+        set_first_epoch(self._trained, None)
         self._first = 0
         if not self._begun:
             if self._is_resumed:
@@ -166,7 +167,7 @@ class ResumeTraining(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Notes that another callback stopped the run, or gave it other weights at its end."""
-        self._trained._initial_epoch = None
+        set_first_epoch(self._trained, None)
         trained = {"final": list(self._trained.trainable_variables)}
         if not self._begun:
             self._put_back_history()
@@ -232,9 +233,8 @@ class ResumeTraining(keras.callbacks.Callback):
         self._about, self._values, self._is_resumed = about, values, True
         self._generators = {n: v for n, v in values.items() if n.startswith("generator/")}
         self.mix.start_at(about["mix_epoch"], about["step"])
-        # Keras has no public name for it; `BackupAndRestore` sets it too. `fit` reads it next.
         epochs = self.params.get("epochs", 1)
-        model._initial_epoch = max(epochs, about["epoch"]) if about["stopped"] else about["epoch"]
+        set_first_epoch(model, max(epochs, about["epoch"]) if about["stopped"] else about["epoch"])
 
     def _put_back(self, epoch: int) -> None:
         """What Keras forgets between `on_train_begin` and the first epoch."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +10,15 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
+from keras_mpt.adapters.backbone_identity import digest
+from keras_mpt.arrays import to_numpy
 from keras_mpt.files.atomic import write_together
+from keras_mpt.fitting.fitting import Fitting
 
 # One file, so that it is replaced in one step: JSON stands in the header of the safetensors.
 FILE_NAME = "training_state.safetensors"
 _HEADER, _FORMAT = "keras_mpt", 1
-# How many numbers of each frozen weight tell one backbone from another.
-_DIGESTED = 16
 
 
 def moving_variables(model: Any) -> dict[str, list[Any]]:
@@ -51,7 +49,7 @@ def frozen_weights(layer: Any) -> list[Any]:
 
 def values_of(variables: dict[str, list[Any]]) -> dict[str, np.ndarray]:
     """The variables' values by kind and number: paths are not unique, nor the same in each run."""
-    return {f"{kind}/{i}": _to_numpy(v) for kind, vs in variables.items() for i, v in enumerate(vs)}
+    return {f"{kind}/{i}": to_numpy(v) for kind, vs in variables.items() for i, v in enumerate(vs)}
 
 
 def check_values(
@@ -122,17 +120,14 @@ def run_fingerprint(model: Any, mix: Any) -> dict[str, Any]:
         A nested dict.
     """
     found: dict[str, Any] = {"backend": keras.backend.backend(), "model": type(model).__name__}
-    if hasattr(model, "adapter_extras"):  # One of ours.
-        found["config"] = {**model.config.to_dict(), **model.adapter_extras()}
-        for part in ("backbone", "preprocessor"):
-            found[part] = _settings(getattr(model, part))
-    if hasattr(model, "run_settings"):  # A training beside the model's own, such as distillation.
-        found["settings"] = model.run_settings
+    settings = model.run_settings if isinstance(model, Fitting) else {}
+    for name, value in settings.items():
+        found[name] = value if isinstance(value, dict) else _settings(value)
     trained = [f"{v.name} {tuple(v.shape)} {v.dtype}" for v in model.trainable_variables]
     return _as_json(
         {
             **found,
-            "frozen_weights": _digest(frozen_weights(model)),
+            "frozen_weights": digest(frozen_weights(model)),
             "trained": trained,
             "compile": _compile_settings(model),
             "mix": mix.fingerprint(),
@@ -208,26 +203,6 @@ def read_state(
 
 
 _NONE = object()
-
-
-def _to_numpy(variable: Any) -> np.ndarray:
-    """A variable's value; bfloat16, which NumPy lacks, as float32, which holds it exactly."""
-    array = np.asarray(ops.convert_to_numpy(variable))
-    return array.astype("float32") if array.dtype.name == "bfloat16" else array
-
-
-def _digest(weights: list[Any]) -> str:
-    """A checksum of the first numbers of each weight: a large backbone is not read whole."""
-    digest = hashlib.sha256()
-    for weight in weights:
-        shape = tuple(weight.shape)
-        digest.update(f"{shape} {weight.dtype} ".encode())
-        if shape and math.prod(shape):
-            row = weight.value
-            for _ in shape[1:]:
-                row = row[0]
-            digest.update(_to_numpy(row[:_DIGESTED]).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _compile_settings(model: Any) -> Any:

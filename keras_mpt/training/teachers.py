@@ -10,14 +10,20 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_mpt.adapters.backbone_identity import misfit
+from keras_mpt.adapters.backbone_identity import backbone_difference
+from keras_mpt.adapters.differences import Difference, config_difference, head_difference
+from keras_mpt.checks import shown
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.files.config_files import read_config
 from keras_mpt.heads.task_heads import NO_CLASS
 from keras_mpt.models.prompt_tune import load_adapter
+from keras_mpt.models.prompt_tuned_model import PromptTunedModel
+from keras_mpt.models.tasks import multitask_config
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
+from keras_mpt.types import Backbone, Tensor, Tensors
 
-_SIZES = ("num_virtual_tokens", "submodules", "prompt_position", "task_type", "token_dim")
+# A teacher has one ordinary prompt, whatever the student has.
+_MAY_DIFFER = ("peft_type", "num_tasks", "num_ranks")
 
 
 class Teachers:
@@ -31,10 +37,10 @@ class Teachers:
         models: list of T prompt-tuned models of one prompt each, in the order of its tasks.
     """
 
-    def __init__(self, student: Any, models: list[Any]) -> None:
+    def __init__(self, student: PromptTunedModel, models: list[PromptTunedModel]) -> None:
         self.student = student
         self.models = models
-        prompts = np.stack([m.prompt.state_dict()["prompt_embeddings"] for m in models])
+        prompts = np.stack([m.prompt.get_peft_state_dict()["prompt_embeddings"] for m in models])
         tasks, length, width = prompts.shape
         self.prompt = MultitaskPromptEmbedding(
             num_tasks=tasks,
@@ -50,14 +56,14 @@ class Teachers:
             "prefix_task_cols": np.tile(np.eye(length, dtype="float32"), (tasks, 1, 1)),
             "prefix_task_rows": prompts,
         }
-        self.prompt.load_state_dict(state, "teachers")
+        self.prompt.set_peft_state_dict(state, "teachers")
         self.prompt.trainable = False
         for model in models:
             model.trainable = False
 
     def call_with_states(
-        self, inputs: dict[str, Any], layers: tuple[int, ...], prompt_positions: bool = False
-    ) -> tuple[Any, list[Any]]:
+        self, inputs: dict[str, Tensor], layers: tuple[int, ...], prompt_positions: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
         """Each row's teacher's logits and hidden states, without gradients and without dropout.
 
         Args:
@@ -69,22 +75,22 @@ class Teachers:
             The logits, shaped as the student's, and a list of hidden states.
         """
         given = inputs, layers, prompt_positions, False, self.prompt
-        if self.models[0].head_weights():
+        if self.student.head.num_classes is not None:
             outputs, states = self.student.run_backbone(*given)
             outputs = self._logits(outputs, inputs)
         else:
             outputs, states = self.student.call_with_states(*given)
         return ops.stop_gradient(outputs), [ops.stop_gradient(s) for s in states]
 
-    def _logits(self, outputs: Any, inputs: dict[str, Any]) -> Any:
+    def _logits(self, outputs: Tensors, inputs: dict[str, Tensor]) -> Tensor:
         """Each row's logits under its own teacher's head; classes that it lacks get none."""
-        has_own_classes = isinstance(self.student.num_classes, list)
+        classes = self.student.head.num_classes
         task_ids = inputs["task_ids"]
-        chosen: Any = None
+        chosen: Tensor = None
         for k, model in enumerate(self.models):
             logits = model.after_backbone(outputs, inputs, False)
-            if has_own_classes:
-                missing = self.student.max_classes - logits.shape[-1]
+            if isinstance(classes, list):
+                missing = max(classes) - logits.shape[-1]
                 padding = [(0, 0)] * (len(logits.shape) - 1) + [(0, missing)]
                 logits = ops.pad(logits, padding, constant_values=NO_CLASS)
             is_own = ops.reshape(ops.equal(task_ids, k), (-1, *[1] * (len(logits.shape) - 1)))
@@ -92,7 +98,7 @@ class Teachers:
         return chosen
 
 
-def load_teachers(student: Any, teachers: Any) -> list[Any]:
+def load_teachers(student: PromptTunedModel, teachers: Any) -> list[PromptTunedModel]:
     """Teachers from where they were saved, checked against the student.
 
     Args:
@@ -107,7 +113,7 @@ def load_teachers(student: Any, teachers: Any) -> list[Any]:
         ValueError: a teacher that is missing, has another length, width or place in the text, was
             made on another backbone, or has other classes.
     """
-    names = student.config.names
+    names = multitask_config(student).names
     if isinstance(teachers, (str, os.PathLike)):
         teachers = {n: Path(teachers) / n for n in names if (Path(teachers) / n).is_dir()}
     if not isinstance(teachers, Mapping):
@@ -127,8 +133,8 @@ def load_teachers(student: Any, teachers: Any) -> list[Any]:
 def check_teacher(
     name: str,
     directory: str | os.PathLike[str],
-    config: Any,
-    backbone: Any,
+    config: PromptTuningConfig,
+    backbone: Backbone,
     head: Mapping[str, Any] | None = None,
 ) -> None:
     """Refuses a saved teacher that is not one for this config and backbone.
@@ -146,18 +152,15 @@ def check_teacher(
             f"`teachers` should hold one ordinary prompt each (PROMPT_TUNING). Received: for task "
             f"{name!r} a {saved.peft_type} adapter in {str(directory)!r}"
         )
-    _check_sizes(name, config, saved)
     own = read_config(directory)[1] or {}
-    for field, wanted in (head or {}).items():
-        if field in own and own[field] != wanted:
-            raise _other(name, f"`{field}`={_shown(own[field])}, not {_shown(wanted)}")
-    identity = own.get("backbone")
-    difference = None if identity is None else misfit(identity, backbone)
-    if difference is not None:
-        raise _other(name, f"another backbone: {difference}")
+    _refuse(name, config_difference(config, saved, _MAY_DIFFER))
+    _refuse(name, head_difference(head or {}, own))
+    other_backbone = backbone_difference(own.get("backbone"), backbone)
+    if other_backbone is not None:
+        raise _other(name, f"another backbone: {other_backbone}")
 
 
-def _loaded(student: Any, k: int, name: str, teacher: Any) -> Any:
+def _loaded(student: PromptTunedModel, k: int, name: str, teacher: Any) -> PromptTunedModel:
     model = teacher
     if isinstance(teacher, (str, os.PathLike)):
         check_teacher(name, teacher, student.config, student.backbone)
@@ -170,20 +173,18 @@ def _loaded(student: Any, k: int, name: str, teacher: Any) -> Any:
         )
     if model.backbone is not student.backbone:
         raise _other(name, "another backbone than the student's own")
-    _check_sizes(name, student.config, model.config)
-    classes = getattr(student, "num_classes", None)
+    _refuse(name, config_difference(student.config, model.config, _MAY_DIFFER))
+    classes = student.head.num_classes
     wanted = classes[k] if isinstance(classes, list) else classes
-    if getattr(model, "num_classes", None) != wanted:
-        raise _other(name, f"{model.num_classes} classes, not {wanted}")
+    if model.head.num_classes != wanted:
+        raise _other(name, f"{model.head.num_classes} classes, not {wanted}")
     return model
 
 
-def _check_sizes(name: str, config: Any, teacher: Any) -> None:
-    for size in _SIZES:
-        wanted, found = getattr(config, size), getattr(teacher, size)
-        # A config that no model was made of yet may leave some to the backbone.
-        if wanted is not None and found is not None and wanted != found:
-            raise _other(name, f"`{size}`={_shown(found)}, not {_shown(wanted)}")
+def _refuse(name: str, difference: Difference | None) -> None:
+    if difference is not None:
+        field, wanted, found = difference
+        raise _other(name, f"`{field}`={shown(found)}, not {shown(wanted)}")
 
 
 def _other(name: str, difference: str) -> ValueError:
@@ -191,7 +192,3 @@ def _other(name: str, difference: str) -> ValueError:
         "`teachers` should fit the student: its backbone, lengths, widths and classes. Received: "
         f"for task {name!r} a teacher with {difference}"
     )
-
-
-def _shown(value: Any) -> str:
-    return f"'{value}'" if isinstance(value, str) else str(value)

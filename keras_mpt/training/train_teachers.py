@@ -14,6 +14,7 @@ import numpy as np
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import check_task_name
 from keras_mpt.files.config_files import CONFIG_NAME
+from keras_mpt.heads.num_classes import in_order
 from keras_mpt.models.prompt_tune import prompt_tune
 from keras_mpt.training.teachers import check_teacher
 
@@ -92,7 +93,7 @@ def train_teachers(
         _set_seed(seed)
         model = _teacher(base, config, classes[name], kwargs)
         if (directories[name] / CONFIG_NAME).is_file():
-            extras = model.adapter_extras()
+            extras = model.head_settings()
             check_teacher(name, directories[name], config, backbone, extras)
         else:
             waiting[name] = model, *_prepared(model, name, datasets[name])
@@ -138,9 +139,7 @@ def _prepared(model: Any, name: str, data: tuple[Any, ...]) -> tuple[Any, Any, A
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
     try:
         x = x if isinstance(x, dict) else {"text": x}
-        x, y, sample_weight = model.prepared(x, y, sample_weight)
-        model.check_has_targets(y)
-        return x, y, sample_weight
+        return model.prepared(x, y, sample_weight, needs_targets=True)
     except ValueError as error:
         raise ValueError(f"In the data of task {name!r}: {error}") from None
 
@@ -174,14 +173,7 @@ def _checked(datasets: Any, config: Any) -> list[str]:
 
 
 def _classes(names: list[str], num_classes: Any) -> dict[str, int | None]:
-    if isinstance(num_classes, Mapping):
-        missing = [name for name in names if name not in num_classes]
-        if missing:
-            raise ValueError(
-                "`num_classes` should have each task's number of classes. Received: none for "
-                f"{missing}"
-            )
-        return {name: num_classes[name] for name in names}
+    num_classes = in_order(num_classes, names)
     if isinstance(num_classes, (list, tuple)):
         if len(num_classes) != len(names):
             raise ValueError(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from typing import Any
 
 import keras
+
+from keras_mpt.checks import is_number
 
 # By the end of a variable's path, as a model may stand inside another one.
 P_PATH = r"(.*/)?prompt_embeddings"
@@ -31,7 +31,7 @@ def two_speed_optimizer(shared: Any = 0.01, factors: Any = 0.1, head: Any = 0.01
 
     The defaults are for new tasks with few rows: of 0.001, 0.003, 0.01 and 0.03 for P, with ten
     times that for the factors, they scored best on MiniLM with 16 rows per class and 30 steps, from
-    sources without teachers (docs/benchmarks/transfer). All source tasks together did best there at
+    sources without teachers (docs/studies/transfer). All source tasks together did best there at
     rates falling to 0 from 0.003 and 0.03, and with teachers from 0.001 and 0.01.
 
     A single rate is read and changed at `optimizer.optimizers`, in the order P, factors, head. A
@@ -91,8 +91,7 @@ def _optimizer(name: str, value: Any) -> Any:
     if isinstance(value, _SCHEDULE):
         return keras.optimizers.Adam(value)
     rate = 0.0 if value is None else value
-    is_number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
-    if not is_number or not 0 <= rate < math.inf:
+    if not is_number(rate) or rate < 0:
         raise ValueError(
             f"`{name}` should be a learning rate of at least 0, a LearningRateSchedule, an "
             f"optimizer for one group of variables, or None. Received: {name}={_shown(value)}"

@@ -21,7 +21,7 @@ def write(entries: Sequence[Entry], folder: Path) -> None:
 
 
 # Around the means in the project's README.
-FROM, TO = "<!-- from docs/benchmarks/transfer -->\n", "<!-- to here -->\n"
+FROM, TO = "<!-- from docs/studies/transfer -->\n", "<!-- to here -->\n"
 
 
 def refresh(readme: Path, entries: Sequence[Entry]) -> None:

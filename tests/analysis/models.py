@@ -47,4 +47,4 @@ def single():
 
 def weights(model):
     """P, cols and rows in float64."""
-    return [value.astype("float64") for value in model.prompt.state_dict().values()]
+    return [value.astype("float64") for value in model.prompt.get_peft_state_dict().values()]

@@ -86,7 +86,7 @@ def restarted(model, values):
     model.set_weights(values)
     metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.5, momentum=0.9), loss, metrics)
+    model.compile(keras.optimizers.SGD(0.5, momentum=0.9), loss, metrics=metrics)
     return model
 
 

@@ -147,9 +147,9 @@ def test_similarities_at_the_start_are_no_numbers():
 
 def test_similarities_near_one_have_more_digits():
     model = models.make()
-    state = model.prompt.state_dict()
+    state = model.prompt.get_peft_state_dict()
     rows = 1 + 0.02 * np.random.default_rng(0).normal(size=state["prefix_task_rows"].shape)
-    model.prompt.load_state_dict({**state, "prefix_task_rows": rows.astype("float32")})
+    model.prompt.set_peft_state_dict({**state, "prefix_task_rows": rows.astype("float32")})
     expected = task_similarity(model, of="prompt")[1]
     assert 0.9990 < expected.min() < 0.99995
     (axes,) = plot_similarity(model, of="prompt").axes

@@ -61,7 +61,7 @@ def test_at_the_start_nothing_changed_and_prompts_are_one():
 
 def test_a_task_that_did_not_change_is_nan_alone():
     model = models.make()
-    cols = model.prompt.state_dict()["prefix_task_cols"]
+    cols = model.prompt.get_peft_state_dict()["prefix_task_cols"]
     cols[1] *= np.arange(1, 5)[:, None]
     cols[2] *= -1
     model.prompt.prefix_task_cols.assign(cols)

@@ -60,7 +60,9 @@ def test_text_without_the_cache_is_the_same():
     for sampler in (samplers.BeamSampler(num_beams=2), samplers.ContrastiveSampler(k=2, alpha=0.5)):
         model.compile(sampler=sampler)
         texts = [
-            model.generate(inputs("gpt2"), TASK_IDS, stop_token_ids=None, use_cache=use_cache)
+            model.generate(
+                inputs("gpt2"), task_ids=TASK_IDS, stop_token_ids=None, use_cache=use_cache
+            )
             for use_cache in (True, False)
         ]
         np.testing.assert_array_equal(*(generated(text) for text in texts))
@@ -99,7 +101,7 @@ def test_samplers_that_come_down_to_greedy_search():
     samplers = keras_hub.samplers
     for sampler in (samplers.TopKSampler(k=1), samplers.BeamSampler(num_beams=1)):
         model.compile(sampler=sampler)
-        out = model.generate(inputs("gpt2"), TASK_IDS, stop_token_ids=None)
+        out = model.generate(inputs("gpt2"), task_ids=TASK_IDS, stop_token_ids=None)
         assert_greedy(model, "gpt2", out, TASK_IDS)
 
 
@@ -197,11 +199,11 @@ def test_text_that_cannot_be_continued(preprocessor, text, arguments, message):
 def test_stop_tokens_in_other_forms():
     model = make("gpt2")
     one, several, none = (
-        model.generate(inputs("gpt2"), TASK_IDS, stop_token_ids=stop)["token_ids"]
+        model.generate(inputs("gpt2"), task_ids=TASK_IDS, stop_token_ids=stop)["token_ids"]
         for stop in (7, [7], [])
     )
     np.testing.assert_array_equal(one, several)
-    whole = model.generate(inputs("gpt2"), TASK_IDS, stop_token_ids=None)["token_ids"]
+    whole = model.generate(inputs("gpt2"), task_ids=TASK_IDS, stop_token_ids=None)["token_ids"]
     np.testing.assert_array_equal(none, whole)
 
 

@@ -23,7 +23,9 @@ def model():
 
 
 def text(model, task_ids=(0, 2), **kwargs):
-    return generated(model.generate(inputs("gpt2"), list(task_ids), stop_token_ids=None, **kwargs))
+    return generated(
+        model.generate(inputs("gpt2"), task_ids=list(task_ids), stop_token_ids=None, **kwargs)
+    )
 
 
 def test_each_prompt_runs_once_in_all_calls(model):
@@ -48,9 +50,9 @@ def assigned(model):
 
 
 def loaded(model):
-    state = model.prompt.state_dict()
+    state = model.prompt.get_peft_state_dict()
     state["prompt_embeddings"] = -2 * np.roll(state["prompt_embeddings"], 1)
-    model.prompt.load_state_dict(state)
+    model.prompt.set_peft_state_dict(state)
 
 
 def grown(model):

@@ -36,7 +36,7 @@ def by_predict(model, x, candidates, task_ids):
 @pytest.mark.parametrize("kind", KINDS if IS_EAGER else ["gpt2"])
 def test_scores_and_labels(kind):
     model, x = make(kind), inputs(kind)
-    expected = by_predict(model, x, CANDIDATES, TASK_IDS)
+    expected = by_predict(model, x, CANDIDATES, task_ids=TASK_IDS)
     found = model.score(x, CANDIDATES, task_ids=TASK_IDS)
     assert found.dtype == "float32"
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -44,7 +44,7 @@ def test_scores_and_labels(kind):
     assert mean.dtype == "float32"
     np.testing.assert_allclose(mean, expected / [1, 3, 2], rtol=1e-5)
     for normalize, scores in (("sum", expected), ("mean", expected / [1, 3, 2])):
-        labels = model.predict_labels(x, CANDIDATES, TASK_IDS, normalize=normalize)
+        labels = model.predict_labels(x, CANDIDATES, task_ids=TASK_IDS, normalize=normalize)
         np.testing.assert_array_equal(labels, scores.argmax(axis=1))
     # Task ids beside the tokens, and one task for all rows.
     np.testing.assert_array_equal(found, model.score({**x, "task_ids": TASK_IDS}, CANDIDATES))
@@ -54,9 +54,9 @@ def test_scores_and_labels(kind):
     # Weights that change between two calls count: nothing is kept from one to the next.
     prompt = model.prompt.prompt_embeddings
     prompt.assign(-2 * np.roll(ops.convert_to_numpy(prompt), 1))
-    expected = by_predict(model, x, CANDIDATES, TASK_IDS)
+    expected = by_predict(model, x, CANDIDATES, task_ids=TASK_IDS)
     assert np.abs(found - expected).max() > 1e-2
-    np.testing.assert_allclose(model.score(x, CANDIDATES, TASK_IDS), expected, rtol=1e-5)
+    np.testing.assert_allclose(model.score(x, CANDIDATES, task_ids=TASK_IDS), expected, rtol=1e-5)
 
 
 def test_candidates_of_each_row():
@@ -298,7 +298,9 @@ ROWS_REFUSED = {
 def test_wrong_rows(what):
     changes, task_ids, arguments, message = ROWS_REFUSED[what]
     with pytest.raises(ValueError, match=message):
-        make("gpt2").score({**inputs("gpt2"), **changes}, CANDIDATES, task_ids, **arguments)
+        make("gpt2").score(
+            {**inputs("gpt2"), **changes}, CANDIDATES, task_ids=task_ids, **arguments
+        )
 
 
 def test_text_that_cannot_be_scored():

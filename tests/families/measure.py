@@ -86,7 +86,9 @@ def measure(backbone: Any, folder: Path) -> Measurement:
     if "CausalLM" in tuned:  # The splice is measured here; `test_prefix_cache.py` compares with it.
         tuned["CausalLM"].share_prompts = False
     for prompted in (model, *tuned.values()):
-        prompted.prompt.load_state_dict({"prompt_embeddings": keras.ops.convert_to_numpy(prompt)})
+        prompted.prompt.set_peft_state_dict(
+            {"prompt_embeddings": keras.ops.convert_to_numpy(prompt)}
+        )
     loaded = saved_and_loaded(model, folder / "model.keras")
     no_prompt = Splice(backbone, 0, submodules)
 

@@ -81,7 +81,7 @@ def test_cached_logits_are_the_splice_s(name, submodules):
         assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
     outputs = model.splice.user_positions(model.encoder_once.decode(x, encoded, prompts))
-    logits = model.to_logits(keras.tree.flatten(outputs), training=False)
+    logits = model.head(keras.tree.flatten(outputs), training=False)
     assert_close(ops.convert_to_numpy(logits))
     # The first two tokens at once, before ones that are not there yet; they are run again, alone
     # and then with those behind them, as samplers and `score` do.
@@ -121,7 +121,9 @@ def assert_same_text(model, sampler):
     texts = []
     for use_cache in (True, False):
         model.compile(sampler=type(sampler).from_config(sampler.get_config()))
-        made = model.generate(inputs(STARTS), TASK_IDS, stop_token_ids=None, use_cache=use_cache)
+        made = model.generate(
+            inputs(STARTS), task_ids=TASK_IDS, stop_token_ids=None, use_cache=use_cache
+        )
         texts.append(made["decoder_token_ids"])
     np.testing.assert_array_equal(*texts)
 
@@ -155,7 +157,7 @@ def test_what_runs_for_each_new_token(monkeypatch):
 
     monkeypatch.setattr(model.encoder_once, "encode", counted_encode)
     monkeypatch.setattr(model.decoder_cache, "step", counted_step)
-    model.generate(inputs(STARTS), TASK_IDS, stop_token_ids=None)
+    model.generate(inputs(STARTS), task_ids=TASK_IDS, stop_token_ids=None)
     assert encoded == [(4, 6)]
     assert shapes == [(4, 1)] * 6  # From the shortest row's length, 1, to 7.
 

@@ -38,8 +38,8 @@ def torch():
 
 @pytest.fixture
 def layer():
-    layer = keras_mpt.MultitaskPromptEmbedding(4, 4, 6, num_ranks=2)
-    layer.load_state_dict(random_state())
+    layer = keras_mpt.MultitaskPromptEmbedding(4, 6, 4, num_ranks=2)
+    layer.set_peft_state_dict(random_state())
     return layer
 
 
@@ -222,8 +222,8 @@ def test_refused_before_anything_is_changed(layer, change, message):
     state = {**random_state(1), **change}
     state = {name: value for name, value in state.items() if value is not None}
     with pytest.raises(ValueError, match=message):
-        layer.load_state_dict(state, source="there")
-    assert_equal_states(layer.state_dict(), random_state())
+        layer.set_peft_state_dict(state, source="there")
+    assert_equal_states(layer.get_peft_state_dict(), random_state())
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
@@ -231,34 +231,36 @@ def test_other_precisions_become_float32(layer, dtype):
     if dtype == "bfloat16":
         dtype = pytest.importorskip("ml_dtypes", reason="it has NumPy's bfloat16").bfloat16
     state = {name: value.astype(dtype) for name, value in random_state(1).items()}
-    layer.load_state_dict(state)
-    assert_equal_states(layer.state_dict(), {k: v.astype("float32") for k, v in state.items()})
+    layer.set_peft_state_dict(state)
+    assert_equal_states(
+        layer.get_peft_state_dict(), {k: v.astype("float32") for k, v in state.items()}
+    )
 
 
 def test_tensors_of_the_backend_and_of_pytorch(layer, torch):
-    layer.load_state_dict({k: ops.convert_to_tensor(v) for k, v in random_state(1).items()})
-    assert_equal_states(layer.state_dict(), random_state(1))
+    layer.set_peft_state_dict({k: ops.convert_to_tensor(v) for k, v in random_state(1).items()})
+    assert_equal_states(layer.get_peft_state_dict(), random_state(1))
     parameters = {k: torch.nn.Parameter(torch.tensor(v)) for k, v in random_state(2).items()}
-    layer.load_state_dict(parameters)
-    assert_equal_states(layer.state_dict(), random_state(2))
+    layer.set_peft_state_dict(parameters)
+    assert_equal_states(layer.get_peft_state_dict(), random_state(2))
 
 
 def test_loaded_arrays_are_copied(layer):
     state = random_state(1)
-    layer.load_state_dict(state)
+    layer.set_peft_state_dict(state)
     for value in state.values():
         value += 1
-    assert_equal_states(layer.state_dict(), random_state(1))
+    assert_equal_states(layer.get_peft_state_dict(), random_state(1))
 
 
 def test_peft_s_other_name_for_the_shared_prompt(layer):
     state = random_state(1)
-    layer.load_state_dict({"embedding.weight": state.pop("prompt_embeddings"), **state})
-    assert_equal_states(layer.state_dict(), random_state(1))
+    layer.set_peft_state_dict({"embedding.weight": state.pop("prompt_embeddings"), **state})
+    assert_equal_states(layer.get_peft_state_dict(), random_state(1))
 
 
 def test_round_trip_keeps_every_byte(layer, tmp_path):
-    save_file(layer.state_dict(), tmp_path / "a.safetensors")
-    other = keras_mpt.MultitaskPromptEmbedding(4, 4, 6, num_ranks=2)
-    other.load_state_dict(read_state_dict(tmp_path / "a.safetensors"))
-    assert save(other.state_dict()) == (tmp_path / "a.safetensors").read_bytes()
+    save_file(layer.get_peft_state_dict(), tmp_path / "a.safetensors")
+    other = keras_mpt.MultitaskPromptEmbedding(4, 6, 4, num_ranks=2)
+    other.set_peft_state_dict(read_state_dict(tmp_path / "a.safetensors"))
+    assert save(other.get_peft_state_dict()) == (tmp_path / "a.safetensors").read_bytes()

@@ -31,7 +31,7 @@ def test_outputs_are_the_splice_s_with_each_row_s_own_prompt(kind, submodules):
     )
     for variable in model.trainable_variables:
         variable.assign(np.random.default_rng(0).normal(size=variable.shape))
-    weights = {k: v.astype("float64") for k, v in model.prompt.state_dict().items()}
+    weights = {k: v.astype("float64") for k, v in model.prompt.get_peft_state_dict().items()}
     x, ids = tiny.inputs(backbone), [1, 0, 1, 1]
     prompts = np.stack(
         [
@@ -77,7 +77,7 @@ def test_training_changes_the_prompt_and_no_bit_of_the_backbone(kind):
     backbone = tiny.backbone(kind)
     model = keras_mpt.prompt_tune(backbone, config(num_transformer_submodules=1))
     frozen = [ops.convert_to_numpy(v) for v in backbone.weights]
-    before = model.prompt.state_dict()
+    before = model.prompt.get_peft_state_dict()
     x = {**tiny.inputs(backbone), "task_ids": [0, 1, 1, 0]}
     # Random, since the loss to constants has no gradient through a last layer norm.
     rng = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def test_training_changes_the_prompt_and_no_bit_of_the_backbone(kind):
     model.fit(x, targets, epochs=2, verbose=0)
     for variable, value in zip(backbone.weights, frozen, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
-    for name, value in model.prompt.state_dict().items():
+    for name, value in model.prompt.get_peft_state_dict().items():
         assert (value != before[name]).all(), name
     assert [v.path for v in model.trainable_variables] == [f"prompt/{name}" for name in before]
 
@@ -97,7 +97,7 @@ def test_one_ordinary_prompt_needs_no_task_ids():
     backbone = tiny.backbone("gpt2")
     model = keras_mpt.prompt_tune(backbone, keras_mpt.PromptTuningConfig(num_virtual_tokens=LENGTH))
     x = tiny.inputs(backbone)
-    prompt = model.prompt.state_dict()["prompt_embeddings"]
+    prompt = model.prompt.get_peft_state_dict()["prompt_embeddings"]
     expected = model.splice(x, ops.convert_to_tensor(np.repeat(prompt[None], 4, axis=0)))
     np.testing.assert_array_equal(flat(model(x))[0], flat(expected)[0][:, LENGTH:])
     with pytest.raises(ValueError, match=r"with unknown \['task_ids'\]"):
@@ -150,7 +150,7 @@ def test_language_models_give_the_base_s_logits_of_user_positions(kind):
     model = keras_mpt.prompt_tune(backbone, config(task_type=task_type))
     x = {**tiny.inputs(backbone), "task_ids": 1}
     hidden = keras_mpt.models.PromptTunedBackbone(backbone, model.config, initialize=False)
-    hidden.prompt.load_state_dict(model.prompt.state_dict())
+    hidden.prompt.set_peft_state_dict(model.prompt.get_peft_state_dict())
     outputs = hidden(x)
     states = outputs if kind == "gpt2" else outputs["decoder_sequence_output"]
     table = ops.convert_to_numpy(backbone.token_embedding.embeddings)
@@ -179,6 +179,6 @@ def test_weights_of_rows_multiply_those_of_a_language_model_s_tokens():
     )
     x = {"text": ["a", "b", "c", "d"], "task_ids": 0}
     weights = np.array([1, 2, 0, 3])
-    _, y, found = model.inputs_checked.tokenize(x, None, weights)
+    _, y, found = model.model_inputs.tokenize(x, None, weights)
     np.testing.assert_array_equal(y, tokens["token_ids"])
     np.testing.assert_array_equal(found, tokens["padding_mask"] * weights[:, None])

@@ -46,7 +46,7 @@ def test_layers_before_the_output_are_copied():
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         variable.assign(rng.normal(size=variable.shape))
-    own, folded = model.head_weights(), model.fold(1).head_weights()
+    own, folded = model.head.weights(), model.fold(1).head.weights()
     assert len(own) == len(folded) == 4
     for name, variable in folded.items():
         columns = own[name].shape[-1] != variable.shape[-1]

@@ -224,7 +224,9 @@ def test_a_prompt_behind_the_start_token():
     assert not model.keeps_cache
     model.compile(sampler="greedy")
     ids = np.array([[5, 6, 7, 0, 0, 0], [4, 3, 0, 0, 0, 0]])
-    made = model.generate({"token_ids": ids, "padding_mask": ids != 0}, [0, 2], stop_token_ids=None)
+    made = model.generate(
+        {"token_ids": ids, "padding_mask": ids != 0}, task_ids=[0, 2], stop_token_ids=None
+    )
     x = {"token_ids": made["token_ids"], "padding_mask": np.ones_like(ids), "task_ids": [0, 2]}
     likeliest = ops.convert_to_numpy(model(x)).argmax(axis=-1)
     np.testing.assert_array_equal(made["token_ids"][:, 3:], likeliest[:, 2:-1])

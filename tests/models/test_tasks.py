@@ -25,7 +25,7 @@ def story():
     model = make(task_names=None)
     metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.5, momentum=0.9), loss, metrics)
+    model.compile(keras.optimizers.SGD(0.5, momentum=0.9), loss, metrics=metrics)
     x = {**tiny.inputs(model.backbone), "task_ids": np.array([0, 1, 1, 0])}
     y = np.array([1, 2, 0, 0])
     model.fit(x, y, verbose=0)
@@ -153,14 +153,14 @@ def test_a_head_s_logits_do_not_depend_on_the_other_heads():
 
 def test_each_start():
     model = make()
-    old = model.prompt.state_dict()
+    old = model.prompt.get_peft_state_dict()
     cols, rows = old["prefix_task_cols"], old["prefix_task_rows"]
     model.add_task("average", num_classes=2)
     model.add_task("as b", from_="b", num_classes=2)
     model.add_task("as a", from_=0, num_classes=2)
     for start in (None, "shared"):
         model.add_task(f"alone {start}", from_=start, num_classes=2)
-    new = model.prompt.state_dict()
+    new = model.prompt.get_peft_state_dict()
     np.testing.assert_array_equal(new["prompt_embeddings"], old["prompt_embeddings"])
     new_cols, new_rows = new["prefix_task_cols"], new["prefix_task_rows"]
     np.testing.assert_array_equal(new_cols[:2], cols)
@@ -193,7 +193,7 @@ def test_heads_are_copied_or_fresh():
 def test_a_task_named_average_is_a_source_by_its_id():
     model = make(task_names=["average", "b"])
     model.add_task("c", from_=0)
-    cols = model.prompt.state_dict()["prefix_task_cols"]
+    cols = model.prompt.get_peft_state_dict()["prefix_task_cols"]
     np.testing.assert_array_equal(cols[2], cols[0])
 
 
@@ -230,10 +230,13 @@ def test_an_optimizer_per_variable_finds_the_new_variables():
 def test_a_language_model_keeps_its_sampler_and_compiles_generate_anew():
     model = keras_mpt.prompt_tune(tiny.backbone("gpt2"), config(task_type="CAUSAL_LM"))
     model.compile(sampler="greedy")
+    x = {"token_ids": np.array([[5, 6, 0]]), "padding_mask": np.array([[1, 1, 0]])}
     for change in (lambda: model.add_task("c"), lambda: model.rename_task("c", "d")):
-        sampler, model.generate_function = model.sampler, lambda *args: None
+        sampler = model.sampler
+        model.generate(x, task_ids=0, stop_token_ids=None)
+        assert len(model.functions) > 0
         change()
-        assert model.generate_function is None
+        assert len(model.functions) == 0
         assert model.sampler is sampler
 
 

@@ -128,10 +128,10 @@ def test_an_optimizer_that_cannot_be_made_anew_is_refused_before_any_change():
 
 @pytest.mark.parametrize("shapes", [((2, 3, 2), (3, 2, 4)), ((0, 3, 2), (0, 2, 4))])
 def test_factors_of_another_shape_are_refused(shapes):
-    layer = keras_mpt.MultitaskPromptEmbedding(2, 3, 4, num_ranks=2)
-    before = layer.state_dict()
+    layer = keras_mpt.MultitaskPromptEmbedding(3, 4, 2, num_ranks=2)
+    before = layer.get_peft_state_dict()
     with pytest.raises(ValueError, match=r"`prefix_task_.*` in `cols and rows` should have shape"):
         layer.replace_tasks(*(np.ones(shape) for shape in shapes))
     assert layer.num_tasks == 2
-    for name, value in layer.state_dict().items():
+    for name, value in layer.get_peft_state_dict().items():
         np.testing.assert_array_equal(value, before[name])

@@ -45,7 +45,7 @@ def test_mean_leaves_prompts_and_padding_out():
     model = keras_mpt.prompt_tune(backbone, config(), num_classes=CLASSES, pooling="mean")
     x = tiny.inputs(backbone)
     hidden = keras_mpt.models.PromptTunedBackbone(backbone, model.config, initialize=False)
-    hidden.prompt.load_state_dict(model.prompt.state_dict())
+    hidden.prompt.set_peft_state_dict(model.prompt.get_peft_state_dict())
     states = numpy(hidden({**x, "task_ids": TASK_IDS})["sequence_output"]).astype("float64")
     mask = x["padding_mask"][:, :, None]
     mean = (states * mask).sum(axis=1) / mask.sum(axis=1)
@@ -65,10 +65,10 @@ def test_base_pooling_in_numpy(kind, num_classes):
     for variable in model.trainable_variables:
         variable.assign(rng.normal(size=variable.shape))
     hidden = keras_mpt.models.PromptTunedBackbone(backbone, model.config, initialize=False)
-    hidden.prompt.load_state_dict(model.prompt.state_dict())
+    hidden.prompt.set_peft_state_dict(model.prompt.get_peft_state_dict())
     x = {**tiny.inputs(backbone), "task_ids": TASK_IDS}
     outputs = hidden(x)
-    weights = {k: numpy(v).astype("float64") for k, v in model.head_weights().items()}
+    weights = {k: numpy(v).astype("float64") for k, v in model.head.weights().items()}
     last = "base_model.classifier"
     if kind == "bert":
         pooled = numpy(outputs["pooled_output"]).astype("float64")
@@ -92,9 +92,9 @@ def test_a_classifier_s_own_head_is_kept(kind):
     model = keras_mpt.prompt_tune(classifier, config(task_init="ones"))
     assert (model.num_classes, model.head_config["dropout"]) == (3, 0.2)
     ids = np.array([5, 6, 7])
-    state = model.prompt.state_dict()
+    state = model.prompt.get_peft_state_dict()
     state["prompt_embeddings"] = numpy(model.splice.embed_tokens(ids))
-    model.prompt.load_state_dict(state)
+    model.prompt.set_peft_state_dict(state)
     x = tiny.inputs(backbone)
     longer = {k: np.concatenate([v[:, :1], np.ones((4, 3), v.dtype), v[:, 1:]], axis=1)
               for k, v in x.items()}  # fmt: skip

@@ -142,7 +142,7 @@ def base_difference(pair: Pair) -> float:
             ours = outputs["sequence_output"] if isinstance(outputs, dict) else outputs
         else:
             theirs = pair.base(**arguments).logits
-            ours = load_peft_adapter(pair).to_logits(keras.tree.flatten(outputs))
+            ours = load_peft_adapter(pair).head(keras.tree.flatten(outputs))
     return difference(ops.convert_to_numpy(ours), theirs.numpy(), d["mask"])
 
 

@@ -54,7 +54,7 @@ def test_p_is_scaled_on_disk_and_factors_are_not(name, pair_of, tmp_path):
     model = load_peft_adapter(pair_of(name))
     model.save_adapter(tmp_path / "ours")
     for folder in (pair_of(name).folder / "peft", tmp_path / "ours"):
-        saved, state = keras_mpt.read_state_dict(folder), model.prompt.state_dict()
+        saved, state = keras_mpt.read_state_dict(folder), model.prompt.get_peft_state_dict()
         np.testing.assert_array_equal(saved["prompt_embeddings"], 4 * state["prompt_embeddings"])
         for factor in ("prefix_task_cols", "prefix_task_rows"):
             np.testing.assert_array_equal(saved[factor], state[factor])
@@ -71,13 +71,13 @@ def test_scale_of_a_half_precision_backbone():
 def test_saving_and_loading_keep_p_where_the_scale_rounds(tmp_path):
     config = keras_mpt.MultitaskPromptTuningConfig(num_virtual_tokens=LENGTH, num_tasks=2)
     model = keras_mpt.prompt_tune(gemma(), config)
-    before = model.prompt.state_dict()["prompt_embeddings"]
+    before = model.prompt.get_peft_state_dict()["prompt_embeddings"]
     model.save_adapter(tmp_path / "adapter")
     saved = keras_mpt.read_state_dict(tmp_path / "adapter")["prompt_embeddings"]
     np.testing.assert_allclose(saved, before * 24**0.5, rtol=1e-6)
     model.load_adapter(tmp_path / "adapter")
     # A multiplication and a division, each rounded once.
-    after = model.prompt.state_dict()["prompt_embeddings"]
+    after = model.prompt.get_peft_state_dict()["prompt_embeddings"]
     np.testing.assert_allclose(after, before, rtol=2 * np.finfo("float32").eps)
 
 
@@ -95,8 +95,8 @@ def test_starts_read_a_source_file_at_the_same_scale(start, pair_of):
         prompt_position="before",
     )
     ours = keras_mpt.prompt_tune(pair.backbone, config)
-    loaded = load_peft_adapter(pair).prompt.state_dict()
-    found = ours.prompt.state_dict()["prompt_embeddings"]
+    loaded = load_peft_adapter(pair).prompt.get_peft_state_dict()
+    found = ours.prompt.get_peft_state_dict()["prompt_embeddings"]
     np.testing.assert_array_equal(found, loaded["prompt_embeddings"])
     if start == "EXACT_SOURCE_TASK":
         found = ops.convert_to_numpy(ours({**our_inputs(pair, d), "task_ids": 0}))
@@ -112,6 +112,8 @@ def test_text_starts_are_in_the_model_s_own_scale():
         num_virtual_tokens=LENGTH, prompt_tuning_init="SAMPLE_VOCAB"
     )
     backbone = gemma()
-    prompt = keras_mpt.prompt_tune(backbone, config).prompt.state_dict()["prompt_embeddings"]
+    prompt = keras_mpt.prompt_tune(backbone, config).prompt.get_peft_state_dict()[
+        "prompt_embeddings"
+    ]
     table = ops.convert_to_numpy(backbone.token_embedding.embeddings)
     assert all((row == table).all(axis=1).any() for row in prompt)

@@ -131,7 +131,7 @@ def peft_outputs(model, ids, mask):
 def our_outputs(model, ids, mask):
     """Ours, from a direct call."""
     x = {"token_ids": ids, "padding_mask": mask, "task_ids": TASK_IDS}
-    outputs = model({name: x[name] for name in model.inputs_checked.names if name in x})
+    outputs = model({name: x[name] for name in model.model_inputs.names if name in x})
     outputs = outputs["sequence_output"] if isinstance(outputs, dict) else outputs
     outputs = ops.convert_to_numpy(outputs)
     is_span = isinstance(model, keras_mpt.models.PromptTunedQuestionAnswerer)

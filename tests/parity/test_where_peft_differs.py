@@ -172,11 +172,11 @@ def test_decoder_prompts_in_generation(pair_of):
     x = our_inputs(pair, d)
     x["decoder_padding_mask"] = np.zeros_like(d["mask"])
     x["decoder_padding_mask"][:, 0] = 1  # One token is given, the others are generated.
-    before = ours.generate(x, TASK_IDS, stop_token_ids=None)
+    before = ours.generate(x, task_ids=TASK_IDS, stop_token_ids=None)
     variable = ours.prompt.named_weights()["prompt_embeddings"]
     values = ops.convert_to_numpy(variable)
     variable.assign(np.concatenate([values[:LENGTH], -3 * values[LENGTH:]]))
-    after = ours.generate(x, TASK_IDS, stop_token_ids=None)
+    after = ours.generate(x, task_ids=TASK_IDS, stop_token_ids=None)
     assert (before["decoder_token_ids"] != after["decoder_token_ids"]).any()
 
 

@@ -21,7 +21,9 @@ def random_layer(num_tasks: int | None = None, **sizes: Any) -> Any:
         sizes = {"num_tasks": num_tasks, "num_ranks": 2, **sizes}
         layer = keras_mpt.MultitaskPromptEmbedding(**sizes)
     rng = np.random.default_rng(1)
-    layer.load_state_dict({k: rng.normal(size=v.shape) for k, v in layer.named_weights().items()})
+    layer.set_peft_state_dict(
+        {k: rng.normal(size=v.shape) for k, v in layer.named_weights().items()}
+    )
     return layer
 
 
@@ -46,7 +48,7 @@ def peft_module(layer: Any) -> Any:
         module = peft.tuners.MultitaskPromptEmbedding(config, None)
     else:
         module = peft.PromptEmbedding(peft.PromptTuningConfig(**sizes), None)
-    state = {name: torch.tensor(value) for name, value in layer.state_dict().items()}
+    state = {name: torch.tensor(value) for name, value in layer.get_peft_state_dict().items()}
     state["embedding.weight"] = state.pop("prompt_embeddings")
     module.load_state_dict(state, strict=True)
     return module

@@ -39,7 +39,7 @@ class Unchecked(keras.layers.Layer):
 )
 def test_accepted(task_ids, same_as):
     layer = random_layer(num_tasks=4)
-    wanted = numpy_prompts(layer.state_dict(), same_as)
+    wanted = numpy_prompts(layer.get_peft_state_dict(), same_as)
     found = ops.convert_to_numpy(layer(task_ids))
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
@@ -47,7 +47,7 @@ def test_accepted(task_ids, same_as):
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint8"])
 def test_backend_tensors_accepted(dtype):
     layer = random_layer(num_tasks=4)
-    wanted = numpy_prompts(layer.state_dict(), [2, 0])
+    wanted = numpy_prompts(layer.get_peft_state_dict(), [2, 0])
     found = ops.convert_to_numpy(layer(ops.convert_to_tensor(np.array([2, 0], dtype))))
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
@@ -87,7 +87,7 @@ def test_scalar_input_of_a_model():
     layer = random_layer(num_tasks=4)
     model = keras.Model(scalar := keras.Input(batch_shape=(), dtype="int32"), layer(scalar))
     found = ops.convert_to_numpy(model(ops.convert_to_tensor(1, "int32")))
-    wanted = numpy_prompts(layer.state_dict(), [1])
+    wanted = numpy_prompts(layer.get_peft_state_dict(), [1])
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
 
@@ -98,7 +98,7 @@ def test_wrong_ids_inside_a_graph_give_nan_to_their_rows_alone():
     model = keras.Model(inputs, Unchecked(layer)(inputs))
     found = model.predict(task_ids, verbose=0)
     right = [0, 2, 4]
-    wanted = numpy_prompts(layer.state_dict(), task_ids[right])
+    wanted = numpy_prompts(layer.get_peft_state_dict(), task_ids[right])
     np.testing.assert_allclose(found[right], wanted, rtol=1e-6, atol=1e-6)
     assert np.isnan(np.delete(found, right, axis=0)).all()
 
@@ -109,7 +109,7 @@ def test_narrow_ids_with_more_tasks_than_they_can_name():
     inputs = keras.Input((), dtype="uint8")
     model = keras.Model(inputs, Unchecked(layer)(inputs))
     found = model.predict(np.array([255, 0], "uint8"), verbose=0)
-    wanted = numpy_prompts(layer.state_dict(), [255, 0])
+    wanted = numpy_prompts(layer.get_peft_state_dict(), [255, 0])
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
 
@@ -123,7 +123,7 @@ def test_compiled_model_gives_what_the_eager_layer_gives():
 def test_no_step_holds_the_prompts_of_all_tasks():
     """With 1,000 tasks, nothing in a step is larger than a weight, let alone T·L·d."""
     tasks, length, width, ranks = 1000, 20, 32, 2
-    layer = keras_mpt.MultitaskPromptEmbedding(tasks, length, width, ranks, task_init="normal")
+    layer = keras_mpt.MultitaskPromptEmbedding(length, width, tasks, ranks, task_init="normal")
     task_ids = ops.convert_to_tensor(np.array([999, 0, 999], "int32"))
     cotangent = np.ones((3, length, width), "float32")
     elements = largest_tensor(step(model_of(layer), task_ids, cotangent))

@@ -23,7 +23,7 @@ PERMUTED = np.stack([np.roll(np.arange(4), shift) for shift in (1, 0, 3, 2, 2)])
 
 def test_worked_by_hand():
     layer = keras_mpt.MultitaskPromptEmbedding(num_tasks=2, num_virtual_tokens=2, token_dim=2)
-    layer.load_state_dict(
+    layer.set_peft_state_dict(
         {
             "prompt_embeddings": np.array([[1.0, 2.0], [3.0, 4.0]]),
             "prefix_task_cols": np.array([[[1.0], [0.0]], [[2.0], [3.0]]]),
@@ -37,8 +37,10 @@ def test_worked_by_hand():
 
 
 def test_worked_by_hand_with_two_ranks():
-    layer = keras_mpt.MultitaskPromptEmbedding(1, num_virtual_tokens=2, token_dim=2, num_ranks=2)
-    layer.load_state_dict(
+    layer = keras_mpt.MultitaskPromptEmbedding(
+        num_virtual_tokens=2, token_dim=2, num_tasks=1, num_ranks=2
+    )
+    layer.set_peft_state_dict(
         {
             "prompt_embeddings": np.array([[1.0, 2.0], [3.0, 4.0]]),
             "prefix_task_cols": np.array([[[1.0, 2.0], [3.0, 4.0]]]),
@@ -56,7 +58,7 @@ def test_equals_numpy(ranks, submodules, indices):
     if indices is not None and submodules == 2:
         indices = np.concatenate([indices + 4, indices], axis=1)
     found = ops.convert_to_numpy(layer(TASK_IDS, indices=indices))
-    wanted = numpy_prompts(layer.state_dict(), TASK_IDS, indices)
+    wanted = numpy_prompts(layer.get_peft_state_dict(), TASK_IDS, indices)
     assert found.shape == wanted.shape == (5, 4 * submodules, 6)
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
@@ -107,7 +109,7 @@ def mse_gradients(weights, task_ids, target):
 def test_adam_through_fit_with_repeated_ids(ranks):
     """Sparse gradients would make TensorFlow's Adam skip tasks that a batch leaves out."""
     layer = random_layer(num_tasks=4, num_ranks=ranks)
-    start = layer.state_dict()
+    start = layer.get_peft_state_dict()
     x = np.array([0, 0, 2, 1, 1, 1, 3, 0, 3, 0, 0, 0], "int32")
     y = np.random.default_rng(3).normal(size=(12, 4, 6)).astype("float32")
     model = model_of(layer)
@@ -115,22 +117,22 @@ def test_adam_through_fit_with_repeated_ids(ranks):
     model.fit(x, y, batch_size=3, epochs=2, shuffle=False, verbose=0)
     batches = [(x[i : i + 3], y[i : i + 3]) for i in range(0, 12, 3)] * 2
     expected = numpy_adam(start, batches, mse_gradients, 0.01)
-    for name, value in layer.state_dict().items():
+    for name, value in layer.get_peft_state_dict().items():
         assert np.abs(value - start[name]).max() > 0.05
         np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_ones_starts_every_task_at_the_shared_prompt(ranks):
-    layer = keras_mpt.MultitaskPromptEmbedding(3, 4, 6, num_ranks=ranks)
+    layer = keras_mpt.MultitaskPromptEmbedding(4, 6, 3, num_ranks=ranks)
     found = ops.convert_to_numpy(layer([0, 1, 2]))
-    shared = layer.state_dict()["prompt_embeddings"]
+    shared = layer.get_peft_state_dict()["prompt_embeddings"]
     assert np.abs(shared).min() > 0
     np.testing.assert_array_equal(found, np.stack([shared] * 3))
 
 
 def test_ones_leaves_every_rank_trainable():
-    layer = keras_mpt.MultitaskPromptEmbedding(3, 4, 6, num_ranks=3)
+    layer = keras_mpt.MultitaskPromptEmbedding(4, 6, 3, num_ranks=3)
     model = model_of(layer)
     target = np.random.default_rng(4).normal(size=(3, 4, 6)).astype("float32")
     model.compile(keras.optimizers.SGD(1.0), loss="mse")
@@ -141,8 +143,8 @@ def test_ones_leaves_every_rank_trainable():
 
 
 def test_normal_starts_as_peft_does():
-    layer = keras_mpt.MultitaskPromptEmbedding(1000, 20, 32, num_ranks=2, task_init="normal")
-    state = layer.state_dict()
+    layer = keras_mpt.MultitaskPromptEmbedding(20, 32, 1000, num_ranks=2, task_init="normal")
+    state = layer.get_peft_state_dict()
     for name in ("prefix_task_cols", "prefix_task_rows"):
         # Of 40,000 draws and more the deviation has a standard error under 0.4 %.
         assert state[name].std() == pytest.approx(0.02, rel=0.015)
@@ -162,7 +164,7 @@ def test_wrong_sizes(name, wrong):
 
 def test_wrong_task_init():
     with pytest.raises(ValueError, match="`task_init` should be 'ones' or 'normal'.*'zeros'"):
-        keras_mpt.MultitaskPromptEmbedding(2, 4, 8, task_init="zeros")
+        keras_mpt.MultitaskPromptEmbedding(4, 8, 2, task_init="zeros")
 
 
 def test_parameter_counts_worked_by_hand():
@@ -175,11 +177,13 @@ def test_parameter_counts_worked_by_hand():
     ("tasks", "length", "width", "ranks", "submodules"), [(10, 20, 768, 8, 1), (4, 4, 6, 2, 2)]
 )
 def test_parameter_counts_are_the_layers(tasks, length, width, ranks, submodules):
-    layer = keras_mpt.MultitaskPromptEmbedding(tasks, length, width, ranks, submodules)
+    layer = keras_mpt.MultitaskPromptEmbedding(length, width, tasks, ranks, submodules)
     plain = keras_mpt.PromptEmbedding(length, width, submodules)
     layer.build()
     plain.build()
     count = keras_mpt.multitask_parameter_count(length, width, tasks, ranks, submodules)
-    assert count == layer.count_params() == sum(v.size for v in layer.state_dict().values())
+    assert (
+        count == layer.count_params() == sum(v.size for v in layer.get_peft_state_dict().values())
+    )
     full = keras_mpt.full_prompt_parameter_count(length, width, tasks, submodules)
     assert full == tasks * plain.count_params()

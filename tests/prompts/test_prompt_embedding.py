@@ -21,7 +21,7 @@ def inputs_of(layer):
 
 def test_gives_the_rows_asked_for():
     layer = keras_mpt.PromptEmbedding(num_virtual_tokens=3, token_dim=2)
-    layer.load_state_dict({"prompt_embeddings": np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])})
+    layer.set_peft_state_dict({"prompt_embeddings": np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])})
     found = ops.convert_to_numpy(layer(ops.convert_to_tensor([[2, 0], [1, 1]])))
     np.testing.assert_array_equal(found, [[[5, 6], [1, 2]], [[3, 4], [3, 4]]])
 
@@ -29,7 +29,7 @@ def test_gives_the_rows_asked_for():
 @pytest.mark.parametrize("submodules", [1, 2])
 def test_indices_are_all_rows_in_order(submodules):
     layer = random_layer(num_transformer_submodules=submodules)
-    prompt = layer.state_dict()["prompt_embeddings"]
+    prompt = layer.get_peft_state_dict()["prompt_embeddings"]
     assert prompt.shape == (4 * submodules, 6)
     found = ops.convert_to_numpy(layer(layer.indices(2)))
     np.testing.assert_array_equal(found, np.stack([prompt, prompt]))
@@ -53,7 +53,7 @@ def test_equals_peft_forward_and_backward():
 def test_adam_through_fit_with_repeated_indices():
     """Rows that a batch leaves out, or takes twice, get the same update on every backend."""
     layer = random_layer()
-    start = layer.state_dict()
+    start = layer.get_peft_state_dict()
     rng = np.random.default_rng(3)
     x = np.array([[0, 0, 1], [0, 2, 2], [3, 3, 3], [0, 1, 0]])
     y = rng.normal(size=(4, 3, 6)).astype("float32")
@@ -69,7 +69,7 @@ def test_adam_through_fit_with_repeated_indices():
     model.fit(x, y, batch_size=1, epochs=3, shuffle=False, verbose=0)
     batches = [(x[i : i + 1], y[i : i + 1]) for i in range(4)] * 3
     expected = numpy_adam(start, batches, gradients_of, 0.01)
-    found = layer.state_dict()["prompt_embeddings"]
+    found = layer.get_peft_state_dict()["prompt_embeddings"]
     assert np.abs(found - start["prompt_embeddings"]).max() > 0.05
     np.testing.assert_allclose(found, expected["prompt_embeddings"], atol=1e-6)
 
@@ -105,7 +105,9 @@ def test_config_builds_the_same_layer(kind):
     assert again.dtype_policy.name == "mixed_bfloat16"
     shapes = {name: v.shape for name, v in again.named_weights().items()}
     assert shapes == {name: v.shape for name, v in layer.named_weights().items()}
-    np.testing.assert_array_equal(again.state_dict()["prompt_embeddings"], np.full((8, 6), 0.5))
+    np.testing.assert_array_equal(
+        again.get_peft_state_dict()["prompt_embeddings"], np.full((8, 6), 0.5)
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,7 +124,7 @@ def test_keras_file_round_trip(kind, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_state_dict_is_a_float32_copy(kind):
     layer = random_layer(**KINDS[kind], dtype="bfloat16")
-    before = layer.state_dict()
+    before = layer.get_peft_state_dict()
     kept = {name: value.copy() for name, value in before.items()}
     for variable in layer.weights:
         variable.assign(variable + 1)

@@ -144,8 +144,8 @@ def test_sources_by_name_from_our_own_adapter(tmp_path):
         prompt_tuning_init_task=["chat", "news", 1, "chat"],
         **sizes,
     )
-    found = keras_mpt.prompt_tune(backbone, target).prompt.state_dict()
-    wanted = source.prompt.state_dict()
+    found = keras_mpt.prompt_tune(backbone, target).prompt.get_peft_state_dict()
+    wanted = source.prompt.get_peft_state_dict()
     np.testing.assert_array_equal(found["prompt_embeddings"], wanted["prompt_embeddings"])
     for name in ("prefix_task_cols", "prefix_task_rows"):
         np.testing.assert_array_equal(found[name], wanted[name][[2, 0, 1, 2]])

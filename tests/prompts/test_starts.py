@@ -223,7 +223,7 @@ def test_a_model_starts_from_its_own_token_embedding(init):
     )
     model = keras_mpt.prompt_tune(backbone, config, tokenizer=keras_hub_tokenizer())
     table = keras.ops.convert_to_numpy(backbone.token_embedding.embeddings)
-    found = model.prompt.state_dict()
+    found = model.prompt.get_peft_state_dict()
     wanted = start(config, keras_hub_tokenizer(), table)
     for name, value in wanted.items():
         np.testing.assert_array_equal(found[name], value)
@@ -264,7 +264,7 @@ def test_of_a_backbone_with_two_tables_each_prompt_has_its_own():
         task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3, prompt_tuning_init="SAMPLE_VOCAB", seed=5
     )
     model = keras_mpt.prompt_tune(backbone, config)
-    prompt = model.prompt.state_dict()["prompt_embeddings"].reshape(2, 3, -1)
+    prompt = model.prompt.get_peft_state_dict()["prompt_embeddings"].reshape(2, 3, -1)
     tables = [
         keras.ops.convert_to_numpy(embedding.embeddings)
         for embedding in (backbone.token_embedding, backbone.decoder_token_embedding)

@@ -139,7 +139,7 @@ def test_loaded_model_trains_on_with_its_optimizer_and_takes_text(saved):
 
 def test_registered_names_are_stable(saved):
     _, models = saved
-    layer = keras_mpt.MultitaskPromptEmbedding(2, 3, 4)
+    layer = keras_mpt.MultitaskPromptEmbedding(3, 4, 2)
     objects = [*(m for m, _ in models.values()), layer, keras_mpt.models.TaskHeads([2])]
     names = [keras.saving.get_registered_name(type(x)) for x in objects]
     assert names == [

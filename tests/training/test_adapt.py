@@ -17,20 +17,20 @@ def source_model(num_classes=(2, 3), kind="bert", apart=0.3, **kwargs):
     classes = {"num_classes": num_classes} if kind == "bert" else {}
     model = keras_mpt.prompt_tune(backbone, config, **classes, **kwargs)
     rng = np.random.default_rng(0)
-    state = model.prompt.state_dict()
+    state = model.prompt.get_peft_state_dict()
     state["prefix_task_cols"] = rng.normal(1, apart, state["prefix_task_cols"].shape)
     state["prefix_task_rows"] = rng.normal(1, apart, state["prefix_task_rows"].shape)
-    model.prompt.load_state_dict(state)
+    model.prompt.set_peft_state_dict(state)
     return model
 
 
 def test_factors_start_where_they_are_told():
     source = source_model()
-    state = source.prompt.state_dict()
+    state = source.prompt.get_peft_state_dict()
     model = keras_mpt.adapt(
         source, ["a", "b", "c"], num_classes=[2, 3, 4], from_=["average", "topic", "shared"]
     )
-    found = model.prompt.state_dict()
+    found = model.prompt.get_peft_state_dict()
     np.testing.assert_array_equal(found["prompt_embeddings"], state["prompt_embeddings"])
     for name in ("prefix_task_cols", "prefix_task_rows"):
         np.testing.assert_allclose(found[name][0], state[name].mean(0), rtol=1e-6)
@@ -45,15 +45,15 @@ def test_factors_start_where_they_are_told():
 @pytest.mark.parametrize("train_shared", [True, False])
 def test_p_is_trained_or_frozen(train_shared, tmp_path):
     source = source_model()
-    before = source.prompt.state_dict()
+    before = source.prompt.get_peft_state_dict()
     model = keras_mpt.adapt(source, "a", num_classes=2, train_shared=train_shared)
     x = tiny.inputs(source.backbone)
     model.fit({**x, "task_ids": "a"}, np.array([0, 1, 0, 1]), epochs=2, verbose=0)
-    after = model.prompt.state_dict()
+    after = model.prompt.get_peft_state_dict()
     moved = not np.array_equal(before["prompt_embeddings"], after["prompt_embeddings"])
     assert moved == train_shared
     assert not np.array_equal(before["prefix_task_cols"].mean(0), after["prefix_task_cols"][0])
-    for name, value in source.prompt.state_dict().items():
+    for name, value in source.prompt.get_peft_state_dict().items():
         np.testing.assert_array_equal(value, before[name])
     # It stays so in a file, and when all is set to be trained.
     model.save(tmp_path / "m.keras")
@@ -72,8 +72,8 @@ def test_from_a_directory(tmp_path):
     source.save_adapter(tmp_path)
     model = keras_mpt.adapt(tmp_path, "a", base=source.backbone, num_classes=2, from_="tone")
     np.testing.assert_array_equal(
-        model.prompt.state_dict()["prefix_task_rows"][0],
-        source.prompt.state_dict()["prefix_task_rows"][0],
+        model.prompt.get_peft_state_dict()["prefix_task_rows"][0],
+        source.prompt.get_peft_state_dict()["prefix_task_rows"][0],
     )
 
 
@@ -110,7 +110,7 @@ def test_as_many_classes_as_the_sources_share_are_not_theirs():
 def test_a_named_tasks_head_comes_along(pooling):
     source = source_model(pooling=pooling)
     rng = np.random.default_rng(0)
-    for variable in source.head_weights().values():  # Biases start as zeros.
+    for variable in source.head.weights().values():  # Biases start as zeros.
         variable.assign(rng.normal(size=variable.shape))
     model = keras_mpt.adapt(
         source, ["a", "b", "c"], num_classes=[None, 4, None], from_=["topic", "topic", "tone"]
@@ -145,8 +145,8 @@ def test_the_nearest_source_is_the_task_itself(capsys):
         assert sorted(similarities) == ["tone", "topic"]
         assert similarities[task] > 0 > similarities[source.config.names[1 - k]]
         np.testing.assert_array_equal(
-            model.prompt.state_dict()["prefix_task_rows"][0],
-            source.prompt.state_dict()["prefix_task_rows"][k],
+            model.prompt.get_peft_state_dict()["prefix_task_rows"][0],
+            source.prompt.get_peft_state_dict()["prefix_task_rows"][k],
         )
     assert not capsys.readouterr().out
     keras_mpt.adapt(source, "a", **{**given, "probe_epochs": 1}, verbose=2)
@@ -179,10 +179,10 @@ def test_bad_arguments(arguments, message):
 
 def test_no_source_is_nearest_where_the_probe_tells_nothing():
     source = source_model(kind="gpt2")
-    state = source.prompt.state_dict()
+    state = source.prompt.get_peft_state_dict()
     state["prefix_task_rows"][:] = state["prefix_task_rows"][:1]
     state["prefix_task_cols"][:] = state["prefix_task_cols"][:1]
-    source.prompt.load_state_dict(state, "test")
+    source.prompt.set_peft_state_dict(state, "test")
     x = tiny.inputs(source.backbone)
     data = {"a": (x, np.zeros_like(x["token_ids"]))}
     with pytest.raises(ValueError, match="`from_` should name a source .* sources that are all al"):

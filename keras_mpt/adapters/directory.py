@@ -1,0 +1,178 @@
+"""A prompt-tuned model's trained weights as a PEFT adapter directory, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mpt.adapters.backbone_identity import backbone_difference, backbone_identity
+from keras_mpt.adapters.differences import config_difference, head_difference
+from keras_mpt.arrays import to_numpy
+from keras_mpt.checks import shown
+from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.config_values import START_DONE, TASKS_START_DONE
+from keras_mpt.files.atomic import write_together
+from keras_mpt.files.config_files import (
+    CONFIG_NAME,
+    OWN_CONFIG_NAME,
+    config_bytes,
+    read_config,
+)
+from keras_mpt.files.state_dict import (
+    BIN_NAME,
+    SAFETENSORS_NAME,
+    checked_values,
+    read_state_dict,
+)
+from keras_mpt.prompts.prompt import Prompt
+from keras_mpt.types import Backbone, Config
+
+# P's name in an adapter file; its numbers there are `embedding_scale.py`'s subject.
+PROMPT = "prompt_embeddings"
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted:
+    """What of a model an adapter is made of.
+
+    Attributes:
+        config: the model's config.
+        prompt: the layer with its prompts.
+        backbone: the backbone that these were trained on.
+        embedding_scale: float array (M·L, 1). What P in a file is larger by than P in the model.
+        head_weights: dict of the head's variables by the name that they have in an adapter.
+        head_settings: dict of what the head is built with, as JSON values.
+    """
+
+    config: PromptTuningConfig
+    prompt: Prompt
+    backbone: Backbone
+    embedding_scale: np.ndarray
+    head_weights: Mapping[str, keras.Variable]
+    head_settings: Config
+
+
+def save(adapted: Adapted, directory: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Writes an adapter; see `PromptTunedModel.save_adapter`."""
+    from safetensors.numpy import save as safetensors_bytes
+
+    target = Path(directory)
+    names = (CONFIG_NAME, OWN_CONFIG_NAME, SAFETENSORS_NAME, BIN_NAME)
+    existing = [name for name in names if (target / name).exists()]
+    if existing and not overwrite:
+        raise ValueError(
+            "`directory` should hold no adapter yet, or `overwrite` be True. Received: "
+            f"directory={str(target)!r} with {existing}"
+        )
+    state = {**adapted.prompt.get_peft_state_dict(), **_head_state(adapted)}
+    state[PROMPT] = state[PROMPT] * adapted.embedding_scale
+    state = {name: np.ascontiguousarray(value) for name, value in state.items()}
+    _check_finite(state)
+    peft_fields, own_fields = _saved_config(adapted).split_fields()
+    # "pt" tells transformers and PEFT that the arrays are laid out as PyTorch's.
+    files = {SAFETENSORS_NAME: safetensors_bytes(state, metadata={"format": "pt"})}
+    own_fields |= {**adapted.head_settings, "backbone": backbone_identity(adapted.backbone)}
+    files |= config_bytes(peft_fields, own_fields)
+    write_together(target, files)
+    # Only now: until the new weights stand there, these are the adapter.
+    (target / BIN_NAME).unlink(missing_ok=True)
+
+
+def load(adapted: Adapted, directory: str | os.PathLike[str]) -> None:
+    """Loads an adapter; see `PromptTunedModel.load_adapter`."""
+    config, source = PromptTuningConfig.from_pretrained(directory), str(directory)
+    _check_fits(adapted, config, read_config(directory)[1] or {}, source)
+    head = adapted.head_weights
+    shapes = {name: tuple(v.shape) for name, v in adapted.prompt.named_weights().items()}
+    shapes |= {name: _saved_shape(variable) for name, variable in head.items()}
+    values = checked_values(read_state_dict(directory), shapes, source)
+    values[PROMPT] = values[PROMPT] / adapted.embedding_scale
+    for name, variable in {**adapted.prompt.named_weights(), **head}.items():
+        is_kernel = name in head and len(variable.shape) == 2
+        variable.assign(values[name].T if is_kernel else values[name])
+
+
+def _head_state(adapted: Adapted) -> dict[str, np.ndarray]:
+    """The head's weights as PyTorch lays them out: a kernel (in, out) is a weight (out, in)."""
+    arrays = {name: to_numpy(v) for name, v in adapted.head_weights.items()}
+    return {name: a.T if a.ndim == 2 else a for name, a in arrays.items()}
+
+
+def _saved_shape(variable: keras.Variable) -> tuple[int, ...]:
+    shape = tuple(variable.shape)
+    return shape[::-1] if len(shape) == 2 else shape
+
+
+def _saved_config(adapted: Adapted) -> PromptTuningConfig:
+    """The config as it is written: with all sizes, and with the start done.
+
+    PEFT runs a start again when it opens an adapter that names a source file, and does not know
+    all of ours. The weights hold the result, so RANDOM is written, which needs nothing.
+    """
+    config, backbone = adapted.config, adapted.backbone
+    changes: Config = {
+        "inference_mode": True,  # As PEFT saves it; `load_adapter` trains on all the same.
+        "num_transformer_submodules": config.submodules,
+        "num_attention_heads": config.num_attention_heads or _attention_heads(backbone),
+        "num_layers": config.num_layers or getattr(backbone, "num_layers", None),
+        **(TASKS_START_DONE if isinstance(config, MultitaskPromptTuningConfig) else START_DONE),
+    }
+    head_modules = sorted({name.split(".")[1] for name in adapted.head_weights})
+    changes["modules_to_save"] = config.modules_to_save or head_modules or None
+    return dataclasses.replace(config, **changes)
+
+
+def _attention_heads(backbone: Backbone) -> int | None:
+    return getattr(backbone, "num_heads", None) or getattr(backbone, "num_query_heads", None)
+
+
+def _check_fits(
+    adapted: Adapted, config: PromptTuningConfig, own: Mapping[str, Any], source: str
+) -> None:
+    """Refuses an adapter that is for another model, by the name of the first difference."""
+    difference = config_difference(adapted.config, config)
+    if difference is None:
+        _check_task_names(adapted.config, config, source)
+        difference = head_difference(adapted.head_settings, own)
+    if difference is not None:
+        name, wanted, found = difference
+        raise ValueError(
+            f"`{name}` of the adapter should be the model's, {shown(wanted)}; "
+            "`keras_mpt.load_adapter(backbone, directory)` builds a model that fits it. "
+            f"Received: {name}={shown(found)} in {source!r}"
+        )
+    other_backbone = backbone_difference(own.get("backbone"), adapted.backbone)
+    if other_backbone is not None:
+        raise ValueError(
+            "The model's backbone should be the one that the adapter was trained on; without "
+            f"`backbone` in its {OWN_CONFIG_NAME} any will do. Received: {source!r}, trained on "
+            f"{other_backbone}"
+        )
+
+
+def _check_task_names(
+    config: PromptTuningConfig, adapter_config: PromptTuningConfig, source: str
+) -> None:
+    names, found = (getattr(c, "task_names", None) for c in (config, adapter_config))
+    if names and found and names != found:
+        raise ValueError(
+            f"`task_names` of the adapter should be the model's, {names}. Received: "
+            f"task_names={found} in {source!r}"
+        )
+
+
+def _check_finite(state: dict[str, np.ndarray]) -> None:
+    """Refuses to replace what may be good by what could not be loaded again."""
+    for name, value in state.items():
+        wrong = int((~np.isfinite(value)).sum())
+        if wrong:
+            raise ValueError(
+                f"`{name}` should be finite to be saved, so nothing was written. Received: {name} "
+                f"with {wrong} values that are not"
+            )

@@ -1,0 +1,54 @@
+"""Values of tensors, as NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mpt._keras import in_symbolic_scope
+from keras_mpt.types import Tensor
+
+
+def to_numpy(value: Tensor) -> np.ndarray:
+    """A NumPy array of a tensor of any library, a variable or a list.
+
+    bfloat16, which NumPy lacks, comes as float32, which holds it exactly.
+    """
+    if isinstance(value, keras.Variable) or keras.ops.is_tensor(value):
+        array = np.asarray(keras.ops.convert_to_numpy(value))
+    elif type(value).__module__.split(".")[0] == "torch":  # Of a file, under another backend.
+        value = value.detach().cpu()
+        array = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    else:
+        array = np.asarray(value)
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array
+
+
+def concrete(x: Tensor, name: str = "task_ids") -> np.ndarray | None:
+    """`x` as a NumPy array, or `None` where it is a tensor without values yet (being traced).
+
+    Args:
+        x: tensor or array-like of integers.
+        name: string. The argument, for the message. Defaults to `"task_ids"`.
+    """
+    if isinstance(x, keras.KerasTensor) or (in_symbolic_scope() and keras.ops.is_tensor(x)):
+        return None
+    try:
+        if keras.ops.is_tensor(x):
+            return np.asarray(keras.ops.convert_to_numpy(x))
+        return np.asarray(x)  # Another library's tensor, such as tf.data's under PyTorch.
+    except Exception as error:
+        # Each backend has its own error for "no value while tracing" and none offers a public
+        # test for it; any array-like that fails to convert is therefore taken as symbolic.
+        if is_array(x):
+            return None
+        raise ValueError(
+            f"`{name}` should be integers. Received: {name}={x!r} of type {type(x).__name__}"
+        ) from error
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is an array or tensor of any library."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")

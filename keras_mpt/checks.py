@@ -1,0 +1,126 @@
+"""Validators of sizes, numbers, flags and ids, with one form of message.
+
+An integer is Python's or NumPy's; a bool is none.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
+
+import numpy as np
+
+
+def is_integer(value: object, least: int | None = None, below: int | None = None) -> TypeGuard[int]:
+    """Whether a value is an integer, and in the range [least, below)."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        return False
+    return bool((least is None or value >= least) and (below is None or value < below))
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite number."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+    return is_real and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def check_size(name: str, value: Any) -> int:
+    """A positive integer as Python's own, which JSON takes."""
+    if not is_integer(value, least=1):
+        raise ValueError(f"`{name}` should be a positive integer. Received: {name}={value!r}")
+    return int(value)
+
+
+def check_sizes(sizes: Mapping[str, Any]) -> tuple[int, ...]:
+    """Several positive integers, in their order."""
+    return tuple(check_size(name, value) for name, value in sizes.items())
+
+
+def check_count(name: str, value: Any) -> int:
+    """An integer, 0 or more."""
+    if not is_integer(value, least=0):
+        raise ValueError(f"`{name}` should be an integer, 0 or more. Received: {name}={value!r}")
+    return int(value)
+
+
+def check_number(
+    name: str, value: Any, least: float | None = None, above: float | None = None
+) -> float:
+    """A finite number in its range.
+
+    Args:
+        name: string. The argument.
+        value: what it was given.
+        least: float. The smallest value that is right. Defaults to `None`.
+        above: float. What a right value is larger than. Defaults to `None`.
+    """
+    is_low = is_number(value) and (
+        (least is not None and value < least) or (above is not None and value <= above)
+    )
+    if not is_number(value) or is_low:
+        limit = f"at least {least:g}" if above is None else f"above {above:g}"
+        raise ValueError(f"`{name}` should be a number {limit}. Received: {name}={value!r}")
+    return float(value)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """True or False, as Python's own."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"`{name}` should be True or False. Received: {name}={value!r}")
+    return bool(value)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[Any], expected: str = "") -> None:
+    """Refuses anything but one of a few values.
+
+    Args:
+        name: string. The argument.
+        value: what it was given.
+        choices: the values that are right.
+        expected: string. How to name them in the message. Defaults to a list of them.
+    """
+    # By type too: `True` is not 1.
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        *others, last = [repr(choice) for choice in choices]
+        expected = expected or f"{', '.join(others)} or {last}"
+        raise ValueError(f"`{name}` should be {expected}. Received: {name}={value!r}")
+
+
+def check_token_ids(name: str, ids: np.ndarray, vocabulary_size: int) -> None:
+    """Refuses token ids outside the vocabulary: backends differ in what they make of these."""
+    wrong = np.unique(ids[(ids < 0) | (ids >= vocabulary_size) | (ids != np.floor(ids))])
+    if wrong.size:
+        raise ValueError(
+            f"`{name}` should have token ids in [0, {vocabulary_size}). Received: {name} with "
+            f"{wrong[:8].tolist()}"
+        )
+
+
+def task_id(
+    argument: str, task: Any, names: Sequence[str], others: str = "", after: str = ""
+) -> int:
+    """The id of a task that is given by its name or its id.
+
+    Args:
+        argument: string. The argument, for the message.
+        task: what it was given.
+        names: list of T strings, the tasks' names.
+        others: string. What else it may be, put before the tasks in the message. Defaults to `""`.
+        after: string. The same, put after them. Defaults to `""`.
+    """
+    if isinstance(task, str) and task in names:
+        return list(names).index(task)
+    if not is_integer(task, 0, len(names)):
+        raise ValueError(
+            f"`{argument}` should be {others}one of the tasks {list(names)}, "
+            f"{'' if after else 'or '}an id in [0, {len(names)}){after}. Received: "
+            f"{argument}={task!r}"
+        )
+    return int(task)
+
+
+def shown(value: Any) -> str:
+    """A value in a message: enum members as the strings that they are."""
+    return f"'{value}'" if isinstance(value, str) else str(value)

@@ -1,0 +1,276 @@
+"""The ways to get from one token to the next, as far as they are alike.
+
+A decoder is asked in this order: `row_prompts`, outside of what is compiled; then `read`, once for
+each row's text; then `next_logits` for token after token, or `score` for given continuations.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mpt.decoding.reader import Reader
+from keras_mpt.types import Tensor, Tensors
+
+
+class RowPrompts(NamedTuple):
+    """What a batch's rows have in front of their text.
+
+    Attributes:
+        tasks: int array. Each row's task (B,), or the batch's different ones (K,) where `rows` says
+            which of them each row has; `()` without tasks.
+        rows: int array (B,), or `()`.
+        caches: what is kept after each of the K prompts, a nest of tensors (K, …), or `()`.
+    """
+
+    tasks: Any
+    rows: Any = ()
+    caches: Any = ()
+
+    @property
+    def task_ids(self) -> Tensor | None:
+        """`tasks`, or `None` without tasks."""
+        return None if isinstance(self.tasks, tuple) else self.tasks
+
+
+class Context(NamedTuple):
+    """What stands before the text that is continued.
+
+    Attributes:
+        prompts: the rows' prompts.
+        others: the backbone's other inputs by name, such as an encoder's, each (B, S).
+    """
+
+    prompts: RowPrompts
+    others: dict[str, Any]
+
+
+class Pairs(NamedTuple):
+    """P pairs of a row and a continuation, of rows that are equally long.
+
+    Attributes:
+        rows: int array (N,). The rows to look up in what is kept.
+        of: int array (P,). Which of these each pair has.
+        text: int array (N, …). What is run of these rows.
+        start: int array (). How long the rows' text is.
+        tokens: int array (P, n). The continuations, padded on the right.
+        sizes: int array (P,). How many tokens each has.
+    """
+
+    rows: Any
+    of: Any
+    text: Any
+    start: Any
+    tokens: Any
+    sizes: Any
+
+
+class Decoder(abc.ABC):
+    """A way to get from one token to the next.
+
+    Args:
+        reader: how the model reads a whole text.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+
+    @abc.abstractmethod
+    def row_prompts(self, task_ids: np.ndarray | None, rows: int) -> RowPrompts:
+        """What is looked up for a batch's rows before a compiled function is entered.
+
+        Args:
+            task_ids: int array (B,), or `None` without tasks.
+            rows: int. B.
+        """
+
+    @abc.abstractmethod
+    def read(
+        self, text_ids: Tensor, context: Context, room: int = 0, with_states: bool = False
+    ) -> tuple[Tensor | None, Tensors]:
+        """Reads each row's text.
+
+        Args:
+            text_ids: int tensor (B, S).
+            context: what stands before it.
+            room: int. How many tokens may come after it. Defaults to `0`.
+            with_states: bool. Whether its hidden states are needed. Defaults to `False`.
+
+        Returns:
+            Its hidden states (B, S, d), or `None`; and the cache to go on from.
+        """
+
+    @abc.abstractmethod
+    def next_logits(
+        self, token_ids: Tensor, cache: Tensors, index: Tensor
+    ) -> tuple[Tensor, Tensor, Tensors]:
+        """The logits (B, V) after the token before a position, its states (B, d), and the cache.
+
+        Args:
+            token_ids: int tensor (B, S). The whole text so far.
+            cache: what `read` or the step before gave.
+            index: int tensor (). The position to fill.
+        """
+
+    @abc.abstractmethod
+    def pair_up(
+        self, ids: np.ndarray, row_of: np.ndarray, start: int, tokens: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The `rows`, `of` and `text` of `Pairs`.
+
+        Args:
+            ids: int array (B, S). The rows' text.
+            row_of: int array (P,). Each pair's row.
+            start: int. How long these rows are.
+            tokens: int array (P, n). The continuations.
+        """
+
+    @abc.abstractmethod
+    def score(self, cache: Tensors, pairs: Pairs) -> Tensor:
+        """The sums (P,) of the log-probabilities of each pair's tokens, in float32.
+
+        Args:
+            cache: what `read` gave.
+            pairs: the pairs.
+        """
+
+
+class KeepsKeys(Decoder):
+    """Goes on from the keys and values of all tokens before."""
+
+    @abc.abstractmethod
+    def step(
+        self, tokens: Tensor, cache: Tensors, index: int | Tensor
+    ) -> tuple[Tensor, Tensor, Tensors]:
+        """Runs tokens that come after those in the cache.
+
+        Args:
+            tokens: int tensor (B, n).
+            cache: what `read` or an earlier step gave.
+            index: int or int tensor (). How many of the user's tokens are before these.
+
+        Returns:
+            Logits (B, n, V), hidden states (B, n, d), and the cache with these tokens.
+        """
+
+    def next_logits(
+        self, token_ids: Tensor, cache: Tensors, index: Tensor
+    ) -> tuple[Tensor, Tensor, Tensors]:
+        """By running the token before the position alone."""
+        last = ops.slice(token_ids, (0, index - 1), (ops.shape(token_ids)[0], 1))
+        logits, states, cache = self.step(last, cache, index - 1)
+        return logits[:, 0], states[:, 0], cache
+
+    def pair_up(
+        self, ids: np.ndarray, row_of: np.ndarray, start: int, tokens: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Each row once, with its last token."""
+        own, of = np.unique(row_of, return_inverse=True)
+        rows = to_power_of_two(own)
+        return rows, of, ids[rows, start - 1 : start]
+
+    def score(self, cache: Tensors, pairs: Pairs) -> Tensor:
+        """From the keys and values of each row's text.
+
+        The row's last token is run again, once for all of the row's continuations: their first
+        tokens' probabilities follow from it. All but the last of a continuation's tokens come after
+        it, in the place of what padding the row has: the causal mask hides what is left of that.
+        """
+        tokens = ops.cast(pairs.tokens, "int32")
+        cache = taken(cache, pairs.rows)
+        logits, _, cache = self.step(pairs.text, cache, pairs.start - 1)
+        found = _chosen(_log_softmax(ops.take(logits, pairs.of, axis=0)), tokens[:, :1])
+        if tokens.shape[1] > 1:
+            cache = taken(cache, pairs.of)
+            logits, _, _ = self.step(tokens[:, :-1], cache, pairs.start)
+            more = _chosen(_log_softmax(logits), tokens[:, 1:])
+            found = ops.concatenate([found, more], axis=1)
+        return _sum_of_first(found, pairs.sizes)
+
+
+class Rereads(Decoder):
+    """Runs the whole text again for every new token.
+
+    Later positions cannot reach back, so it is exact for every family, and slower.
+    """
+
+    @abc.abstractmethod
+    def outputs(self, token_ids: Tensor, cache: Tensors) -> Tensors:
+        """The backbone's outputs at the user's positions, for the whole text so far.
+
+        Args:
+            token_ids: int tensor (B, S).
+            cache: what `read` gave.
+        """
+
+    def next_logits(
+        self, token_ids: Tensor, cache: Tensors, index: Tensor
+    ) -> tuple[Tensor, Tensor, Tensors]:
+        """By running the whole text."""
+        logits, states = self.reader.logits(self.outputs(token_ids, cache), index - 1, 1)
+        return logits[:, 0], states[:, 0], cache
+
+    def pair_up(
+        self, ids: np.ndarray, row_of: np.ndarray, start: int, tokens: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Each pair's whole text."""
+        text = ids[row_of]
+        text[:, start : start + tokens.shape[1]] = tokens
+        return row_of, np.arange(len(row_of)), text
+
+    def score(self, cache: Tensors, pairs: Pairs) -> Tensor:
+        """By running each pair as a whole."""
+        tokens = ops.cast(pairs.tokens, "int32")
+        outputs = self.outputs(ops.cast(pairs.text, "int32"), taken(cache, pairs.rows))
+        logits, _ = self.reader.logits(outputs, pairs.start - 1, tokens.shape[1])
+        return _sum_of_first(_chosen(_log_softmax(logits), tokens), pairs.sizes)
+
+
+class WholeText(Rereads):
+    """Runs prompt and text, and an encoder where there is one, for every new token."""
+
+    def row_prompts(self, task_ids: np.ndarray | None, rows: int) -> RowPrompts:
+        """Each row's task."""
+        return RowPrompts(() if task_ids is None else task_ids)
+
+    def read(
+        self, text_ids: Tensor, context: Context, room: int = 0, with_states: bool = False
+    ) -> tuple[Tensor | None, Context]:
+        """Nothing is kept but what stands before the text."""
+        states = self.reader.states(self.outputs(text_ids, context)) if with_states else None
+        return states, context
+
+    def outputs(self, token_ids: Tensor, cache: Context) -> Tensors:
+        """The backbone's outputs at the user's positions."""
+        text = {self.reader.ids_name: token_ids, self.reader.mask_name: ops.ones_like(token_ids)}
+        return self.reader.outputs({**cache.others, **text}, cache.prompts.task_ids)
+
+
+def taken(kept: Tensors, rows: Tensor) -> Tensors:
+    """The given rows of every tensor."""
+    return keras.tree.map_structure(lambda t: ops.take(t, rows, axis=0), kept)
+
+
+def to_power_of_two(values: np.ndarray) -> np.ndarray:
+    """Values with the first repeated after them up to a power of two: each size is compiled."""
+    size = 1 << (len(values) - 1).bit_length()
+    return np.concatenate([values, np.repeat(values[:1], size - len(values), axis=0)])
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+
+
+def _chosen(log_p: Tensor, tokens: Tensor) -> Tensor:
+    """Each token's own of (P, n, V): (P, n)."""
+    return ops.take_along_axis(log_p, tokens[..., None], axis=-1)[..., 0]
+
+
+def _sum_of_first(found: Tensor, sizes: Tensor) -> Tensor:
+    """The sum of each row's first entries."""
+    is_token = ops.arange(found.shape[1])[None] < ops.cast(sizes, "int32")[:, None]
+    return ops.sum(ops.where(is_token, found, ops.zeros_like(found)), axis=1)

@@ -1,0 +1,51 @@
+"""Causal models: each task's prompt runs once, and so does each token."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_mpt.decoding.decoder import Context, KeepsKeys, RowPrompts
+from keras_mpt.decoding.kept_prompts import KeptPrompts
+from keras_mpt.decoding.reader import Reader
+from keras_mpt.prompts.distinct import seen_tasks
+from keras_mpt.splicing.prefix_cache import Cache, PrefixCache
+from keras_mpt.types import Tensor
+
+
+class PrefixDecoder(KeepsKeys):
+    """Keeps the keys and values of prompt and text.
+
+    Args:
+        reader: as in `Decoder`.
+        prefix_cache: the keys and values after a prompt.
+        kept_prompts: those of the tasks that were asked for last.
+    """
+
+    def __init__(
+        self, reader: Reader, prefix_cache: PrefixCache, kept_prompts: KeptPrompts
+    ) -> None:
+        super().__init__(reader)
+        self.prefix_cache, self.kept_prompts = prefix_cache, kept_prompts
+
+    def row_prompts(self, task_ids: np.ndarray | None, rows: int) -> RowPrompts:
+        """The caches of the batch's different prompts, kept or computed."""
+        prompt = self.reader.prompt
+        tasks, of_rows = seen_tasks(task_ids, prompt.tasks, rows)
+        prompts = prompt.for_rows(tasks, 1 if tasks is None else len(tasks))
+        caches = self.kept_prompts.get([0] if tasks is None else tasks.tolist(), prompts)
+        return RowPrompts((), of_rows, caches)
+
+    def read(
+        self, text_ids: Tensor, context: Context, room: int = 0, with_states: bool = False
+    ) -> tuple[Tensor, Cache]:
+        """The text's hidden states, and the keys and values of each row's prompt and text."""
+        prompts, more = context.prompts, text_ids.shape[1] + room
+        cache = self.prefix_cache.for_rows(prompts.caches, prompts.rows, more)
+        _, states, cache = self.prefix_cache.step(text_ids, cache, 0, with_logits=False)
+        return states, cache
+
+    def step(
+        self, tokens: Tensor, cache: Cache, index: int | Tensor
+    ) -> tuple[Tensor, Tensor, Cache]:
+        """Runs tokens that come after those in the cache."""
+        return self.prefix_cache.step(tokens, cache, index)

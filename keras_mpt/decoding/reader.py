@@ -1,0 +1,58 @@
+"""How a language model reads a whole text: the first half of every way to decode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+from keras import ops
+
+from keras_mpt.prompts.prompt import Prompt
+from keras_mpt.splicing.splice import Splice
+from keras_mpt.types import Tensor, Tensors
+
+
+class Reader:
+    """What a model's parts make of a text, without gradients and without dropout.
+
+    Args:
+        splice: the model's splice.
+        prompt: its prompt layer.
+        to_logits: function from the backbone's flat outputs to logits.
+    """
+
+    def __init__(
+        self, splice: Splice, prompt: Prompt, to_logits: Callable[[list[Tensor]], Tensor]
+    ) -> None:
+        self.splice, self.prompt, self.to_logits = splice, prompt, to_logits
+        last = splice.token_inputs[-1]
+        self.ids_name, self.mask_name = last.name, str(last.mask_name)
+
+    def outputs(self, inputs: dict[str, Tensor], task_ids: Tensor | None) -> Tensors:
+        """The backbone's outputs at the user's positions.
+
+        Args:
+            inputs: dict of the backbone's inputs, each (B, S).
+            task_ids: integer tensor (B,), or `None` without tasks.
+        """
+        rows = ops.shape(inputs[self.ids_name])[0]
+        prompts = self.prompt.for_rows(task_ids, rows)
+        return self.splice.user_positions(self.splice(inputs, prompts, training=False))
+
+    def states(self, outputs: Tensors) -> Tensor:
+        """Of the outputs, the states (B, S, d) of the text that is continued."""
+        return self.splice.follows_last_input(outputs)
+
+    def logits(self, outputs: Tensors, start: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """Logits (B, length, V) at some positions, and the states that they are made of.
+
+        Args:
+            outputs: what `outputs` gave.
+            start: int tensor (). The first position.
+            length: int. How many.
+        """
+        states = self.states(outputs)
+        rows, _, width = ops.shape(states)
+        here = ops.slice(states, (0, ops.cast(start, "int32"), 0), (rows, length, width))
+        flat = [here if o is states else o for o in keras.tree.flatten(outputs)]
+        return self.to_logits(flat), here

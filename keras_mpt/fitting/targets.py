@@ -1,0 +1,205 @@
+"""What a model is trained towards: what targets may be, which count, how weights lie on them.
+
+Letters: B rows, S tokens, C classes.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import ClassVar, TypeAlias
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mpt.arrays import concrete, to_numpy
+from keras_mpt.fitting.model_inputs import ModelInputs
+from keras_mpt.types import TargetData, Tensor
+
+# The label of a token that does not count, as in transformers and PyTorch.
+IGNORED = -100
+
+Inputs: TypeAlias = dict[str, Tensor]
+Loss: TypeAlias = "keras.losses.Loss | str | None"
+
+
+class Targets(abc.ABC):
+    """A kind of targets."""
+
+    # Whether a row has several targets, such as one per token.
+    several_per_row: ClassVar[bool] = False
+    # A label that does not count, if there is one.
+    ignored: ClassVar[int | None] = None
+
+    @abc.abstractmethod
+    def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, loss: Loss) -> None:
+        """Refuses targets that cannot be right.
+
+        Args:
+            inputs: the model's inputs.
+            x: dict of a batch's checked inputs.
+            y: its targets.
+            loss: what the model was compiled with.
+        """
+
+    @abc.abstractmethod
+    def token_mask(self, inputs: ModelInputs, x: Inputs) -> Tensor | None:
+        """Which targets stand at a token, (B, S); `None` where they stand at none, or all do."""
+
+    def counted(
+        self, inputs: ModelInputs, x: Inputs, y: Tensor, sample_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Targets and weights as the loss and the metrics take them.
+
+        Args:
+            inputs: the model's inputs.
+            x: dict of a batch's inputs.
+            y: its targets, (B,) or (B, S).
+            sample_weight: float tensor (B,) or (B, S), or `None`.
+
+        Returns:
+            `(y, sample_weight)`: where a row has several targets, its weight counts for each.
+        """
+        if not self.several_per_row or y is None or len(y.shape) != 2:
+            return y, sample_weight
+        if sample_weight is not None:
+            sample_weight = weight_per_target(ops.cast(sample_weight, "float32"), y)
+        if self.ignored is None:
+            return y, sample_weight
+        counts = ops.not_equal(y, ops.cast(self.ignored, y.dtype))
+        mask = self.token_mask(inputs, x)
+        if mask is not None:
+            counts = ops.logical_and(counts, ops.cast(mask, "bool"))
+        weight = ops.cast(counts, "float32")
+        weight = weight if sample_weight is None else weight * sample_weight
+        return ops.where(counts, y, ops.zeros_like(y)), weight
+
+    def weights(
+        self, inputs: ModelInputs, x: Inputs, values: Tensor, sample_weight: Tensor | None
+    ) -> Tensor:
+        """How much each value counts that was made of a batch's outputs, such as a distance.
+
+        Args:
+            inputs: the model's inputs.
+            x: dict of a batch's inputs.
+            values: float tensor (B,) or (B, S).
+            sample_weight: float tensor (B,) or (B, S), or `None`.
+
+        Returns:
+            A float tensor of the shape of `values`: padding counts for nothing.
+        """
+        weights = ops.ones_like(values)
+        mask = self.token_mask(inputs, x) if len(values.shape) == 2 else None
+        if mask is not None:
+            weights = weights * ops.cast(mask, weights.dtype)
+        if sample_weight is None:
+            return weights
+        given = ops.cast(sample_weight, weights.dtype)
+        if len(given.shape) > len(values.shape):  # Per token, of one value per row.
+            return weights * ops.max(given, axis=-1)
+        return weights * weight_per_target(given, values)
+
+
+class AnyTargets(Targets):
+    """Targets that nothing is known of: those of a backbone's own outputs."""
+
+    def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, loss: Loss) -> None:
+        """Nothing is refused."""
+
+    def token_mask(self, inputs: ModelInputs, x: Inputs) -> None:
+        """`None`."""
+        return None
+
+
+class NextTokens(Targets):
+    """A token per token, (B, S): those of language models.
+
+    Args:
+        vocabulary_size: int. How many tokens the logits are of.
+    """
+
+    several_per_row = True
+
+    def __init__(self, vocabulary_size: int) -> None:
+        self.vocabulary_size = vocabulary_size
+
+    def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, loss: Loss) -> None:
+        """Refuses labels that are no tokens: backends differ in what they make of these."""
+        labels = concrete(y)
+        if labels is None or not takes_labels(loss):
+            return
+        ignored, size = getattr(loss, "ignore_class", None), self.vocabulary_size
+        wrong = labels[((labels < 0) | (labels >= size)) & (labels != ignored)]
+        if wrong.size:
+            raise ValueError(
+                f"`y` should hold token ids in [0, {size}), also where they do not count: those "
+                "have a `sample_weight` of 0, or are the loss's `ignore_class`. Received: y with "
+                f"{np.unique(wrong)[:8].tolist()}"
+            )
+
+    def token_mask(self, inputs: ModelInputs, x: Inputs) -> Tensor | None:
+        """The mask of the text that is continued."""
+        return mask_of(inputs, x, -1)
+
+
+class Spans(Targets):
+    """The first and the last token of each row's answer, (B, 2)."""
+
+    several_per_row = True
+
+    def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, loss: Loss) -> None:
+        """Refuses spans that are not among a row's tokens."""
+        spans, ids_name = to_numpy(y), inputs.splice.token_inputs[0].name
+        rows, length = x[ids_name].shape
+        if spans.shape != (rows, 2):
+            raise ValueError(
+                f"`y` should have the first and last token of each row's answer: shape {(rows, 2)}."
+                f" Received: y of shape {spans.shape}"
+            )
+        mask = mask_of(inputs, x, 0)
+        is_token = np.full((rows, length), True) if mask is None else to_numpy(mask) != 0
+        inside = np.clip(spans, 0, length - 1).astype("int64")
+        in_row = (spans == inside) & np.take_along_axis(is_token, inside, axis=1)
+        wrong = np.flatnonzero(~in_row.all(axis=1) | (spans[:, 0] > spans[:, 1]))
+        if wrong.size:
+            row = int(wrong[0])
+            raise ValueError(
+                f"`y` should hold the first and last token of an answer among the {length} "
+                f"positions and outside of padding. Received: {spans[row].tolist()} in row {row}, "
+                f"and {wrong.size} wrong spans in all"
+            )
+
+    def token_mask(self, inputs: ModelInputs, x: Inputs) -> None:
+        """`None`: a start and an end are no tokens."""
+        return None
+
+
+def takes_labels(loss: Loss) -> bool:
+    """Whether targets are class labels under this loss, rather than numbers."""
+    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
+        return True
+    name: str = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
+    return "sparse" in name
+
+
+def weight_per_target(weight: Tensor, y: Tensor) -> Tensor:
+    """Weights of rows as weights of each of a row's targets.
+
+    Keras would lay weights (B,) along the last axis of targets (B, S).
+
+    Args:
+        weight: float tensor (B,) or (B, S).
+        y: targets, (B,) or (B, S).
+
+    Returns:
+        A float tensor of the shape of `y`.
+    """
+    if len(weight.shape) < len(y.shape):
+        weight = ops.reshape(weight, (-1, *[1] * (len(y.shape) - 1)))
+    return ops.broadcast_to(weight, ops.shape(y))
+
+
+def mask_of(inputs: ModelInputs, x: Inputs, i: int) -> Tensor | None:
+    """The padding mask of a model's i-th token input, or `None` where it has none."""
+    mask_name = inputs.splice.token_inputs[i].mask_name
+    return None if mask_name is None else x[mask_name]

@@ -1,0 +1,76 @@
+"""A config and its prompt layer, fitted to a backbone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.config_values import TaskType
+from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
+from keras_mpt.prompts.prompt import Prompt
+from keras_mpt.prompts.prompt_embedding import PromptEmbedding
+from keras_mpt.splicing.splice import Splice
+from keras_mpt.types import Backbone
+
+
+def config_for_task(config: PromptTuningConfig, task_type: TaskType | None) -> PromptTuningConfig:
+    """The config with the model's task type: PEFT chooses M, and the model that it opens, by it."""
+    if task_type is None or config.task_type == task_type:
+        return config
+    if config.task_type is not None:
+        raise ValueError(
+            f"`task_type` should be '{task_type}' or None for this model. Received: "
+            f"task_type='{config.task_type}'"
+        )
+    return dataclasses.replace(config, task_type=task_type)
+
+
+def fitted_config(config: PromptTuningConfig, splice: Splice, position: str) -> PromptTuningConfig:
+    """The config with what the backbone decides filled in."""
+    if config.token_dim not in (None, splice.token_dim):
+        raise ValueError(
+            f"`token_dim` should be the width of the backbone's token embedding, "
+            f"{splice.token_dim}, or None. Received: token_dim={config.token_dim}"
+        )
+    limit = splice.max_sequence_length
+    if limit is not None and splice.num_virtual_tokens >= limit:
+        raise ValueError(
+            f"`num_virtual_tokens` should leave room for tokens in the backbone's {limit} "
+            f"positions. Received: num_virtual_tokens={splice.num_virtual_tokens}"
+        )
+    return dataclasses.replace(config, token_dim=splice.token_dim, prompt_position=position)
+
+
+def prompt_layer(config: PromptTuningConfig, backbone: Backbone) -> Prompt:
+    """The built layer of a fitted config's prompts."""
+    dtype = _prompt_dtype(backbone)
+    sizes: dict[str, Any] = {
+        "num_virtual_tokens": config.num_virtual_tokens,
+        "token_dim": config.token_dim,
+        "num_transformer_submodules": config.submodules,
+    }
+    layer: Prompt
+    if isinstance(config, MultitaskPromptTuningConfig):
+        layer = MultitaskPromptEmbedding(
+            num_tasks=config.num_tasks,
+            num_ranks=config.num_ranks,
+            task_init=config.task_init,
+            train_shared=config.train_shared,
+            **sizes,
+            name="prompt",
+            dtype=dtype,
+        )
+    else:
+        layer = PromptEmbedding(**sizes, name="prompt", dtype=dtype)
+    layer.build()
+    return layer
+
+
+def _prompt_dtype(backbone: Backbone) -> str | keras.DTypePolicy:
+    """The backbone's compute dtype over float32 variables: a half-precision prompt trains badly."""
+    compute = backbone.compute_dtype
+    is_half = compute in ("float16", "bfloat16")
+    return keras.DTypePolicy(f"mixed_{compute}") if is_half else compute
