@@ -57,11 +57,13 @@ bench: $(TEST_STAMP) ## Time keras_mpt and PEFT side by side and write docs/benc
 transfer: $(TEST_STAMP) $(DATA_STAMP) ## Compare ways to learn few-shot tasks, in docs/studies/transfer/
 	@$(PY) -m studies.transfer $(TRANSFER_ARGS)
 
-lint: $(TEST_STAMP) ## Check style, format and types
+lint: $(TEST_STAMP) ## Check style, format, imports between folders, and types
 	@echo "== ruff check"
 	@$(PY) -m ruff check .
 	@echo "== ruff format --check"
 	@$(PY) -m ruff format --check .
+	@echo "== import-linter"
+	@$(VENV)/bin/lint-imports --no-cache --no-logo
 	@echo "== mypy"
 	@$(PY) -m mypy
 

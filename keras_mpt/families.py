@@ -6,7 +6,7 @@ listed here with what the general rule gives.
 
 from __future__ import annotations
 
-from typing import Any
+from keras_mpt.types import Backbone
 
 # Where keras-hub 0.32's own cached path does not compute what its model does.
 _CACHE_IS_NOT_THE_MODEL = {
@@ -27,30 +27,30 @@ _TWO_LAYER_HEADS: dict[str, tuple[str, ...]] = {
 _TOKEN_CLASSIFIER = ("GPT2Backbone", "BloomBackbone", "FalconBackbone", "GPTNeoXBackbone")
 
 
-def _name(backbone: Any) -> str:
+def _name(backbone: Backbone) -> str:
     return type(backbone).__name__
 
 
-def has_right_cache(backbone: Any) -> bool:
+def has_right_cache(backbone: Backbone) -> bool:
     """Whether keras-hub's cached path computes what the model does."""
     return _name(backbone) not in _CACHE_IS_NOT_THE_MODEL
 
 
-def cache_takes_left_padding(backbone: Any) -> bool:
+def cache_takes_left_padding(backbone: Backbone) -> bool:
     """Whether it does so whatever the padding."""
     return _name(backbone) not in _CACHE_IS_NOT_FOR_LEFT_PADDING
 
 
-def transformers_scales_after_embedding(backbone: Any) -> bool:
+def transformers_scales_after_embedding(backbone: Backbone) -> bool:
     """Whether transformers scales token embeddings outside of `embed_tokens`, as keras-hub does."""
     return _name(backbone) in _SCALED_AFTER_EMBEDDING
 
 
-def two_layer_head(backbone: Any, default: tuple[str, ...]) -> tuple[str, ...]:
+def two_layer_head(backbone: Backbone, default: tuple[str, ...]) -> tuple[str, ...]:
     """What transformers calls the hidden layer and the output of a text classifier's head."""
     return _TWO_LAYER_HEADS.get(_name(backbone), default)
 
 
-def decoder_has_token_classifier(backbone: Any) -> bool:
+def decoder_has_token_classifier(backbone: Backbone) -> bool:
     """Whether transformers calls a decoder's head for tokens "classifier", not "score"."""
     return _name(backbone) in _TOKEN_CLASSIFIER

@@ -17,6 +17,9 @@ Tensor: TypeAlias = Any
 Tensors: TypeAlias = Any
 """A nest of `Tensor`s: one, or a dict, list or tuple of them."""
 
+ArrayLike: TypeAlias = Any
+"""A NumPy array, or lists of numbers."""
+
 TaskIds: TypeAlias = "int | str | Sequence[int] | Sequence[str] | Tensor"
 """The tasks of a batch's rows: an id or a name for all of them, or one per row."""
 

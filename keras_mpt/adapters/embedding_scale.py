@@ -17,9 +17,11 @@ from keras import ops
 
 from keras_mpt.families import transformers_scales_after_embedding
 from keras_mpt.splicing.cut import consumers
+from keras_mpt.splicing.splice import Splice
+from keras_mpt.types import Backbone
 
 
-def embedding_scale(splice: Any, backbone: Any) -> np.ndarray:
+def embedding_scale(splice: Splice, backbone: Backbone) -> np.ndarray:
     """What P in an adapter file is larger by than P in the model.
 
     The scale is read from the graph: the constant in the multiplication that a token embedding's
@@ -39,7 +41,7 @@ def embedding_scale(splice: Any, backbone: Any) -> np.ndarray:
     return np.repeat(np.array(scales, "float32"), splice.num_virtual_tokens)[:, None]
 
 
-def constant_factor(rest: Any, index: int) -> float:
+def constant_factor(rest: keras.Model, index: int) -> float:
     """The number that a functional model multiplies an input by as the first thing, or 1.
 
     Args:

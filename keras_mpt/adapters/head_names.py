@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_mpt.families import decoder_has_token_classifier, two_layer_head
+from keras_mpt.types import Backbone
 
 PREFIX = "base_model"
 ANSWERS = "qa_outputs"
@@ -17,7 +18,7 @@ _ONE_LAYER: tuple[str, ...] = ("classifier",)
 _TWO_LAYERS: tuple[str, ...] = ("classifier.dense", "classifier.out_proj")
 
 
-def text_head(backbone: Any, num_layers: int, pooling: str) -> tuple[str, ...]:
+def text_head(backbone: Backbone, num_layers: int, pooling: str) -> tuple[str, ...]:
     """The modules of a text classifier's head, the output layer last.
 
     Args:
@@ -38,7 +39,7 @@ def text_head(backbone: Any, num_layers: int, pooling: str) -> tuple[str, ...]:
     return (*(f"classifier.hidden_{i}" for i in range(num_layers - 1)), "classifier.out_proj")
 
 
-def token_head(backbone: Any, is_decoder: bool) -> tuple[str, ...]:
+def token_head(backbone: Backbone, is_decoder: bool) -> tuple[str, ...]:
     """As `text_head`, of a token classifier's one layer."""
     has_score = is_decoder and not decoder_has_token_classifier(backbone)
     return ("score",) if has_score else _ONE_LAYER

@@ -9,6 +9,7 @@ import keras
 
 from keras_mpt.analysis.checks import task_names
 from keras_mpt.analysis.forgetting import forgetting
+from keras_mpt.types import Data, Logs, TargetData
 
 
 class ForgettingMonitor(keras.callbacks.Callback):
@@ -100,7 +101,7 @@ class ForgettingMonitor(keras.callbacks.Callback):
         """
         return forgetting(self.scores[:-1], self.scores[-1] if self.scores else {}, self.mode)
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Evaluates what there is before training."""
         unknown = [name for name in self.data if name not in task_names(self.model)]
         if unknown:
@@ -110,13 +111,13 @@ class ForgettingMonitor(keras.callbacks.Callback):
             )
         self._evaluate()
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Evaluates again."""
         self._trained += 1
         if self.each_epoch:
             self._evaluate()
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def on_train_end(self, logs: Logs = None) -> None:
         """Evaluates where that was not done after each epoch."""
         if not self.each_epoch:
             self._evaluate()
@@ -126,7 +127,7 @@ class ForgettingMonitor(keras.callbacks.Callback):
         self.scores.append(scores)
         self.epochs.append(self._trained)
 
-    def _score(self, name: str, x: Any, y: Any) -> float:
+    def _score(self, name: str, x: Data, y: TargetData) -> float:
         x = x if isinstance(x, dict) else {"text": x}
         results = self.model.evaluate(
             {**x, "task_ids": name},

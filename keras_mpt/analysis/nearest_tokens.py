@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 from keras import ops
 
 from keras_mpt.analysis.checks import check_model, task_id
 from keras_mpt.checks import check_size
+from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.prompts.cosines import top_cosines
+from keras_mpt.types import Tokenizer
 
 
 def nearest_tokens(
-    model: Any, task: str | int | None = None, k: int = 5, tokenizer: Any = None
+    model: PromptTunedModel,
+    task: str | int | None = None,
+    k: int = 5,
+    tokenizer: Tokenizer | None = None,
 ) -> list[list[tuple[str | int, float]]]:
     """The k entries of the vocabulary that each token of a prompt is most like, by cosine.
 
@@ -82,7 +86,7 @@ def nearest_tokens(
     ]
 
 
-def _prompt(model: Any, task: Any) -> np.ndarray:
+def _prompt(model: PromptTunedModel, task: str | int | None) -> np.ndarray:
     """The prompt, (M·L, d)."""
     state = model.prompt.get_peft_state_dict()
     prompt: np.ndarray = state["prompt_embeddings"].astype("float64")
@@ -92,7 +96,7 @@ def _prompt(model: Any, task: Any) -> np.ndarray:
     return prompt * (state["prefix_task_cols"][task] @ state["prefix_task_rows"][task])
 
 
-def _token(token_id: int, tokenizer: Any) -> str | int:
+def _token(token_id: int, tokenizer: Tokenizer | None) -> str | int:
     """The token; a table of embeddings may be longer than the vocabulary."""
     if tokenizer is None or token_id >= tokenizer.vocabulary_size():
         return token_id

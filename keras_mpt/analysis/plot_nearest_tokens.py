@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from keras_mpt.analysis.checks import task_names
 from keras_mpt.analysis.figure import PLAIN, new_figure, number, saved, shaded_table, title
 from keras_mpt.analysis.nearest_tokens import nearest_tokens
+from keras_mpt.models.prompt_tuned_model import PromptTunedModel
+from keras_mpt.types import Tokenizer
 
 _LONGEST = 18
 
 
 def plot_nearest_tokens(
-    model: Any,
+    model: PromptTunedModel,
     task: str | int | None = None,
     k: int = 5,
-    tokenizer: Any = None,
+    tokenizer: Tokenizer | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Draws `nearest_tokens` as a table: a row per prompt token, shaded by similarity.
@@ -65,8 +68,8 @@ def plot_nearest_tokens(
     return saved(figure, path)
 
 
-def _name(model: Any, task: str | int) -> str:
-    return task if isinstance(task, str) else model.config.names[task]
+def _name(model: PromptTunedModel, task: str | int) -> str:
+    return task if isinstance(task, str) else task_names(model)[task]
 
 
 def _shown(token: str | int) -> str:

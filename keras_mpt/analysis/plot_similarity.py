@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_mpt.analysis.figure import PLAIN, new_figure, number, saved, shaded_table, title
 from keras_mpt.analysis.task_similarity import task_similarity
+from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 
 _TITLES = {
     "factors": "Cosine of what tasks changed",
@@ -17,7 +18,7 @@ _TITLES = {
 
 
 def plot_similarity(
-    model: Any, path: str | os.PathLike[str] | None = None, of: str = "factors"
+    model: PromptTunedModel, path: str | os.PathLike[str] | None = None, of: str = "factors"
 ) -> Any:
     """Draws `task_similarity` as a heat map with the values in its cells.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from keras import ops
 
 from keras_mpt.analysis.checks import task_names
+from keras_mpt.models.prompt_tuned_model import PromptTunedModel
+from keras_mpt.models.tasks import multitask_config
 from keras_mpt.prompts.cosines import cosines, cosines_of_products
+from keras_mpt.types import Tensor
 
 
-def task_similarity(model: Any, of: str = "factors") -> tuple[list[str], np.ndarray]:
+def task_similarity(model: PromptTunedModel, of: str = "factors") -> tuple[list[str], np.ndarray]:
     """Cosine similarity of each two tasks.
 
     Task k's prompt is P ∘ W_k with W_k = cols_k · rows_k. As all tasks share P, whole prompts are
@@ -54,12 +55,12 @@ def task_similarity(model: Any, of: str = "factors") -> tuple[list[str], np.ndar
         means = _mean_tokens(model)
         return names, cosines(means, means)
     state = model.prompt.get_peft_state_dict()
-    start = 1.0 if model.config.task_init == "ones" else 0.0
+    start = 1.0 if multitask_config(model).task_init == "ones" else 0.0
     products = _products(state["prefix_task_cols"], state["prefix_task_rows"], start)
     return names, cosines_of_products(products)
 
 
-def prompt_similarity(model: Any, prompts: Any) -> np.ndarray:
+def prompt_similarity(model: PromptTunedModel, prompts: Tensor) -> np.ndarray:
     """Cosine similarity of given prompts to the prompt of each of the model's tasks.
 
     Compared are means over tokens, so a prompt may be longer or shorter than the model's.
@@ -106,7 +107,7 @@ def prompt_similarity(model: Any, prompts: Any) -> np.ndarray:
     return cosines(means, _mean_tokens(model))
 
 
-def _mean_tokens(model: Any) -> np.ndarray:
+def _mean_tokens(model: PromptTunedModel) -> np.ndarray:
     """The mean token of each task's prompt, (T, d), without making a prompt of T·L·d numbers."""
     state = model.prompt.get_peft_state_dict()
     shared, cols, rows = (

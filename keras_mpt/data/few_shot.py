@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.checks import check_size
+from keras_mpt.types import Data, TargetData
 
 
-def few_shot(x: Any, y: Any, shots: int, seed: int = 0) -> tuple[Any, Any]:
+def few_shot(x: Data, y: TargetData, shots: int, seed: int = 0) -> tuple[Any, Any]:
     """Draws `shots` rows of each class, for training on a few examples of a task.
 
     Rows are drawn without replacement and stand in a random order. The same seed gives the same
@@ -67,14 +68,14 @@ def few_shot(x: Any, y: Any, shots: int, seed: int = 0) -> tuple[Any, Any]:
     return _taken(x, rows), labels[rows]
 
 
-def _leaves(x: Any) -> list[Any]:
+def _leaves(x: Data) -> list[Any]:
     """The arrays and lists in a dict or a pair, or the one that `x` is."""
     if isinstance(x, dict):
         return [leaf for value in x.values() for leaf in _leaves(value)]
     return list(x) if isinstance(x, tuple) else [x]
 
 
-def _taken(x: Any, rows: np.ndarray) -> Any:
+def _taken(x: Data, rows: np.ndarray) -> Data:
     if isinstance(x, dict):
         return {key: _taken(value, rows) for key, value in x.items()}
     if isinstance(x, tuple):

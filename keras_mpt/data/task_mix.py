@@ -106,7 +106,7 @@ class TaskMix(keras.utils.PyDataset):
         self.max_tasks_per_batch = max_tasks_per_batch
         self.epoch = 0
         self.first_step = 0
-        self._is_counted = self._within_epoch = False
+        self._is_counted = self._is_being_read = False
         self._tasks = tasks
         streams = []
         for k, task in enumerate(tasks):
@@ -122,7 +122,7 @@ class TaskMix(keras.utils.PyDataset):
         self._batches = mixed.batch(self.batch_size)
 
     def __len__(self) -> int:
-        return self.steps - (self.first_step if self._within_epoch else 0)
+        return self.steps - (self.first_step if self._is_being_read else 0)
 
     def __getitem__(self, index: int) -> tuple[Any, ...] | None:
         step = self.first_step + index
@@ -166,8 +166,8 @@ class TaskMix(keras.utils.PyDataset):
                 f"{self.steps} batches. Received: step={step!r}"
             )
         self.epoch, self.first_step = int(epoch), int(step)
-        if self._within_epoch:  # It broke off, and with it the `fit` that counted.
-            self._is_counted = self._within_epoch = False
+        if self._is_being_read:  # It broke off, and with it the `fit` that counted.
+            self._is_counted = self._is_being_read = False
 
     def fingerprint(self) -> dict[str, Any]:
         """What the order of batches follows from, to tell whether a run may go on with this mix.
@@ -199,19 +199,19 @@ class TaskMix(keras.utils.PyDataset):
     @property
     def within_epoch(self) -> bool:
         """Whether an epoch is being read."""
-        return self._within_epoch
+        return self._is_being_read
 
     def on_epoch_begin(self) -> None:
         """Notes that an epoch began: Keras also calls `on_epoch_end` before the first one."""
-        self._is_counted = self._within_epoch = True
+        self._is_counted = self._is_being_read = True
 
     def on_epoch_end(self) -> None:
         """Moves on: the next epoch holds the next rows, and is whole."""
-        if self._within_epoch:
+        if self._is_being_read:
             self.epoch += 1
             self.first_step = 0
-        self._is_counted = not self._within_epoch
-        self._within_epoch = False
+        self._is_counted = not self._is_being_read
+        self._is_being_read = False
 
 
 def _grain() -> Any:

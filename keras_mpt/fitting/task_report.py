@@ -11,7 +11,8 @@ import keras
 from keras import ops
 
 from keras_mpt._keras import mean_values
-from keras_mpt.fitting.targets import weight_per_target
+from keras_mpt.fitting.targets import Loss, weight_per_target
+from keras_mpt.types import Tensor, Tensors
 
 # With more tasks than this a log line serves nobody, and every metric costs an update a step.
 MAX_REPORTED_TASKS = 32
@@ -48,7 +49,9 @@ class TaskReport:
         """All tasks' metrics, in the tasks' order."""
         return [metric for task in self.tasks for metric in task]
 
-    def update(self, task_ids: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update(
+        self, task_ids: Tensor, y: Tensor, y_pred: Tensors, sample_weight: Tensor | None = None
+    ) -> None:
         """Feeds each task's metrics with its rows.
 
         Args:
@@ -85,12 +88,12 @@ class RowsMetric(keras.metrics.Metric):
         name: string.
     """
 
-    def __init__(self, metric: Any, name: str) -> None:
+    def __init__(self, metric: keras.Metric, name: str) -> None:
         super().__init__(name=name)
         self.metric = metric
         self.rows = self.add_variable(shape=(), initializer="zeros", name="rows")
 
-    def update_rows(self, data: tuple[Any, ...], rows: Any, weight: Any) -> None:
+    def update_rows(self, data: tuple[Any, ...], rows: Tensor, weight: Tensor) -> None:
         """Adds a batch.
 
         Args:
@@ -101,7 +104,7 @@ class RowsMetric(keras.metrics.Metric):
         self.rows.assign_add(ops.cast(ops.sum(rows), self.rows.dtype))
         self.metric.update_state(*data, sample_weight=weight)
 
-    def result(self) -> Any:
+    def result(self) -> Tensor:
         """The metric, or NaN where it had no rows."""
         result = self.metric.result()
         return ops.where(self.rows > 0, result, ops.cast(float("nan"), result.dtype))
@@ -130,7 +133,7 @@ class _Measure:
     weighted: bool
 
 
-def _loss_measure(loss: Any) -> _Measure:
+def _loss_measure(loss: Loss) -> _Measure:
     per_row = _PerRow(loss)
     # Under this reduction Keras divides by the sum of the weights, else by the number of rows.
     if getattr(loss, "reduction", None) == "mean_with_sample_weight":
@@ -138,7 +141,7 @@ def _loss_measure(loss: Any) -> _Measure:
     return _Measure("loss", keras.metrics.Mean, per_row, False)
 
 
-def _metric_measure(metric: Any, weighted: bool, known: list[str]) -> _Measure:
+def _metric_measure(metric: keras.Metric, weighted: bool, known: list[str]) -> _Measure:
     if metric in ("accuracy", "acc"):
         name, metric = metric, _accuracy
     else:
@@ -158,7 +161,7 @@ def _metric_measure(metric: Any, weighted: bool, known: list[str]) -> _Measure:
 class _PerRow(keras.Loss):
     """A loss or loss function without its reduction."""
 
-    def __init__(self, loss: Any) -> None:
+    def __init__(self, loss: Loss) -> None:
         super().__init__(name="loss", reduction=None)
         self.function: Any = _crossentropy
         if str(loss).lower() not in ("crossentropy", "ce"):
@@ -166,14 +169,14 @@ class _PerRow(keras.Loss):
             if isinstance(self.function, keras.Loss):
                 self.function = self.function.call
 
-    def call(self, y: Any, y_pred: Any) -> Any:
+    def call(self, y: Tensor, y_pred: Tensors) -> Tensor:
         """A loss per row or token."""
         if len(y.shape) == len(y_pred.shape) - 1 and y_pred.shape[-1] == 1:
             y = ops.expand_dims(y, -1)
         return self.function(y, y_pred)
 
 
-def _by_shapes(binary: Any, sparse: Any, categorical: Any, y: Any, y_pred: Any) -> Any:
+def _by_shapes(binary: Any, sparse: Any, categorical: Any, y: Tensor, y_pred: Tensors) -> Tensor:
     """As Keras chooses among the kinds of accuracy and of cross-entropy."""
     if y_pred.shape[-1] == 1:
         return binary(y, y_pred)

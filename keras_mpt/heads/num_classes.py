@@ -12,12 +12,13 @@ from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.types import NumClasses
 
 
-def in_order(num_classes: Any, names: Sequence[str]) -> Any:
+def in_order(num_classes: Any, names: Sequence[str], may_name_others: bool = False) -> Any:
     """A dict by the tasks' names as a list in their order; other forms as they are.
 
     Args:
         num_classes: int, list, dict of task name to int, or `None`.
         names: list of strings, the tasks' names.
+        may_name_others: bool. Whether a dict may have other tasks too. Defaults to `False`.
 
     Raises:
         ValueError: a dict without a task, or with another one.
@@ -25,7 +26,7 @@ def in_order(num_classes: Any, names: Sequence[str]) -> Any:
     if not isinstance(num_classes, Mapping):
         return num_classes
     missing = [name for name in names if name not in num_classes]
-    unknown = [name for name in num_classes if name not in names]
+    unknown = [name for name in num_classes if name not in names and not may_name_others]
     if missing or unknown:
         raise ValueError(
             f"`num_classes` should have each task's number of classes, those of {list(names)}. "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras import ops
 
+from keras_mpt.types import Tensor
 
-def mean_over_tokens(tokens: Any, mask: Any = None) -> Any:
+
+def mean_over_tokens(tokens: Tensor, mask: Tensor | None = None) -> Tensor:
     """The mean of each row's tokens, padding left out.
 
     Args:
@@ -23,7 +23,7 @@ def mean_over_tokens(tokens: Any, mask: Any = None) -> Any:
     return ops.sum(tokens * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
 
 
-def last_token(tokens: Any, mask: Any = None) -> Any:
+def last_token(tokens: Tensor, mask: Tensor | None = None) -> Tensor:
     """The last token of each row that is no padding, on whichever side the padding is.
 
     Args:

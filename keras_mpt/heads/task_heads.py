@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.prompts.replace_weights import replace_weights
+from keras_mpt.types import Tensor
 
 # The logit of a class that a task does not have: its probability is 0 in float32.
 NO_CLASS = -1e9
@@ -56,7 +57,11 @@ class TaskHeads(keras.layers.Layer):
         self._has_class = classes < np.array(self.num_classes)[:, None]
         self._columns = np.where(self._has_class, offsets[:, None] + classes, 0).astype("int32")
 
-    def build(self, features_shape: Any, task_ids_shape: Any = None) -> None:
+    def build(
+        self,
+        features_shape: tuple[int | None, ...],
+        task_ids_shape: tuple[int | None, ...] | None = None,
+    ) -> None:
         """Makes the matrix and the biases."""
         total = sum(self.num_classes)
         self.kernel = self.add_weight(
@@ -68,15 +73,15 @@ class TaskHeads(keras.layers.Layer):
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=(total,), initializer="zeros")
 
-    def call(self, features: Any, task_ids: Any) -> Any:
+    def call(self, features: Tensor, task_ids: Tensor) -> Tensor:
         """Each row's logits under its own task's head."""
         is_task = ops.equal(task_ids[:, None], ops.arange(len(self.num_classes), dtype="int32"))
         safe_ids = ops.argmax(ops.cast(is_task, "int32"), axis=1)
 
-        def per_row(table: Any) -> Any:
+        def per_row(table: Tensor) -> Tensor:
             return ops.take(ops.convert_to_tensor(table), safe_ids, axis=0)
 
-        def per_token(rows: Any) -> Any:
+        def per_token(rows: Tensor) -> Tensor:
             """With an axis of one for the tokens, where the features have one."""
             return ops.expand_dims(rows, 1) if len(features.shape) == 3 else rows
 
@@ -131,7 +136,9 @@ class TaskHeads(keras.layers.Layer):
         replace_weights(self, values)
         self._set_num_classes(num_classes)
 
-    def compute_output_shape(self, features_shape: Any, task_ids_shape: Any) -> tuple[Any, ...]:
+    def compute_output_shape(
+        self, features_shape: tuple[int | None, ...], task_ids_shape: tuple[int | None, ...] | None
+    ) -> tuple[Any, ...]:
         """(B, max(num_classes)), or (B, S, max(num_classes))."""
         return (*features_shape[:-1], max(self.num_classes))
 
@@ -144,7 +151,7 @@ class TaskHeads(keras.layers.Layer):
         }
 
 
-def _products(features: Any, heads: Any) -> Any:
+def _products(features: Tensor, heads: Tensor) -> Tensor:
     """Each row's features, (B, d) or (B, S, d), times its own head, (B, C, d).
 
     Sums of products, not a matrix product: the last bits of that change with the number of classes,
@@ -156,6 +163,6 @@ def _products(features: Any, heads: Any) -> Any:
     return ops.stack([ops.sum(features * head, axis=-1) for head in classes], axis=-1)
 
 
-def _kernel_initializer() -> Any:
+def _kernel_initializer() -> keras.Initializer:
     """As a keras-hub classifier's head starts; one object draws the same numbers every time."""
     return keras.initializers.TruncatedNormal(stddev=0.02)

@@ -109,7 +109,7 @@ class LanguageModel(PromptTunedModel):
                 `"top_k"`.
             **kwargs: the other arguments of `keras.Model.compile`.
         """
-        self.sampler = generating.sampler_of(sampler)
+        self.set_sampler(sampler)
         super().compile(
             optimizer=default_optimizer(optimizer),
             loss=default_loss(loss, self.targets),
@@ -117,6 +117,14 @@ class LanguageModel(PromptTunedModel):
             **kwargs,
         )
         self.functions.forget()
+
+    def set_sampler(self, sampler: Any) -> None:
+        """Draws with another sampler from now on.
+
+        Args:
+            sampler: a `keras_hub.samplers.Sampler` or its name.
+        """
+        self.sampler = generating.sampler_of(sampler)
 
     def compile_arguments(self) -> Config:
         """What `compile` was given, the sampler included."""
@@ -137,7 +145,7 @@ class LanguageModel(PromptTunedModel):
     def fold(self, task: str | int) -> Self:
         """A model of one task, which draws as this one does; see `PromptTunedModel.fold`."""
         folded = super().fold(task)
-        folded.compile(sampler=self.sampler)
+        folded.set_sampler(self.sampler)
         return folded
 
     def generate(

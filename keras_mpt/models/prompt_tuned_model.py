@@ -84,7 +84,7 @@ class PromptTunedModel(Fitting):
         self.preprocessor = preprocessor
         self.prompt = prompt_layer(config, backbone)
         if initialize:
-            self._start(tokenizer or getattr(preprocessor, "tokenizer", None))
+            self._start_prompt(tokenizer or getattr(preprocessor, "tokenizer", None))
         self.prompt.trainable = not config.inference_mode
 
     @abc.abstractmethod
@@ -361,7 +361,7 @@ class PromptTunedModel(Fitting):
             head_settings=self.head_settings(),
         )
 
-    def _start(self, tokenizer: Tokenizer | None) -> None:
+    def _start_prompt(self, tokenizer: Tokenizer | None) -> None:
         def embed_tokens(ids: np.ndarray) -> np.ndarray:
             rows = [ops.convert_to_tensor(row, "int32") for row in ids]
             embedded = [self.splice.embed_tokens(row, i) for i, row in enumerate(rows)]

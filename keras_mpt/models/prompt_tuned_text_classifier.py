@@ -96,7 +96,7 @@ class PromptTunedTextClassifier(Classifier):
         self.pooling = pooling
         self.head_config = dict(head_config or {})
         below: list[keras.layers.Layer] = []
-        if pooling == "base":
+        if classifier is not None and pooling == "base":
             task = classifier(
                 backbone=backbone,
                 num_classes=2,

@@ -11,8 +11,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mpt.types import Tensor
 
-def combine(shared: Any, cols: Any, rows: Any) -> Any:
+
+def combine(shared: Tensor, cols: Tensor, rows: Tensor) -> Tensor:
     """P ∘ (cols · rows): the shared prompt scaled entry by entry by a task's low-rank matrix.
 
     Args:
@@ -26,7 +28,7 @@ def combine(shared: Any, cols: Any, rows: Any) -> Any:
     return shared * ops.matmul(cols, rows)
 
 
-def gather(table: Any, indices: Any) -> Any:
+def gather(table: Tensor, indices: Tensor) -> Tensor:
     """`table[indices]` along axis 0, with a dense gradient on every backend.
 
     TensorFlow gives a variable gathered as it stands an `IndexedSlices` gradient, which Adam then
@@ -43,7 +45,7 @@ def gather(table: Any, indices: Any) -> Any:
     return ops.take(ops.reshape(table, table.shape), indices, axis=0)
 
 
-def gather_factors(cols: Any, rows: Any, task_ids: Any) -> tuple[Any, Any]:
+def gather_factors(cols: Tensor, rows: Tensor, task_ids: Tensor) -> tuple[Any, Any]:
     """The factors of the batch's tasks: only those, so memory does not grow as T·L·d.
 
     An id outside [0, T) gets NaN. Checks before a graph is entered refuse such ids with an error;
@@ -65,7 +67,7 @@ def gather_factors(cols: Any, rows: Any, task_ids: Any) -> tuple[Any, Any]:
     return task_cols, task_rows
 
 
-def safe_task_ids(task_ids: Any, num_tasks: int) -> tuple[Any, Any]:
+def safe_task_ids(task_ids: Tensor, num_tasks: int) -> tuple[Any, Any]:
     """Ids that can be looked up, and what to add to what is made of them.
 
     Args:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from keras_mpt.types import ArrayLike
+
 # Rows of a table that are looked at together: of width 2,304, they take 75 MB.
 _CHUNK_ROWS = 4096
 
 
-def cosines(a: Any, b: Any) -> np.ndarray:
+def cosines(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """Cosine of each vector of `a` with each of `b`.
 
     Args:
@@ -43,7 +45,7 @@ def cosines_of_products(products: np.ndarray) -> np.ndarray:
 
 
 def top_cosines(
-    vectors: Any, rows_of: Callable[[np.ndarray], Any], num_rows: int, k: int
+    vectors: ArrayLike, rows_of: Callable[[np.ndarray], Any], num_rows: int, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of a large table with the highest cosine to each vector.
 

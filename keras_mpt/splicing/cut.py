@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_mpt._keras import calls_of_graph, keeping_history
+from keras_mpt.types import Backbone, Task, Tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class TokenInput:
     """
 
     name: str
-    embedding: Any
+    embedding: keras.layers.Layer
     mask_name: str | None
     other_names: tuple[str, ...]
     position_names: tuple[str, ...]
@@ -52,11 +53,11 @@ class CutGraph:
     """
 
     token_inputs: tuple[TokenInput, ...]
-    rest: Any
+    rest: keras.Model
     plain_names: tuple[str, ...]
 
 
-def cut(backbone: Any) -> CutGraph:
+def cut(backbone: Backbone) -> CutGraph:
     """Cuts a functional backbone behind its token embeddings.
 
     Args:
@@ -97,7 +98,7 @@ def cut(backbone: Any) -> CutGraph:
     return CutGraph(tuple(token_inputs), rest, plain_names)
 
 
-def part(inputs: list[Any], outputs: Any, **kwargs: Any) -> Any:
+def part(inputs: list[Any], outputs: Tensors, **kwargs: Any) -> keras.Model:
     """Part of a functional graph as a model of its own, which leaves no trace on the whole.
 
     Args:
@@ -115,7 +116,7 @@ def part(inputs: list[Any], outputs: Any, **kwargs: Any) -> Any:
         return keras.Model(inputs, outputs, **kwargs)
 
 
-def cut_head(task: Any) -> Any:
+def cut_head(task: Task) -> keras.Model:
     """The part of a keras-hub task behind its backbone: from the backbone's outputs to its own.
 
     Args:
@@ -129,13 +130,13 @@ def cut_head(task: Any) -> Any:
     return keras.Model(_backbone_outputs(task), output, name=f"{task.name}_head")
 
 
-def cut_features(task: Any) -> Any:
+def cut_features(task: Task) -> keras.Model:
     """As `cut_head`, but ending before the task's last layer: the features that it classifies."""
     last = next(n for n in calls_of_graph(task) if any(o is task.outputs[0] for o in n.outputs))
     return keras.Model(_backbone_outputs(task), last.input_tensors[0], name=f"{task.name}_features")
 
 
-def _backbone_outputs(task: Any) -> list[Any]:
+def _backbone_outputs(task: Task) -> list[Any]:
     """Where a task's graph leaves the backbone.
 
     Most tasks call their backbone. RWKV7CausalLM takes the backbone's inputs and outputs for its
@@ -145,7 +146,7 @@ def _backbone_outputs(task: Any) -> list[Any]:
     return list(calls[0].outputs if calls else task.backbone.outputs)
 
 
-def consumers(model: Any, tensor: Any) -> list[Any]:
+def consumers(model: keras.Model, tensor: keras.KerasTensor) -> list[Any]:
     """The calls in a functional model's graph that take a tensor."""
     return [
         node
@@ -154,7 +155,7 @@ def consumers(model: Any, tensor: Any) -> list[Any]:
     ]
 
 
-def _lookups(model: Any, ids: Any) -> list[Any]:
+def _lookups(model: keras.Model, ids: keras.KerasTensor) -> list[Any]:
     """The calls of layers with weights that get `ids`, or integers made of them.
 
     A table that is looked up by `where(is_image, 0, ids)` is one of tokens as well. A mask made of
@@ -170,7 +171,7 @@ def _lookups(model: Any, ids: Any) -> list[Any]:
     return found
 
 
-def _embedding_node(backbone: Any, name: str, ids: Any) -> Any:
+def _embedding_node(backbone: Backbone, name: str, ids: keras.KerasTensor) -> Any:
     """The one call that embeds a token input."""
     lookups = _lookups(backbone, ids)
     if len(lookups) != 1 or [t is ids for t in lookups[0].input_tensors] != [True]:
@@ -198,7 +199,7 @@ def _embedding_node(backbone: Any, name: str, ids: Any) -> Any:
     return node
 
 
-def _adds_positions(embedding: Any) -> bool:
+def _adds_positions(embedding: keras.layers.Layer) -> bool:
     """Whether an unknown layer embeds one token differently from place to place."""
     import keras_hub
 
@@ -213,7 +214,7 @@ def _adds_positions(embedding: Any) -> bool:
     return not np.array_equal(embedded[0], embedded[1])
 
 
-def _described(backbone: Any) -> str:
+def _described(backbone: Backbone) -> str:
     return f"backbone=<{type(backbone).__name__}>"
 
 
@@ -225,7 +226,9 @@ def _encoder_first(name: str) -> tuple[bool, str]:
     return name.startswith("decoder"), name
 
 
-def _describe(name: str, inputs: dict[str, Any], embedding: Any, used_later: bool) -> TokenInput:
+def _describe(
+    name: str, inputs: dict[str, Any], embedding: keras.layers.Layer, used_later: bool
+) -> TokenInput:
     """Finds the inputs that go with a token input: those of its prefix, with one entry a token."""
     prefix = name.removesuffix("token_ids")
     mask_name = prefix + "padding_mask"

@@ -8,6 +8,7 @@ import keras
 
 from keras_mpt._keras import calls_of_graph
 from keras_mpt.splicing.cut import part
+from keras_mpt.types import Backbone, Tensors
 
 
 class HiddenStates:
@@ -24,7 +25,7 @@ class HiddenStates:
         last: tensor of `rest`, the backbone's own output.
     """
 
-    def __init__(self, backbone: Any, rest: Any, last: Any) -> None:
+    def __init__(self, backbone: Backbone, rest: keras.Model, last: keras.KerasTensor) -> None:
         self._rest = rest
         self._tensors = [*_layer_outputs(backbone, rest, last)[:-1], last]
         self._graphs: dict[tuple[int, ...], Any] = {}
@@ -32,7 +33,9 @@ class HiddenStates:
     def __len__(self) -> int:
         return len(self._tensors)
 
-    def __call__(self, inputs: Any, layers: tuple[int, ...], training: Any = None) -> Any:
+    def __call__(
+        self, inputs: Tensors, layers: tuple[int, ...], training: bool | None = None
+    ) -> Any:
         """The graph's outputs, and the states of some layers.
 
         Args:
@@ -52,7 +55,7 @@ class HiddenStates:
         return outputs, states
 
 
-def _layer_outputs(backbone: Any, rest: Any, last: Any) -> list[Any]:
+def _layer_outputs(backbone: Backbone, rest: keras.Model, last: keras.KerasTensor) -> list[Any]:
     """What each call of one of the backbone's layers gives, first call first."""
     calls = [
         node for node in calls_of_graph(rest) if isinstance(node.operation, keras.layers.Layer)
@@ -66,7 +69,7 @@ def _layer_outputs(backbone: Any, rest: Any, last: Any) -> list[Any]:
     return [node.outputs[0] for node in found]
 
 
-def _listed_layers(backbone: Any) -> list[Any]:
+def _listed_layers(backbone: Backbone) -> list[Any]:
     """The layers in a backbone's lists; of an encoder-decoder the decoder's."""
     lists = {
         name: value

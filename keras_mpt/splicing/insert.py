@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras import ops
 
+from keras_mpt.types import Tensor
 
-def insert(sequence: Any, prompt: Any, at: int) -> Any:
+
+def insert(sequence: Tensor, prompt: Tensor, at: int) -> Tensor:
     """`[sequence[:, :at]; prompt; sequence[:, at:]]` along axis 1.
 
     Args:
@@ -23,24 +23,24 @@ def insert(sequence: Any, prompt: Any, at: int) -> Any:
     return ops.concatenate([sequence[:, :at], prompt, sequence[:, at:]], axis=1)
 
 
-def insert_constant(sequence: Any, value: int, length: int, at: int) -> Any:
+def insert_constant(sequence: Tensor, value: int, length: int, at: int) -> Tensor:
     """`insert` with a prompt of `length` equal values, for masks and segment ids, (B, S)."""
     constant = ops.full_like(sequence[:, :1], value)
     return insert(sequence, ops.repeat(constant, length, axis=1), at)
 
 
-def insert_first(sequence: Any, length: int, at: int) -> Any:
+def insert_first(sequence: Tensor, length: int, at: int) -> Tensor:
     """`insert` with a prompt that repeats each row's first entry `length` times, (B, S)."""
     return insert(sequence, ops.repeat(sequence[:, :1], length, axis=1), at)
 
 
-def insert_positions(positions: Any, length: int, at: int) -> Any:
+def insert_positions(positions: Tensor, length: int, at: int) -> Tensor:
     """`insert` of the positions of `length` more tokens; those behind move up, (B, S)."""
     prompt = positions[:, :1] + at + ops.arange(length, dtype=positions.dtype)[None]
     return ops.concatenate([positions[:, :at], prompt, positions[:, at:] + length], axis=1)
 
 
-def drop(sequence: Any, length: int, at: int) -> Any:
+def drop(sequence: Tensor, length: int, at: int) -> Tensor:
     """What `insert` was given: `sequence` without the prompt's `length` positions.
 
     Args:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_mpt.types import Backbone, Task
 
-def default_prompt_position(backbone: Any) -> str:
+
+def default_prompt_position(backbone: Backbone) -> str:
     """`"after_start"` for encoders, so that index 0 stays the start token; else `"before"`.
 
     A backbone counts as an encoder where it has one token input and keras-hub has no language model
@@ -17,7 +19,7 @@ def default_prompt_position(backbone: Any) -> str:
     return "after_start"
 
 
-def task_class(name: str, backbone: Any) -> Any:
+def task_class(name: str, backbone: Backbone) -> type[Task] | None:
     """keras-hub's class for a task on this backbone, or `None`.
 
     Args:
@@ -33,7 +35,7 @@ def task_class(name: str, backbone: Any) -> Any:
     return next((c for c in found if c.__name__ == main), found[0] if found else None)
 
 
-def _is_for(task: Any, backbone: Any) -> bool:
+def _is_for(task: type[Task], backbone: Backbone) -> bool:
     return task.backbone_cls is not None and type(backbone) is task.backbone_cls
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from keras_mpt.splicing.insert import (
     insert_first,
     insert_positions,
 )
+from keras_mpt.types import Backbone, Tensor, Tensors
 
 
 class Splice:
@@ -33,7 +35,7 @@ class Splice:
 
     def __init__(
         self,
-        backbone: Any,
+        backbone: Backbone,
         num_virtual_tokens: int,
         num_transformer_submodules: int = 1,
         prompt_position: str = "before",
@@ -82,18 +84,20 @@ class Splice:
         """V, the rows of the token embedding; an encoder-decoder's are its encoder's."""
         return vocabulary_size(self.token_inputs[0].embedding)
 
-    def embed_tokens(self, token_ids: Any, i: int = 0) -> Any:
+    def embed_tokens(self, token_ids: Tensor, i: int = 0) -> Tensor:
         """The embeddings of ids in the i-th of `token_inputs`, (N,) -> (N, d), no positions."""
         return token_table(self.token_inputs[i].embedding)(token_ids)
 
-    def __call__(self, inputs: dict[str, Any], prompts: Any, training: bool | None = None) -> Any:
+    def __call__(
+        self, inputs: dict[str, Any], prompts: Tensor, training: bool | None = None
+    ) -> Tensors:
         """Runs the backbone on `[prompts; tokens]`: `with_states` without states."""
         return self.with_states(inputs, prompts, (), training)[0]
 
     def with_states(
         self,
         inputs: dict[str, Any],
-        prompts: Any,
+        prompts: Tensor,
         layers: tuple[int, ...],
         training: bool | None = None,
     ) -> tuple[Any, list[Any]]:
@@ -120,7 +124,9 @@ class Splice:
         plain = [fed[name] for name in self.graph.plain_names]
         return self.hidden_states([*embedded, *plain], layers, training)
 
-    def embedded(self, i: int, inputs: dict[str, Any], prompts: Any) -> tuple[Any, dict[str, Any]]:
+    def embedded(
+        self, i: int, inputs: dict[str, Any], prompts: Tensor
+    ) -> tuple[Any, dict[str, Any]]:
         """One token input's `[prompt; tokens]`.
 
         Args:
@@ -168,10 +174,10 @@ class Splice:
                 inputs.setdefault(name, default)
         return inputs
 
-    def with_prompt_positions(self, spec: Any) -> Any:
+    def with_prompt_positions(self, spec: Tensors) -> Tensors:
         """The spec of a call's outputs, from that of the backbone's own."""
 
-        def longer(output: Any, input_index: int | None) -> Any:
+        def longer(output: Tensor, input_index: int | None) -> Tensor:
             if input_index is None or input_index >= self.num_transformer_submodules:
                 return output
             rows, length, *rest = output.shape
@@ -180,38 +186,40 @@ class Splice:
 
         return self._map_outputs(longer, spec)
 
-    def user_positions(self, outputs: Any) -> Any:
+    def user_positions(self, outputs: Tensors) -> Tensors:
         """`outputs` of a call without the prompt positions."""
 
-        def without_prompt(output: Any, input_index: int | None) -> Any:
+        def without_prompt(output: Tensor, input_index: int | None) -> Tensor:
             if input_index is None or input_index >= self.num_transformer_submodules:
                 return output
             return drop(output, self.num_virtual_tokens, self.at)
 
         return self._map_outputs(without_prompt, outputs)
 
-    def user_states(self, states: Any) -> Any:
+    def user_states(self, states: Tensor) -> Tensor:
         """Hidden states of `hidden_states` without the prompt positions."""
         if not self.states_have_prompt:
             return states
         return drop(states, self.num_virtual_tokens, self.at)
 
-    def follows_first_input(self, outputs: Any) -> Any:
+    def follows_first_input(self, outputs: Tensors) -> Tensor:
         """The first output with one entry per token of the first input."""
         flat = keras.tree.flatten(outputs)
         return flat[self._output_inputs.index(0)]
 
-    def follows_last_input(self, outputs: Any) -> Any:
+    def follows_last_input(self, outputs: Tensors) -> Tensor:
         """The first output with one entry per token of the last input: what is generated."""
         flat = keras.tree.flatten(outputs)
         return flat[self._output_inputs.index(len(self.token_inputs) - 1)]
 
-    def _map_outputs(self, function: Any, outputs: Any) -> Any:
+    def _map_outputs(
+        self, function: Callable[[Tensor, int | None], Tensor], outputs: Tensors
+    ) -> Tensors:
         flat = keras.tree.flatten(outputs)
         mapped = [function(o, i) for o, i in zip(flat, self._output_inputs, strict=True)]
         return keras.tree.pack_sequence_as(outputs, mapped)
 
-    def _embed(self, embedding: Any, token_ids: Any, prompt: Any) -> Any:
+    def _embed(self, embedding: keras.layers.Layer, token_ids: Tensor, prompt: Tensor) -> Tensor:
         """`[prompt; tokens]` as the embedding layer would give it, positions included."""
         tokens = token_table(embedding)(token_ids)
         sequence = insert(tokens, ops.cast(prompt, tokens.dtype), self.at)
@@ -220,7 +228,7 @@ class Splice:
         return sequence + embedding.position_embedding(sequence)
 
 
-def token_table(embedding: Any) -> Any:
+def token_table(embedding: keras.layers.Layer) -> keras.layers.Layer:
     """The token embedding itself, where a layer holds one beside learned positions."""
     import keras_hub
 
@@ -229,7 +237,7 @@ def token_table(embedding: Any) -> Any:
     return embedding
 
 
-def vocabulary_size(embedding: Any) -> int:
+def vocabulary_size(embedding: keras.layers.Layer) -> int:
     """How many tokens an embedding has."""
     table = token_table(embedding)
     if hasattr(table, "input_dim"):
@@ -237,7 +245,7 @@ def vocabulary_size(embedding: Any) -> int:
     return max(int(w.shape[0]) for w in table.weights if len(w.shape) == 2)
 
 
-def _max_sequence_length(backbone: Any) -> int | None:
+def _max_sequence_length(backbone: Backbone) -> int | None:
     """How many positions the backbone has, where that is limited."""
     import keras_hub
 
@@ -251,12 +259,12 @@ def _max_sequence_length(backbone: Any) -> int | None:
     return min([*lengths, *([declared] if isinstance(declared, int) else [])], default=None)
 
 
-def _inner_position_embedding(layer: Any) -> list[Any]:
+def _inner_position_embedding(layer: keras.layers.Layer) -> list[Any]:
     return [layer.position_embedding] if hasattr(layer, "position_embedding") else []
 
 
 def _inputs_that_outputs_follow(
-    backbone: Any, token_inputs: tuple[TokenInput, ...]
+    backbone: Backbone, token_inputs: tuple[TokenInput, ...]
 ) -> list[int | None]:
     """For each flat output, the index of the token input whose length its axis 1 has, or `None`.
 

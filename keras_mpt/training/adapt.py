@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, overload
 
 import keras
 import numpy as np
@@ -16,26 +16,62 @@ from keras_mpt.config_values import TASKS_START_DONE
 from keras_mpt.heads.num_classes import in_order
 from keras_mpt.models.prompt_tune import load_adapter
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
+from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.tasks import arguments_for, factors_from, multitask_config, source_of
 from keras_mpt.prompts.cosines import cosines
 from keras_mpt.training.two_speed import two_speed_optimizer
+from keras_mpt.types import Backbone, NumClasses, Task
 
 NEAREST = "nearest"
 
+M = TypeVar("M", bound=PromptTunedModel)
 
+
+@overload
 def adapt(
-    source: Any,
-    tasks: str | list[str],
+    source: M,
+    tasks: str | Sequence[str],
     *,
-    base: Any = None,
-    num_classes: Any = None,
-    from_: Any = "average",
+    base: Backbone | Task | None = None,
+    num_classes: NumClasses | Sequence[int | None] | None = None,
+    from_: str | int | Sequence[str | int | None] | None = "average",
     train_shared: bool = True,
     data: Mapping[str, tuple[Any, ...]] | None = None,
     probe_epochs: int = 10,
-    verbose: Any = "auto",
+    verbose: str | int = "auto",
     **kwargs: Any,
-) -> Any:
+) -> M: ...
+
+
+@overload
+def adapt(
+    source: str | os.PathLike[str],
+    tasks: str | Sequence[str],
+    *,
+    base: Backbone | Task | None = None,
+    num_classes: NumClasses | Sequence[int | None] | None = None,
+    from_: str | int | Sequence[str | int | None] | None = "average",
+    train_shared: bool = True,
+    data: Mapping[str, tuple[Any, ...]] | None = None,
+    probe_epochs: int = 10,
+    verbose: str | int = "auto",
+    **kwargs: Any,
+) -> PromptTunedModel: ...
+
+
+def adapt(
+    source: PromptTunedModel | str | os.PathLike[str],
+    tasks: str | Sequence[str],
+    *,
+    base: Backbone | Task | None = None,
+    num_classes: NumClasses | Sequence[int | None] | None = None,
+    from_: str | int | Sequence[str | int | None] | None = "average",
+    train_shared: bool = True,
+    data: Mapping[str, tuple[Any, ...]] | None = None,
+    probe_epochs: int = 10,
+    verbose: str | int = "auto",
+    **kwargs: Any,
+) -> PromptTunedModel:
     """A model for new tasks that starts from what source tasks have learned.
 
     P is the source's. Each new task's factors start as the average of the sources', as one source's
@@ -58,9 +94,10 @@ def adapt(
         source: a prompt-tuned model with tasks, or the directory of its adapter.
         tasks: string or list of strings. The new tasks' names.
         base: a keras-hub backbone or task, where `source` is a directory. Defaults to `None`.
-        num_classes: for classifiers: an int for one new task, or a list with one per task; or int
-            for a head that they share, where the source's tasks share theirs. Defaults to `None`,
-            also in the list: the head of the task that `from_` names, or that all sources share.
+        num_classes: for classifiers: an int for one new task, or a list with one per task or a dict
+            by their names; or int for a head that they share, where the source's tasks share
+            theirs. Defaults to `None`, also in the list: the head of the task that `from_` names,
+            or that all sources share.
         from_: `"average"`, `"nearest"`, `"shared"` (cols · rows = 1), a source task's name or id,
             or a list of these with one per new task. Defaults to `"average"`.
         train_shared: bool. Whether P is trained on. Frozen, a new task costs L·r + r·d numbers.
@@ -135,7 +172,7 @@ def adapt(
     return model
 
 
-def _opened(source: Any, base: Any) -> Any:
+def _opened(source: Any, base: Backbone | Task | None) -> PromptTunedModel:
     if isinstance(source, (str, os.PathLike)):
         if base is None:
             raise ValueError(
@@ -201,7 +238,7 @@ def _adapted(
     heads: list[int | None],
     train_shared: bool,
     kwargs: Any,
-) -> Any:
+) -> PromptTunedModel:
     """A model of these tasks; `starts` are what `add_task` takes."""
     config = dataclasses.replace(
         source.config,
@@ -226,7 +263,12 @@ def _adapted(
 
 
 def _similarities(
-    source: Any, probe: Any, name: str, data: tuple[Any, ...], epochs: int, verbose: Any
+    source: Any,
+    probe: PromptTunedModel,
+    name: str,
+    data: tuple[Any, ...],
+    epochs: int,
+    verbose: Any,
 ) -> dict[str, float]:
     """How alike the new task's and each source's prompt are in what sets them off the average."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
@@ -247,7 +289,7 @@ def _similarities(
     return dict(zip(multitask_config(source).names, np.nan_to_num(found).tolist(), strict=True))
 
 
-def _flat_prompts(model: Any) -> np.ndarray:
+def _flat_prompts(model: PromptTunedModel) -> np.ndarray:
     """Each task's prompt as one vector, (T, L·d)."""
     state = model.prompt.get_peft_state_dict()
     products = state["prefix_task_cols"].astype("float64") @ state["prefix_task_rows"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras import ops
 
+from keras_mpt.types import Tensor
 
-def logits_distance(teacher: Any, student: Any, temperature: float = 1.0) -> Any:
+
+def logits_distance(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
     """τ² · KL(softmax(teacher / τ) ‖ softmax(student / τ)), over the last axis.
 
     τ² keeps the gradient's size when τ changes (Hinton et al. 2015, section 2).
@@ -25,7 +25,7 @@ def logits_distance(teacher: Any, student: Any, temperature: float = 1.0) -> Any
     return temperature**2 * ops.sum(ops.exp(log_p) * (log_p - log_q), axis=-1)
 
 
-def states_distance(teacher: Any, student: Any, mask: Any = None) -> Any:
+def states_distance(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
     """The mean squared difference of hidden states, over their width and the tokens that count.
 
     Args:
@@ -41,7 +41,7 @@ def states_distance(teacher: Any, student: Any, mask: Any = None) -> Any:
     return weighted_mean(per_token, None if mask is None else ops.cast(mask, "float32"), axis=1)
 
 
-def weighted_mean(values: Any, weights: Any = None, axis: Any = None) -> Any:
+def weighted_mean(values: Tensor, weights: Tensor | None = None, axis: int | None = None) -> Tensor:
     """Σ w · v / Σ w; 0 where no weight is above 0.
 
     Args:

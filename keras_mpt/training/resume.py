@@ -15,6 +15,7 @@ from keras_mpt._keras import set_first_epoch
 from keras_mpt.checks import is_integer
 from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.training import run_state
+from keras_mpt.types import Logs
 
 
 class ResumeTraining(keras.callbacks.Callback):
@@ -93,7 +94,7 @@ class ResumeTraining(keras.callbacks.Callback):
         self.mix = mix
         self.save_freq = save_freq
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Checks the state that is there, if any, and goes on from it."""
         # Kept, as `self.model` brings all variables up to date on JAX each time that it is asked.
         self._trained = model = self.model
@@ -104,9 +105,9 @@ class ResumeTraining(keras.callbacks.Callback):
                 f"`fit` should read `mix`, whose epochs have {self.mix.steps} batches, with "
                 f"`steps_per_epoch` left out. Received: epochs of {self.params.get('steps')}"
             )
-        self._run = run_state.run_fingerprint(model, self.mix)
+        self._fingerprint = run_state.run_fingerprint(model, self.mix)
         self._about: dict[str, Any] = {"stopped": False, "logs": []}
-        self._values: dict[str, np.ndarray] = {}
+        self._kept_values: dict[str, np.ndarray] = {}
         self._generators: dict[str, np.ndarray] = {}
         self._is_resumed, self._begun, self._was_cut = False, False, False
         self._quiet = contextlib.ExitStack()
@@ -114,7 +115,7 @@ class ResumeTraining(keras.callbacks.Callback):
         if state is not None:
             self._restore(*state)
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Puts back the metrics of an epoch that goes on; Keras has just reset them."""
         set_first_epoch(self._trained, None)
         self._first = 0
@@ -123,9 +124,9 @@ class ResumeTraining(keras.callbacks.Callback):
                 self._put_back(epoch)
             self._begun = True
             self._mix_offset = self.mix.epoch - epoch
-        self._epoch, self._step = epoch, self._first
+        self._epoch, self._at_step = epoch, self._first
 
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Lets the epoch's draws go on where the last step's ended."""
         if batch:
             return
@@ -134,50 +135,50 @@ class ResumeTraining(keras.callbacks.Callback):
         # Only now: PyTorch's loaders have drawn from the generator too.
         run_state.set_generator_states(self._generators)
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Saves, where it is time to."""
-        before, steps = self._step, self.mix.steps
-        self._step = min(self._first + batch + 1, steps)
-        if self._step == steps:
+        before, steps = self._at_step, self.mix.steps
+        self._at_step = min(self._first + batch + 1, steps)
+        if self._at_step == steps:
             self._generators = run_state.generator_states()
             if self._first:  # To Keras, the data of an epoch that was gone on with run out.
                 self._quiet.enter_context(warnings.catch_warnings())
                 warnings.filterwarnings("ignore", message="Your input ran out of data")
                 self._keep_last_step()
             return
-        counts = [self._epoch * steps + step for step in (before, self._step)]
+        counts = [self._epoch * steps + step for step in (before, self._at_step)]
         freq = steps if self.save_freq == "epoch" else int(self.save_freq)
         if counts[0] // freq < counts[1] // freq or self._trained.stop_training:
             self._generators = run_state.generator_states()
-            self._save(self._epoch, self._step)
+            self._save_at(self._epoch, self._at_step)
 
-    def on_test_begin(self, logs: Any = None) -> None:
+    def on_test_begin(self, logs: Logs = None) -> None:
         """Before a validation: the epoch's steps are done."""
         self._quiet.close()
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Saves, unless another callback cut the epoch short: then the last state stands."""
         self._quiet.close()
-        left = self.mix.steps - self._step
+        left = self.mix.steps - self._at_step
         self._was_cut = self._trained.stop_training and left >= self._trained.steps_per_execution
         if not self._was_cut:
             values = {name: np.asarray(value).tolist() for name, value in (logs or {}).items()}
             self._about["logs"].append([epoch, values])
-            self._save(epoch + 1, 0)
+            self._save_at(epoch + 1, 0)
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def on_train_end(self, logs: Logs = None) -> None:
         """Notes that another callback stopped the run, or gave it other weights at its end."""
         set_first_epoch(self._trained, None)
         trained = {"final": list(self._trained.trainable_variables)}
         if not self._begun:
             self._put_back_history()
-            if "final/0" in self._values:
-                run_state.assign(self._values, trained)
+            if "final/0" in self._kept_values:
+                run_state.assign(self._kept_values, trained)
         elif self._was_cut:
             return
         elif self._trained.stop_training:
             self._about["stopped"] = True
-            self._save(self._epoch + 1, 0)
+            self._save_at(self._epoch + 1, 0)
         else:
             self._save_final(run_state.values_of(trained))
 
@@ -204,7 +205,7 @@ class ResumeTraining(keras.callbacks.Callback):
             del variables["metrics"]
             self._quiet.callback(run_state.assign, run_state.values_of(variables), variables)
 
-    def _save(self, epoch: int, step: int) -> None:
+    def _save_at(self, epoch: int, step: int) -> None:
         """Writes the state in which the next step is `step` of `epoch`."""
         variables = run_state.moving_variables(self.model)
         if not step:
@@ -212,14 +213,14 @@ class ResumeTraining(keras.callbacks.Callback):
         place = {"epoch": epoch, "step": step, "mix_epoch": epoch + self._mix_offset}
         run_state.write_state(
             self.directory,
-            {**self._about, **place, "run": self._run},
+            {**self._about, **place, "run": self._fingerprint},
             {**run_state.values_of(variables), **self._generators},
         )
 
     def _restore(self, about: dict[str, Any], values: dict[str, np.ndarray]) -> None:
         """Takes the state on, all of it being checked before anything is changed."""
         model, file = self._trained, str(self.directory / run_state.FILE_NAME)
-        run_state.check_same_run(about.pop("run"), self._run, file)
+        run_state.check_same_run(about.pop("run"), self._fingerprint, file)
         metrics = [name for name in values if name.startswith("metrics/")]
         if len(metrics) > len(model.metrics_variables):
             # TensorFlow makes some metrics' variables in the first step. No weight is changed.
@@ -228,9 +229,9 @@ class ResumeTraining(keras.callbacks.Callback):
         if not about["step"]:
             del variables["metrics"]
         run_state.check_values(values, variables, file)
-        self._metrics = {"metrics": variables.pop("metrics", [])}
+        self._kept_metrics = {"metrics": variables.pop("metrics", [])}
         run_state.assign(values, variables)
-        self._about, self._values, self._is_resumed = about, values, True
+        self._about, self._kept_values, self._is_resumed = about, values, True
         self._generators = {n: v for n, v in values.items() if n.startswith("generator/")}
         self.mix.start_at(about["mix_epoch"], about["step"])
         epochs = self.params.get("epochs", 1)
@@ -244,8 +245,8 @@ class ResumeTraining(keras.callbacks.Callback):
                 f"{self._about['epoch']}. Received: initial_epoch={epoch}"
             )
         self._first = self._about["step"]
-        run_state.assign(self._values, self._metrics)
-        self._values = {}
+        run_state.assign(self._kept_values, self._kept_metrics)
+        self._kept_values = {}
         self._put_back_history()
 
     def _put_back_history(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_mpt.adapters.backbone_identity import digest
 from keras_mpt.arrays import to_numpy
+from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.files.atomic import write_together
 from keras_mpt.fitting.fitting import Fitting
 
@@ -21,7 +22,7 @@ FILE_NAME = "training_state.safetensors"
 _HEADER, _FORMAT = "keras_mpt", 1
 
 
-def moving_variables(model: Any) -> dict[str, list[Any]]:
+def moving_variables(model: keras.Model) -> dict[str, list[Any]]:
     """A model's variables that training changes, by kind; the frozen weights are left out.
 
     Args:
@@ -40,7 +41,7 @@ def moving_variables(model: Any) -> dict[str, list[Any]]:
     }
 
 
-def frozen_weights(layer: Any) -> list[Any]:
+def frozen_weights(layer: keras.layers.Layer) -> list[Any]:
     """The weights of those layers of a model that are not trainable, without their seeds."""
     if not layer.trainable:
         return list(layer.weights)
@@ -109,7 +110,7 @@ def set_generator_states(states: dict[str, np.ndarray]) -> None:
             torch.cuda.set_rng_state(torch.tensor(state), device)
 
 
-def run_fingerprint(model: Any, mix: Any) -> dict[str, Any]:
+def run_fingerprint(model: keras.Model, mix: TaskMix) -> dict[str, Any]:
     """What makes a run this run and no other, as JSON: all but the values that training changes.
 
     Args:
@@ -205,7 +206,7 @@ def read_state(
 _NONE = object()
 
 
-def _compile_settings(model: Any) -> Any:
+def _compile_settings(model: keras.Model) -> Any:
     """What `compile` was given, but for what has no say in the numbers."""
     try:
         settings = dict(model.get_compile_config())

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_mpt.fitting.task_report import MAX_REPORTED_TASKS, RowsMetric
+from keras_mpt.types import Tensor
 
 
 class TermReport:
@@ -34,7 +35,7 @@ class TermReport:
         """All metrics: a term's own, then its tasks'."""
         return [metric for metrics in self.terms.values() for metric in metrics]
 
-    def update(self, term: str, values: Any, weights: Any, task_ids: Any) -> None:
+    def update(self, term: str, values: Tensor, weights: Tensor, task_ids: Tensor) -> None:
         """Adds a batch.
 
         Args:

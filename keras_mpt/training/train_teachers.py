@@ -16,11 +16,13 @@ from keras_mpt.config_values import check_task_name
 from keras_mpt.files.config_files import CONFIG_NAME
 from keras_mpt.heads.num_classes import in_order
 from keras_mpt.models.prompt_tune import prompt_tune
+from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.training.teachers import check_teacher
+from keras_mpt.types import Backbone, Task
 
 
 def train_teachers(
-    base: Any,
+    base: Backbone | Task,
     datasets: Mapping[str, tuple[Any, ...]],
     directory: str | os.PathLike[str],
     config: PromptTuningConfig,
@@ -119,7 +121,7 @@ def train_teachers(
     return directories
 
 
-def _set_seed(seed: int | None, model: Any = None) -> None:
+def _set_seed(seed: int | None, model: PromptTunedModel | None = None) -> None:
     """Keras's global seed, and that of each dropout of the model: the tasks share a backbone."""
     if seed is None:
         return
@@ -129,12 +131,14 @@ def _set_seed(seed: int | None, model: Any = None) -> None:
         state.assign(np.array([seed, i]))
 
 
-def _teacher(base: Any, config: PromptTuningConfig, classes: int | None, kwargs: Any) -> Any:
+def _teacher(
+    base: Backbone | Task, config: PromptTuningConfig, classes: int | None, kwargs: Any
+) -> PromptTunedModel:
     given = {} if classes is None else {"num_classes": classes}
     return prompt_tune(base, dataclasses.replace(config), **given, **kwargs)
 
 
-def _prepared(model: Any, name: str, data: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+def _prepared(model: PromptTunedModel, name: str, data: tuple[Any, ...]) -> tuple[Any, Any, Any]:
     """A task's data as `fit` takes them, with errors that name the task."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
     try:
@@ -173,7 +177,7 @@ def _checked(datasets: Any, config: Any) -> list[str]:
 
 
 def _classes(names: list[str], num_classes: Any) -> dict[str, int | None]:
-    num_classes = in_order(num_classes, names)
+    num_classes = in_order(num_classes, names, may_name_others=True)
     if isinstance(num_classes, (list, tuple)):
         if len(num_classes) != len(names):
             raise ValueError(

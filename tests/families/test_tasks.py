@@ -24,7 +24,7 @@ def test_a_head_with_weights_of_its_own_is_kept_frozen_and_saved(tmp_path):
     for mine in (model, loaded, folded):
         mine.trainable = True
         assert [v.path for v in mine.trainable_variables] == ["prompt/prompt_embeddings"]
-        np.testing.assert_array_equal(ops.convert_to_numpy(mine.head.weights[0]), kernel)
+        np.testing.assert_array_equal(ops.convert_to_numpy(mine.frozen_head.weights[0]), kernel)
 
 
 def test_a_task_s_own_arguments_are_kept():
