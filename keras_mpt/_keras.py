@@ -21,12 +21,12 @@ __all__ = [
     "calls_of_graph",
     "compile_arguments",
     "forget_compile_arguments",
-    "forget_torch_parameters",
     "hub_allocates_alone",
     "hub_cache",
     "in_symbolic_scope",
     "is_validation_of_fit",
     "keeping_history",
+    "list_torch_parameters",
     "mean_values",
     "replaced_variables",
     "restore_jax_state",
@@ -83,14 +83,19 @@ def is_validation_of_fit(kwargs: Config) -> bool:
     return bool(kwargs.get("_use_cached_eval_dataset"))
 
 
-def forget_torch_parameters(model: keras.Model) -> None:
-    """Makes PyTorch's list of a model's variables anew when it is next asked for.
+def list_torch_parameters(model: keras.Model) -> None:
+    """Makes PyTorch's list of a model's variables, which `state_dict` and its like read, anew.
 
-    `_torch_params`: Keras makes that list once, and variables are replaced as tasks come and go.
+    `_torch_params`: Keras makes that list when somebody asks for it, and but once, while variables
+    are replaced as tasks come and go.
     """
-    for layer in (model, *getattr(model, "layers", ())):
-        vars(layer).pop("_torch_params", None)
-        getattr(layer, "_modules", {}).pop("_torch_params", None)
+    if keras.backend.backend() != "torch":
+        return
+    for layer in (model, *model.layers):
+        if hasattr(layer, "_torch_params"):
+            del layer._torch_params
+            layer.torch_params  # noqa: B018 (asking makes it)
+    model.torch_params  # noqa: B018
 
 
 # What a step's state holds on JAX, by its length: to predict, to test and to train.

@@ -49,6 +49,22 @@ def concrete(x: Tensor, name: str = "task_ids") -> np.ndarray | None:
         ) from error
 
 
+def as_arrays(x: dict[str, Any]) -> dict[str, Tensor]:
+    """A dict's lists and numbers as arrays; tensors, and what is missing, as they are."""
+    found = dict(x)
+    for name, value in x.items():
+        if value is None or is_array(value):
+            continue
+        try:
+            found[name] = np.asarray(value)
+        except ValueError:
+            raise ValueError(
+                f"`{name}` should be an array, or lists of equal lengths. Received: "
+                f"{name}={value!r}"
+            ) from None
+    return found
+
+
 def is_array(value: Any) -> bool:
     """Whether a value is an array or tensor of any library."""
     return hasattr(value, "shape") and hasattr(value, "dtype")

@@ -72,6 +72,12 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def check_flags(flags: Mapping[str, Any]) -> None:
+    """Refuses anything but True or False for each of several arguments."""
+    for name, value in flags.items():
+        check_flag(name, value)
+
+
 def check_choice(name: str, value: Any, choices: Sequence[Any], expected: str = "") -> None:
     """Refuses anything but one of a few values.
 

@@ -14,7 +14,7 @@ import numpy as np
 from keras_mpt.adapters.backbone_identity import backbone_difference, backbone_identity
 from keras_mpt.adapters.differences import config_difference, head_difference
 from keras_mpt.arrays import to_numpy
-from keras_mpt.checks import shown
+from keras_mpt.checks import check_flag, shown
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import START_DONE, TASKS_START_DONE
 from keras_mpt.files.atomic import write_together
@@ -62,7 +62,7 @@ def save(adapted: Adapted, directory: str | os.PathLike[str], overwrite: bool = 
     """Writes an adapter; see `PromptTunedModel.save_adapter`."""
     from safetensors.numpy import save as safetensors_bytes
 
-    target = Path(directory)
+    overwrite, target = check_flag("overwrite", overwrite), Path(directory)
     names = (CONFIG_NAME, OWN_CONFIG_NAME, SAFETENSORS_NAME, BIN_NAME)
     existing = [name for name in names if (target / name).exists()]
     if existing and not overwrite:

@@ -9,6 +9,7 @@ import keras
 
 from keras_mpt.analysis.checks import task_names
 from keras_mpt.analysis.forgetting import forgetting
+from keras_mpt.checks import check_flag, check_size
 from keras_mpt.types import Data, Logs, TargetData
 
 
@@ -87,8 +88,8 @@ class ForgettingMonitor(keras.callbacks.Callback):
         self.data = dict(data)
         self.metric = metric
         self.mode = {"auto": "min" if metric == "loss" else "max"}.get(mode, mode)
-        self.each_epoch = each_epoch
-        self.batch_size = batch_size
+        self.each_epoch = check_flag("each_epoch", each_epoch)
+        self.batch_size = check_size("batch_size", batch_size)
         self.scores: list[dict[str, float]] = []
         self.epochs: list[int] = []
         self._trained = 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mpt.checks import check_size
+from keras_mpt.checks import check_count, check_size
 from keras_mpt.types import Data, TargetData
 
 
@@ -41,7 +41,7 @@ def few_shot(x: Data, y: TargetData, shots: int, seed: int = 0) -> tuple[Any, An
 
     Source: Wang et al. 2023 (arXiv 2303.02861), the few-shot adaptation with k = 4, 16 and 32.
     """
-    shots = check_size("shots", shots)
+    shots, seed = check_size("shots", shots), check_count("seed", seed)
     labels = np.asarray(y)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ValueError(

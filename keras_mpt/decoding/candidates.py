@@ -126,7 +126,7 @@ def _is_candidate(value: Any) -> bool:
     """A string, or a sequence of integers; one without any is an empty candidate."""
     if isinstance(value, str):
         return True
-    return isinstance(value, (list, tuple, np.ndarray)) and all(is_integer(i) for i in value)
+    return isinstance(value, (list, tuple, np.ndarray)) and all(map(is_integer, value))
 
 
 def _tokens(candidate: Any, preprocessor: Preprocessor | None) -> np.ndarray:

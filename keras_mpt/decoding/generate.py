@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.arrays import to_numpy
-from keras_mpt.checks import check_size
+from keras_mpt.checks import check_flags, check_size
 from keras_mpt.decoding.decoder import Context, Decoder
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.generation_inputs import (
@@ -57,6 +57,7 @@ def generate(
     preprocessor, reader = inputs.preprocessor, decoding.reader
     if max_length is not None:
         max_length = check_size("max_length", max_length)
+    check_flags({"strip_prompt": strip_prompt, "use_cache": use_cache})
     stops = _stop_token_ids(stop_token_ids, preprocessor)
     given, task_ids = without_task_ids(given, task_ids)
     text = as_text(given, preprocessor, len(inputs.splice.token_inputs) > 1)

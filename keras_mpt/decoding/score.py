@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.arrays import to_numpy
-from keras_mpt.checks import check_choice
+from keras_mpt.checks import check_choice, check_flags
 from keras_mpt.decoding.candidates import Candidates, as_candidates, pairs
 from keras_mpt.decoding.decoder import Context, Decoder, Pairs, to_power_of_two
 from keras_mpt.decoding.decoding import Decoding
@@ -34,6 +34,7 @@ def score(
 ) -> tuple[np.ndarray, Candidates]:
     """The scores (B, C), and the candidates; see `PromptTunedLanguageModel.score`."""
     check_choice("normalize", normalize, ("sum", "mean"))
+    check_flags({"use_cache": use_cache})
     splice = inputs.splice
     chosen = as_candidates(candidates, inputs.preprocessor, splice.vocabulary_size)
     x, lengths = _rows_to_score(inputs, given, task_ids)

@@ -11,9 +11,9 @@ import keras
 from keras_mpt import _keras
 from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.fitting.frozen import freeze
-from keras_mpt.fitting.jax_state import keeping_variables
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.preparation import Preparation, check_has_targets
+from keras_mpt.fitting.steps import as_step, data_are_checked
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.fitting.task_report import TaskReport
 from keras_mpt.types import Config, Data, TargetData, Tensor, Tensors
@@ -74,7 +74,9 @@ class Fitting(keras.Model, abc.ABC):
 
     def __call__(self, inputs: Data, *args: Any, **kwargs: Any) -> Tensors:
         """Checks the inputs while they are still as the caller gave them, then calls the model."""
-        return super().__call__(self.model_inputs.prepare(inputs), *args, **kwargs)
+        if not data_are_checked(self, inputs):
+            inputs = self.model_inputs.prepare(inputs)
+        return super().__call__(inputs, *args, **kwargs)
 
     def fit(
         self,
@@ -348,17 +350,17 @@ class Fitting(keras.Model, abc.ABC):
         if self.optimizer is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         super().make_train_function(force)
-        self.train_function = keeping_variables(self, self.train_function)
+        self.train_function = as_step(self, self.train_function)
 
     def make_test_function(self, force: bool = False) -> None:
         """As `keras.Model`; an error in a step leaves the model its variables."""
         super().make_test_function(force)
-        self.test_function = keeping_variables(self, self.test_function)
+        self.test_function = as_step(self, self.test_function)
 
     def make_predict_function(self, force: bool = False) -> None:
         """As `keras.Model`; an error in a step leaves the model its variables."""
         super().make_predict_function(force)
-        self.predict_function = keeping_variables(self, self.predict_function)
+        self.predict_function = as_step(self, self.predict_function)
 
     @property
     def _needs_targets(self) -> bool:

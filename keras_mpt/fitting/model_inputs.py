@@ -7,17 +7,18 @@ the same error everywhere, before anything is trained.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_mpt.arrays import concrete, is_array, to_numpy
+from keras_mpt.arrays import as_arrays, concrete, to_numpy
 from keras_mpt.checks import check_token_ids
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.prompts.task_ids import check_task_ids
-from keras_mpt.splicing.splice import Splice, vocabulary_size
+from keras_mpt.splicing.splice import Splice
 from keras_mpt.types import Data, Preprocessor, TargetData, Tensor
 
 # The names of text in a model's inputs.
@@ -38,19 +39,19 @@ class ModelInputs:
     splice: Splice
     preprocessor: Preprocessor | None = None
 
-    @property
+    @functools.cached_property
     def names(self) -> list[str]:
         """The names of all inputs."""
         names = [n for t in self.splice.token_inputs for n in (t.name, t.mask_name, *t.other_names)]
         names += [n for n in self.splice.graph.plain_names if n not in names]
         return [n for n in names if n is not None] + ["task_ids"] * self.has_tasks
 
-    @property
+    @functools.cached_property
     def has_tasks(self) -> bool:
         """Whether the model takes `task_ids`."""
         return isinstance(self.config, MultitaskPromptTuningConfig)
 
-    @property
+    @functools.cached_property
     def task_names(self) -> list[str]:
         """The tasks' names, in their order; none where there are no tasks."""
         config = self.config
@@ -66,7 +67,7 @@ class ModelInputs:
             A dict of the backbone's inputs and `task_ids`.
         """
         if isinstance(x, dict):
-            x = {k: v if is_array(v) else _as_array(k, v) for k, v in x.items()}
+            x = as_arrays(x)
         return self.check(x)
 
     def prepare_tf(
@@ -144,15 +145,16 @@ class ModelInputs:
         """
         self.check_shapes(x)
         x = {name: value for name, value in x.items() if value is not None}
-        for token_input in self.splice.token_inputs:
+        splice = self.splice
+        for token_input, size in zip(splice.token_inputs, splice.vocabulary_sizes, strict=True):
             ids = concrete(x[token_input.name])
             if ids is not None:
-                check_token_ids(token_input.name, ids, vocabulary_size(token_input.embedding))
-        if self.splice.at:
-            for token_input in self.splice.token_inputs[: self.splice.num_transformer_submodules]:
+                check_token_ids(token_input.name, ids, size)
+        if splice.at:
+            for token_input in splice.token_inputs[: splice.num_transformer_submodules]:
                 _check_start_tokens(x, token_input.mask_name)
         if self.has_tasks:
-            shape = _shape(x[self.splice.token_inputs[0].name])
+            shape = _shape(x[splice.token_inputs[0].name])
             batch_size = None if shape is None else shape[0]
             names = self.task_names
             x["task_ids"] = check_task_ids(x["task_ids"], len(names), batch_size, names)
@@ -282,16 +284,6 @@ def _is_pair(value: object) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == 2
 
 
-def _as_array(name: str, value: Data) -> np.ndarray | None:
-    """Lists and numbers as arrays. What is missing is left to the checks to name."""
-    try:
-        return None if value is None else np.asarray(value)
-    except ValueError:
-        raise ValueError(
-            f"`{name}` should be an array, or lists of equal lengths. Received: {name}={value!r}"
-        ) from None
-
-
-def as_arrays(x: dict[str, Tensor]) -> dict[str, np.ndarray]:
+def in_memory(x: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """Every tensor of a dict as a NumPy array, for Keras to batch."""
     return {name: to_numpy(value) for name, value in x.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.config import MultitaskPromptTuningConfig
-from keras_mpt.fitting.model_inputs import ModelInputs, as_arrays
+from keras_mpt.fitting.model_inputs import ModelInputs, in_memory
 from keras_mpt.fitting.streams import is_stream, map_batches
 from keras_mpt.types import Data, TargetData, Tensor
 
@@ -61,7 +61,7 @@ class Preparation:
 
     def _arrays(self, *data: Any) -> Batch:
         x, y, sample_weight = self._tokenized(*data)
-        return as_arrays(self._checked(x, y)), y, sample_weight
+        return in_memory(self._checked(x, y)), y, sample_weight
 
     def _tensors(self, *data: Any) -> Batch:
         """The same inside `tf.data`."""

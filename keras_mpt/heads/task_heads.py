@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mpt.checks import check_flag, check_size
 from keras_mpt.prompts.replace_weights import replace_weights
 from keras_mpt.types import Tensor
 
@@ -46,11 +47,11 @@ class TaskHeads(keras.layers.Layer):
 
     def __init__(self, num_classes: Sequence[int], use_bias: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.use_bias = use_bias
+        self.use_bias = check_flag("use_bias", use_bias)
         self._set_num_classes(num_classes)
 
     def _set_num_classes(self, num_classes: Sequence[int]) -> None:
-        self.num_classes = [int(n) for n in num_classes]
+        self.num_classes = [check_size("num_classes", n) for n in num_classes]
         # Column of class c of task k, or 0 with `has_class` False.
         width, offsets = max(self.num_classes), np.cumsum([0, *self.num_classes[:-1]])
         classes = np.arange(width)

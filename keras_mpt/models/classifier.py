@@ -43,10 +43,10 @@ class Classifier(PromptTunedModel):
         super().__init__(backbone, config, head=head, targets=targets, **kwargs)
 
     def finish(self) -> None:
-        """Takes the built head's layer in, and compiles the model: a constructor's last step."""
+        """Takes the built head's layer in, and compiles the model."""
         # In Keras's sight: the head is no layer, but holds one.
         self.logits: keras.layers.Layer = self.head.layer
-        self.built = True
+        super().finish()
         self.compile()
 
     @property

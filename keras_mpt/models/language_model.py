@@ -55,6 +55,11 @@ class LanguageModel(PromptTunedModel):
         self.functions = CompiledFunctions(self)
         self.reader = Reader(self.splice, self.prompt, head)
 
+    def finish(self) -> None:
+        """Says that all variables are there, and compiles the model."""
+        super().finish()
+        self.compile()
+
     @property
     @abc.abstractmethod
     def decoding(self) -> Decoding:

@@ -71,7 +71,7 @@ class PromptTunedBackbone(PromptTunedModel):
             **kwargs,
         )
         self.return_prompt_positions = keep
-        self.built = True
+        self.finish()
 
     def after_backbone(
         self, outputs: Tensors, inputs: dict[str, Tensor], training: bool | None = None

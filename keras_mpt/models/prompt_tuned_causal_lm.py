@@ -101,8 +101,7 @@ class PromptTunedCausalLM(LanguageModel):
                 "values that a prompt in front could be put into. Received: share_prompts=True "
                 f"for a {type(backbone).__name__}, prompt_position={self.config.prompt_position!r}"
             )
-        self.built = True
-        self.compile()
+        self.finish()
 
     @property
     def decoding(self) -> Decoding:

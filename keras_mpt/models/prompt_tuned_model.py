@@ -341,6 +341,11 @@ class PromptTunedModel(Fitting):
         """
         adapter.load(self._adapted(), directory)
 
+    def finish(self) -> None:
+        """Says that all variables are there: the last step of a subclass's constructor."""
+        self.built = True
+        _keras.list_torch_parameters(self)
+
     def set_config(self, config: PromptTuningConfig) -> None:
         """Gives the model another config, after its tasks have changed."""
         self.config = config
@@ -349,7 +354,7 @@ class PromptTunedModel(Fitting):
     def forget_compiled(self) -> None:
         """Forgets the functions that were compiled for variables that are replaced."""
         self.train_function = self.test_function = self.predict_function = None
-        _keras.forget_torch_parameters(self)
+        _keras.list_torch_parameters(self)
 
     def _adapted(self) -> adapter.Adapted:
         return adapter.Adapted(

@@ -76,8 +76,7 @@ class PromptTunedSeq2SeqLM(LanguageModel):
         self.decoder_cache = decoder_cache(task, self.splice) if has_halves else None
         cached = encoder_decoder(self.reader, self.encoder_once, self.decoder_cache)
         self._decoding = Decoding(self.reader, self.functions, cached)
-        self.built = True
-        self.compile()
+        self.finish()
 
     @property
     def decoding(self) -> Decoding:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from keras_mpt.checks import check_sizes
+
 
 def multitask_parameter_count(
     num_virtual_tokens: int,
@@ -29,6 +31,15 @@ def multitask_parameter_count(
 
     Source: Wang et al. 2023, section 3.
     """
+    check_sizes(
+        {
+            "num_virtual_tokens": num_virtual_tokens,
+            "token_dim": token_dim,
+            "num_tasks": num_tasks,
+            "num_ranks": num_ranks,
+            "num_transformer_submodules": num_transformer_submodules,
+        }
+    )
     length = num_transformer_submodules * num_virtual_tokens
     per_task = num_ranks * (length + token_dim)
     return length * token_dim + num_tasks * per_task
@@ -56,4 +67,12 @@ def full_prompt_parameter_count(
         assert keras_mpt.full_prompt_parameter_count(20, 768, num_tasks=10) == 153_600
         ```
     """
+    check_sizes(
+        {
+            "num_virtual_tokens": num_virtual_tokens,
+            "token_dim": token_dim,
+            "num_tasks": num_tasks,
+            "num_transformer_submodules": num_transformer_submodules,
+        }
+    )
     return num_tasks * num_transformer_submodules * num_virtual_tokens * token_dim

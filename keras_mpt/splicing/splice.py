@@ -56,6 +56,8 @@ class Splice:
                 f"backbone's encoder and decoder differ in width: {widths}. Received: "
                 f"num_transformer_submodules={num_transformer_submodules}"
             )
+        self.token_inputs = self.graph.token_inputs
+        self.vocabulary_sizes = [vocabulary_size(t.embedding) for t in self.token_inputs]
         self.num_virtual_tokens = num_virtual_tokens
         self.num_transformer_submodules = num_transformer_submodules
         self.at = {"before": 0, "after_start": 1}[prompt_position]
@@ -63,11 +65,6 @@ class Splice:
         self._output_inputs = _inputs_that_outputs_follow(backbone, self.graph.token_inputs)
         rest = self.graph.rest
         self.hidden_states = HiddenStates(backbone, rest, self.follows_last_input(rest.output))
-
-    @property
-    def token_inputs(self) -> tuple[TokenInput, ...]:
-        """The backbone's token inputs, encoder first."""
-        return self.graph.token_inputs
 
     @property
     def states_have_prompt(self) -> bool:
@@ -82,7 +79,7 @@ class Splice:
     @property
     def vocabulary_size(self) -> int:
         """V, the rows of the token embedding; an encoder-decoder's are its encoder's."""
-        return vocabulary_size(self.token_inputs[0].embedding)
+        return self.vocabulary_sizes[0]
 
     def embed_tokens(self, token_ids: Tensor, i: int = 0) -> Tensor:
         """The embeddings of ids in the i-th of `token_inputs`, (N,) -> (N, d), no positions."""
