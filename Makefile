@@ -88,8 +88,11 @@ wheel: $(TEST_STAMP) ## Build the wheel and import it outside the checkout
 	    install --no-deps --no-index dist/*.whl; \
 	where='import sysconfig; print(sysconfig.get_path("purelib"))'; \
 	$(PY) -c "$$where" > "$$("$$scratch/env/bin/python" -c "$$where")/borrowed.pth"; \
-	checkout=$$PWD; cd "$$scratch"; \
-	KERAS_BACKEND=tensorflow env/bin/python -I "$$checkout/.ci/check_wheel.py"
+	checkout=$$PWD; python=$$PWD/$(PY); cd "$$scratch"; \
+	KERAS_BACKEND=tensorflow env/bin/python -I "$$checkout/.ci/check_wheel.py"; \
+	cp "$$checkout/.ci/user_script.py" .; \
+	"$$python" -m mypy --strict --follow-imports=silent --ignore-missing-imports \
+	    --python-executable env/bin/python user_script.py
 
 no-tensorflow: $(TEST_STAMP) ## Check what must work where TensorFlow cannot be imported
 	@for backend in jax torch; do \

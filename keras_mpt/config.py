@@ -56,7 +56,7 @@ class PromptTuningConfig:
         tokenizer_name_or_path: string. A Hugging Face tokenizer for a `TEXT` start. Where `None`,
             the keras-hub tokenizer given to the model is used. Defaults to `None`.
         tokenizer_kwargs: dict. Arguments for that Hugging Face tokenizer. Defaults to `None`.
-        prompt_position: `"before"` (PEFT's), `"after_start"` (behind the start token, so that index
+        prompt_position: `"before"` (PEFT's), `"after_start"` (after the start token, so that index
             0 stays `[CLS]`), or `None`: `"after_start"` for encoders, else `"before"`. Ours, not
             PEFT's. Defaults to `None`.
         seed: int. Seed of a random start; `None` follows `keras.utils.set_random_seed`. Ours, not

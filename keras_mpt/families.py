@@ -16,7 +16,7 @@ _CACHE_IS_NOT_THE_MODEL = {
 _CACHE_IS_NOT_FOR_LEFT_PADDING = {
     "FalconBackbone": "the model counts a row's positions without padding, the cached path with it",
 }
-# Where transformers, too, multiplies behind `embed_tokens` (5.23, `modeling_t5gemma.py`).
+# Where transformers, too, multiplies after `embed_tokens` (5.23, `modeling_t5gemma.py`).
 _SCALED_AFTER_EMBEDDING = ("T5GemmaBackbone",)
 # transformers' names of a text classifier's two layers, where they are not RoBERTa's.
 _TWO_LAYER_HEADS: dict[str, tuple[str, ...]] = {

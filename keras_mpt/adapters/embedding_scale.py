@@ -1,6 +1,6 @@
 """What a backbone multiplies its token embeddings by, and transformers' adapters have in them.
 
-Gemma and its kin multiply token embeddings by √d. keras-hub does it behind the embedding, so our
+Gemma and its kin multiply token embeddings by √d. keras-hub does it after the embedding, so our
 prompts, which stand beside the embeddings, are multiplied as well. transformers does it inside
 `embed_tokens`, so PEFT's prompts come after the multiplication. An adapter file has PEFT's numbers:
 a P that is read is divided by the scale, a P that is written multiplied. The factors of the tasks

@@ -1,4 +1,4 @@
-"""What Hugging Face models call the heads behind a backbone, and PEFT therefore in an adapter.
+"""What Hugging Face models call the heads after a backbone, and PEFT therefore in an adapter.
 
 PEFT saves a head under `base_model.`, with the names of the model's own modules. Those are facts of
 transformers, one per kind of model; `families.py` has those of single families.

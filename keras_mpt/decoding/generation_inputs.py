@@ -138,7 +138,7 @@ def up_to_step(width: int) -> int:
 def without_input(
     made: dict[str, np.ndarray], given: np.ndarray, ids_name: str, mask_name: str
 ) -> dict[str, np.ndarray]:
-    """The new tokens of each row at its front; padding (the mask's 0) behind them."""
+    """The new tokens of each row at its front; padding (the mask's 0) after them."""
     # A stable sort by "was given" brings the new tokens forward in their order.
     order = np.argsort(given, axis=1, kind="stable")
     is_new = (made[mask_name] != 0) & ~given

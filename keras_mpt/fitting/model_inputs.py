@@ -249,7 +249,7 @@ def _check_same_shape(
 
 
 def _check_start_tokens(x: dict[str, Tensor], mask_name: str | None) -> None:
-    """A prompt behind the start token needs that token in front: not so under left padding."""
+    """A prompt after the start token needs that token in front: not so under left padding."""
     mask = None if mask_name is None else concrete(x[mask_name])
     if mask is not None and not mask[:, 0].all():
         raise ValueError(

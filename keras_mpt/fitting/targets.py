@@ -124,7 +124,7 @@ class NextTokens(Targets):
         self.vocabulary_size = vocabulary_size
 
     def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, loss: Loss) -> None:
-        """Refuses labels that are no tokens: backends differ in what they make of these."""
+        """Refuses labels outside the vocabulary: backends differ in what they make of these."""
         labels = concrete(y)
         if labels is None or not takes_labels(loss):
             return

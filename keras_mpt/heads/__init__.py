@@ -1,1 +1,1 @@
-"""What stands behind the backbone: from its features to logits."""
+"""What stands after the backbone: from its features to logits."""

@@ -1,4 +1,4 @@
-"""What stands behind a frozen backbone, and what becomes of it when tasks come and go."""
+"""What stands after a frozen backbone, and what becomes of it when tasks come and go."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class NoHead(Head):
 
 
 class FrozenHead(Head):
-    """The layers of a keras-hub task behind its backbone, which nothing trains.
+    """The layers of a keras-hub task after its backbone, which nothing trains.
 
     Args:
         graph: `keras.Model` from the list of the backbone's flat outputs to logits (B, S, V).

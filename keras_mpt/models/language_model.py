@@ -221,7 +221,7 @@ class LanguageModel(PromptTunedModel):
         its decoder's tokens, which are the start token where the input is one text.
 
         A string's candidates are tokenized by themselves, without start or end tokens, and put
-        right behind the input's tokens. So the score is that of exactly these tokens: where a
+        right after the input's tokens. So the score is that of exactly these tokens: where a
         tokenizer keeps spaces, "It is" goes on with " good", not with "good".
 
         Args:
@@ -240,7 +240,7 @@ class LanguageModel(PromptTunedModel):
             A float32 NumPy array (B, C); one string is one row.
 
         Raises:
-            ValueError: wrong inputs or task ids, candidates that are none, have no tokens or are
+            ValueError: wrong inputs or task ids, candidates of another form, without tokens or
                 not as many for each row, strings without a preprocessor, token ids outside the
                 vocabulary, or more tokens than the backbone has positions for.
 

@@ -36,7 +36,7 @@ class PromptTunedCausalLM(LanguageModel):
         config: a `PromptTuningConfig` (no `task_ids` then) or `MultitaskPromptTuningConfig`.
         share_prompts: whether a batch computes each task's prompt once. `"auto"` does where that
             saves work, and where keras-hub's cached path computes what its model does: not for
-            GPT-NeoX, RWKV-7, Qwen 3.5, Falcon (left padding), a prompt behind the start token or
+            GPT-NeoX, RWKV-7, Qwen 3.5, Falcon (left padding), a prompt after the start token or
             `position_ids` of your own, nor for the training of experts that are kept in balance by
             a loss of their own (Mixtral, Qwen MoE). `True` is an error where it never can; `False`
             gives each row its own prompt. Defaults to `"auto"`.

@@ -46,7 +46,7 @@ class PromptTunedModel(Fitting):
             `None`.
         initialize: bool. `False` leaves out the config's start, for weights that are loaded next.
             Defaults to `True`.
-        head: what stands behind the backbone; a subclass gives it.
+        head: what stands after the backbone; a subclass gives it.
         targets: the kind of targets that the model is trained towards; a subclass gives it.
         **kwargs: `name` and `dtype` of `keras.Model`.
 

@@ -33,7 +33,7 @@ def gather(table: Tensor, indices: Tensor) -> Tensor:
 
     TensorFlow gives a variable gathered as it stands an `IndexedSlices` gradient, which Adam then
     treats lazily: with repeated indices the weights come out different from JAX's and PyTorch's.
-    The gradient of a reshape is dense, so the gather is done behind one.
+    The gradient of a reshape is dense, so the gather is done after one.
 
     Args:
         table: variable or float tensor, (N, …).

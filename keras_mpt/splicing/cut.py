@@ -43,7 +43,7 @@ class TokenInput:
 
 @dataclasses.dataclass(frozen=True)
 class CutGraph:
-    """A backbone behind its token embeddings.
+    """A backbone after its token embeddings.
 
     Attributes:
         token_inputs: the inputs that were cut, encoder before decoder.
@@ -58,7 +58,7 @@ class CutGraph:
 
 
 def cut(backbone: Backbone) -> CutGraph:
-    """Cuts a functional backbone behind its token embeddings.
+    """Cuts a functional backbone after its token embeddings.
 
     Args:
         backbone: a keras-hub backbone, or any functional Keras model with inputs named by the rule.
@@ -94,7 +94,7 @@ def cut(backbone: Backbone) -> CutGraph:
     dropped = {t.name for t in token_inputs if not t.ids_used_later}
     plain_names = tuple(name for name in inputs if name not in dropped)
     fed = [*embedded, *(inputs[name] for name in plain_names)]
-    rest = part(fed, backbone.output, name=f"{backbone.name}_behind_embeddings")
+    rest = part(fed, backbone.output, name=f"{backbone.name}_after_embeddings")
     return CutGraph(tuple(token_inputs), rest, plain_names)
 
 
@@ -117,7 +117,7 @@ def part(inputs: list[Any], outputs: Tensors, **kwargs: Any) -> keras.Model:
 
 
 def cut_head(task: Task) -> keras.Model:
-    """The part of a keras-hub task behind its backbone: from the backbone's outputs to its own.
+    """The part of a keras-hub task after its backbone: from the backbone's outputs to its own.
 
     Args:
         task: a functional `keras_hub.models.Task`.

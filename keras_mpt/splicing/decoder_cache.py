@@ -1,4 +1,4 @@
-"""A decoder's keys and values, kept from token to token, behind an encoder that runs once.
+"""A decoder's keys and values, kept from token to token, after an encoder that runs once.
 
 keras-hub's encoder-decoders have a `call_decoder_with_cache` each. They take the same things under
 two sets of names, and give the same things in the same order.
@@ -61,7 +61,7 @@ class DecoderCache:
     def __init__(self, task: Task, splice: Splice, names: list[str]) -> None:
         self.task, self.names = task, names
         self.embedding = splice.token_inputs[1].embedding
-        # L where the decoder has a prompt of its own, behind the encoder's.
+        # L where the decoder has a prompt of its own, after the encoder's.
         self.length = splice.num_virtual_tokens * (splice.num_transformer_submodules - 1)
 
     def after(
@@ -89,7 +89,7 @@ class DecoderCache:
     def step(
         self, token_ids: Tensor, cache: DecoderState, index: int | Tensor
     ) -> tuple[Tensor, Tensor, DecoderState]:
-        """Runs tokens behind those in the cache.
+        """Runs tokens after those in the cache.
 
         Args:
             token_ids: int tensor (B, n).
@@ -155,9 +155,9 @@ def decoder_cache(task: Task, splice: Splice) -> DecoderCache | None:
     if call is None or hub_cache(task) is None:
         return None
     names = list(inspect.signature(call).parameters)[1:]
-    # A prompt behind the start token would stand between tokens that the cache counts as one row.
-    behind_start = splice.at > 0 and splice.num_transformer_submodules > 1
-    if behind_start or not set(names) <= set(_ARGUMENTS):
+    # A prompt after the start token would stand between tokens that the cache counts as one row.
+    after_start = splice.at > 0 and splice.num_transformer_submodules > 1
+    if after_start or not set(names) <= set(_ARGUMENTS):
         return None
     return DecoderCache(task, splice, names)
 

@@ -16,7 +16,7 @@ class HiddenStates:
 
     A backbone keeps its layers in lists (`transformer_layers`, `decoder_layers`, …), or calls some
     of one class again and again; what each call of such a layer gives is a state. In an
-    encoder-decoder these are the decoder's. The last one is the backbone's own output, behind its
+    encoder-decoder these are the decoder's. The last one is the backbone's own output, after its
     last normalization: what a head reads.
 
     Args:

@@ -35,7 +35,7 @@ def insert_first(sequence: Tensor, length: int, at: int) -> Tensor:
 
 
 def insert_positions(positions: Tensor, length: int, at: int) -> Tensor:
-    """`insert` of the positions of `length` more tokens; those behind move up, (B, S)."""
+    """`insert` of the positions of `length` more tokens; those after move up, (B, S)."""
     prompt = positions[:, :1] + at + ops.arange(length, dtype=positions.dtype)[None]
     return ops.concatenate([positions[:, :at], prompt, positions[:, at:] + length], axis=1)
 

@@ -26,7 +26,7 @@ Cache = list[Tensors]
 
 
 class PrefixCache:
-    """What a task's `call_with_cache` needs to go on behind a prompt; made by `prefix_cache`.
+    """What a task's `call_with_cache` needs to go on after a prompt; made by `prefix_cache`.
 
     A cache is here a list with what each layer keeps: a tensor of keys and values, or a pair of
     them. keras-hub's tasks make one tensor of all, and a copy of it for every new token.
@@ -41,7 +41,7 @@ class PrefixCache:
     def __init__(self, task: Task, splice: Splice, length_axis: int, has_pairs: bool) -> None:
         self.task, self.length, self.length_axis = task, splice.num_virtual_tokens, length_axis
         self.has_pairs = has_pairs
-        # Whether `behind` is right whatever the padding.
+        # Whether `whole_rows` is right whatever the padding.
         self.takes_padding = cache_takes_left_padding(task.backbone)
         # Whether layers add a loss while training, a mean over positions: that of experts' balance
         # in Mixtral and its like. Prompts that run once would count once in it.
@@ -225,7 +225,7 @@ class PrefixCache:
         return tensor[(..., slice(0, 0), *[slice(None)] * (-self.length_axis - 1))]
 
     def _of_rows(self, part: Tensors, rows: Tensor, more: int | Tensor) -> Tensors:
-        """What a layer keeps of each row's prompt, with `more` zeros behind it."""
+        """What a layer keeps of each row's prompt, with `more` zeros after it."""
 
         def of_rows(tensor: Tensor) -> Tensor:
             padding = [(0, 0)] * len(tensor.shape)

@@ -25,7 +25,7 @@ def run_once(
     Args:
         outputs_of: gives nested tensors.
         differentiated: gives the tensors whose weighted sum is differentiated. The weights are
-            random, as a plain sum behind a layer norm has no gradient. It is apart from
+            random, as a plain sum after a layer norm has no gradient. It is apart from
             `outputs_of` because JAX rounds otherwise where it differentiates.
         variable: a `keras.Variable`.
         models: whose variables the two use.

@@ -84,7 +84,7 @@ def test_cached_logits_are_the_splice_s(name, submodules):
     logits = model.head(keras.tree.flatten(outputs), training=False)
     assert_close(ops.convert_to_numpy(logits))
     # The first two tokens at once, before ones that are not there yet; they are run again, alone
-    # and then with those behind them, as samplers and `score` do.
+    # and then with those after them, as samplers and `score` do.
     states, cache = model.decoder_cache.after(ids * (np.arange(7) < 2), encoded, prompts)
     expected_states = model.splice.follows_last_input(outputs)
     np.testing.assert_allclose(
@@ -129,7 +129,7 @@ def assert_same_text(model, sampler):
 
 
 @pytest.mark.parametrize("name", SOME)
-def test_a_prompt_behind_the_start_token_has_an_encoder_that_runs_once(name):
+def test_a_prompt_after_the_start_token_has_an_encoder_that_runs_once(name):
     """The decoder's prompt then stands among its tokens, which the cache cannot count."""
     model = make(name, prompt_position="after_start")
     assert model.decoder_cache is None

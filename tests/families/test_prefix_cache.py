@@ -1,4 +1,4 @@
-"""The cache of keys and values behind a prompt, against the splice, for every causal family."""
+"""The cache of keys and values after a prompt, against the splice, for every causal family."""
 
 import dataclasses
 import inspect

@@ -216,7 +216,7 @@ def test_positions_of_the_user_s_own():
     assert np.abs(found - plain).max() > 1e-3 * np.abs(plain).max()
 
 
-def test_a_prompt_behind_the_start_token():
+def test_a_prompt_after_the_start_token():
     config = keras_mpt.MultitaskPromptTuningConfig(
         num_virtual_tokens=LENGTH, num_tasks=3, prompt_position="after_start"
     )

@@ -58,7 +58,7 @@ def test_mean_leaves_prompts_and_padding_out():
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 @pytest.mark.parametrize("num_classes", [CLASSES, 4], ids=["heads", "shared"])
 def test_base_pooling_in_numpy(kind, num_classes):
-    """BERT classifies its pooled output; RoBERTa its start token behind a layer of its own."""
+    """BERT classifies its pooled output; RoBERTa its start token after a layer of its own."""
     backbone = tiny.backbone(kind)
     model = keras_mpt.prompt_tune(backbone, config(), num_classes=num_classes)
     rng = np.random.default_rng(0)

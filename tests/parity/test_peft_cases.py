@@ -60,6 +60,20 @@ def logits(model):
     return ops.convert_to_numpy(ops.cast(model(x), "float32"))
 
 
+def largest_difference(found, wanted):
+    """Relative to the largest."""
+    return np.abs(found - wanted).max() / np.abs(wanted).max()
+
+
+def bare_difference(path, backbone):
+    """How far keras-hub's own model is from itself in float32."""
+    exact = keras_hub.models.LlamaBackbone.from_preset(str(path))
+    ids = np.random.default_rng(1).integers(1, VOCABULARY, (16, LENGTH + IDS.shape[1]))
+    models = [keras_hub.models.LlamaCausalLM(b, None) for b in (backbone, exact)]
+    x = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+    return largest_difference(*(ops.convert_to_numpy(ops.cast(m(x), "float32")) for m in models))
+
+
 @slow_on_jax
 @pytest.mark.parametrize("format", ["safetensors", "bin"])
 def test_both_file_formats(llama, format, tmp_path):
@@ -74,7 +88,11 @@ def test_both_file_formats(llama, format, tmp_path):
 
 @slow_on_jax
 def test_bfloat16(llama, tmp_path):
-    """Half precision here differs from float32 about as much as PEFT's does."""
+    """Half precision here differs from float32 about as much as PEFT's does.
+
+    Processors differ in how they round bfloat16's sums, and on one processor PyTorch and TensorFlow
+    do. So PEFT is the measure on PyTorch; elsewhere keras-hub's own model is, without prompts.
+    """
     exact = logits(peft_model(llama))
     model = peft_model(llama, "bfloat16")
     model.save_pretrained(tmp_path)
@@ -82,8 +100,11 @@ def test_bfloat16(llama, tmp_path):
     ours = keras_mpt.load_adapter(backbone, tmp_path)
     # The prompt's own variables stay float32: half a digit of a small factor would be lost.
     assert {v.dtype for v in ours.trainable_variables} <= {"float32", torch.float32}
-    errors = [np.abs(logits(m) - exact).max() / np.abs(exact).max() for m in (model, ours)]
-    assert 0 < errors[1] <= 2 * errors[0] < 0.2
+    error = largest_difference(logits(ours), exact)
+    measure = largest_difference(logits(model), exact)
+    if keras.backend.backend() != ALL_ON:
+        measure = bare_difference(llama, backbone)
+    assert 0 < error <= 2 * measure < 0.2
     x = {"token_ids": np.pad(IDS, ((0, 0), (0, 3))), "task_ids": TASK_IDS}
     x["padding_mask"] = np.pad(np.ones_like(IDS), ((0, 0), (0, 3)))
     ours.compile(sampler="greedy")

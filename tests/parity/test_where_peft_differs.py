@@ -89,7 +89,7 @@ def test_training_a_loaded_adapter_on(pair_of):
 
 @pytest.mark.parametrize("task_type", ["FEATURE_EXTRACTION", "QUESTION_ANS"])
 def test_task_ids_of_two_task_types(task_type, pair_of, tmp_path):
-    """PEFT drops them and fails. Ours gives what transformers computes behind PEFT's prompts."""
+    """PEFT drops them and fails. Ours gives what transformers computes after PEFT's prompts."""
     from transformers import BertForQuestionAnswering
 
     pair, d = pair_of("bert"), data()

@@ -20,7 +20,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def classifier():
-    """A trained classifier with a head per task, a preprocessor and a text start behind it."""
+    """A trained classifier with a head per task, a preprocessor and a text start before it."""
     config = keras_mpt.MultitaskPromptTuningConfig(
         task_type="SEQ_CLS", num_virtual_tokens=3, num_tasks=2, num_ranks=2,
         task_names=["tone", "topic"], prompt_tuning_init="TEXT", prompt_tuning_init_text="a b",
