@@ -128,7 +128,7 @@ class NextTokens(Targets):
         labels = concrete(y)
         if labels is None or not takes_labels(loss):
             return
-        ignored, size = getattr(loss, "ignore_class", None), self.vocabulary_size
+        ignored, size = ignored_by(loss), self.vocabulary_size
         wrong = labels[((labels < 0) | (labels >= size)) & (labels != ignored)]
         if wrong.size:
             raise ValueError(
@@ -180,6 +180,11 @@ def takes_labels(loss: Loss) -> bool:
         return True
     name: str = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
     return "sparse" in name
+
+
+def ignored_by(loss: Loss) -> int | None:
+    """The label that does not count under a loss, or `None`."""
+    return getattr(loss, "ignore_class", None)
 
 
 def weight_per_target(weight: Tensor, y: Tensor) -> Tensor:

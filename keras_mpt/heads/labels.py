@@ -9,7 +9,15 @@ import numpy as np
 from keras_mpt.arrays import to_numpy
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.fitting.model_inputs import ModelInputs
-from keras_mpt.fitting.targets import IGNORED, Inputs, Loss, Targets, mask_of, takes_labels
+from keras_mpt.fitting.targets import (
+    IGNORED,
+    Inputs,
+    Loss,
+    Targets,
+    ignored_by,
+    mask_of,
+    takes_labels,
+)
 from keras_mpt.heads.head import Head
 from keras_mpt.types import TargetData, Tensor
 
@@ -38,7 +46,7 @@ class Labels(Targets):
         labels, counted = self.that_count(inputs, x, labels)
         limits = self.head.classes_of_rows(x.get("task_ids"), len(labels))
         is_wrong = (labels < 0) | (labels >= limits[:, None]) | (labels != np.floor(labels))
-        counted = counted & (labels != getattr(loss, "ignore_class", None))
+        counted = counted & (labels != ignored_by(loss))
         wrong = np.argwhere(is_wrong & counted)
         if len(wrong):
             row = int(wrong[0, 0])

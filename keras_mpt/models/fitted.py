@@ -6,14 +6,18 @@ import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
+from keras_mpt.arrays import to_numpy
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import TaskType
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
 from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.prompts.prompt_embedding import PromptEmbedding
+from keras_mpt.prompts.starts import start_values
 from keras_mpt.splicing.splice import Splice
-from keras_mpt.types import Backbone
+from keras_mpt.types import Backbone, Tokenizer
 
 
 def config_for_task(config: PromptTuningConfig, task_type: TaskType | None) -> PromptTuningConfig:
@@ -67,6 +71,34 @@ def prompt_layer(config: PromptTuningConfig, backbone: Backbone) -> Prompt:
         layer = PromptEmbedding(**sizes, name="prompt", dtype=dtype)
     layer.build()
     return layer
+
+
+def start_prompt(
+    prompt: Prompt,
+    config: PromptTuningConfig,
+    splice: Splice,
+    embedding_scale: np.ndarray,
+    tokenizer: Tokenizer | None,
+) -> None:
+    """Gives a layer the start that a fitted config asks for.
+
+    Args:
+        prompt: the built layer.
+        config: the fitted config.
+        splice: the model's splice.
+        embedding_scale: float array (M·L, 1). What P in a source file is larger by.
+        tokenizer: a keras-hub tokenizer for a TEXT start, or `None`.
+    """
+
+    def embed_tokens(ids: np.ndarray) -> np.ndarray:
+        rows = [ops.convert_to_tensor(row, "int32") for row in ids]
+        embedded = [splice.embed_tokens(row, i) for i, row in enumerate(rows)]
+        return np.stack([to_numpy(e).astype("float32") for e in embedded])
+
+    values = start_values(
+        config, embed_tokens, splice.vocabulary_size, splice.token_dim, tokenizer, embedding_scale
+    )
+    prompt.set_peft_state_dict(values, "start")
 
 
 def _prompt_dtype(backbone: Backbone) -> str | keras.DTypePolicy:

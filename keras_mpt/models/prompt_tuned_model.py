@@ -14,7 +14,6 @@ from keras import ops
 from keras_mpt import _keras
 from keras_mpt.adapters import directory as adapter
 from keras_mpt.adapters.embedding_scale import embedding_scale
-from keras_mpt.arrays import to_numpy
 from keras_mpt.config import PromptTuningConfig, config_from_dict
 from keras_mpt.config_values import TaskType
 from keras_mpt.fitting.fitting import Fitting
@@ -23,9 +22,8 @@ from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.heads.head import Head
 from keras_mpt.models import tasks
-from keras_mpt.models.fitted import config_for_task, fitted_config, prompt_layer
+from keras_mpt.models.fitted import config_for_task, fitted_config, prompt_layer, start_prompt
 from keras_mpt.prompts.prompt import Prompt
-from keras_mpt.prompts.starts import start_values
 from keras_mpt.splicing.positions import default_prompt_position
 from keras_mpt.splicing.splice import Splice
 from keras_mpt.types import Backbone, Config, Preprocessor, Tensor, Tensors, Tokenizer
@@ -84,7 +82,8 @@ class PromptTunedModel(Fitting):
         self.preprocessor = preprocessor
         self.prompt = prompt_layer(config, backbone)
         if initialize:
-            self._start_prompt(tokenizer or getattr(preprocessor, "tokenizer", None))
+            tokenizer = tokenizer or getattr(preprocessor, "tokenizer", None)
+            start_prompt(self.prompt, config, splice, self.embedding_scale, tokenizer)
         self.prompt.trainable = not config.inference_mode
 
     @abc.abstractmethod
@@ -365,22 +364,6 @@ class PromptTunedModel(Fitting):
             head_weights=self.head.weights(),
             head_settings=self.head_settings(),
         )
-
-    def _start_prompt(self, tokenizer: Tokenizer | None) -> None:
-        def embed_tokens(ids: np.ndarray) -> np.ndarray:
-            rows = [ops.convert_to_tensor(row, "int32") for row in ids]
-            embedded = [self.splice.embed_tokens(row, i) for i, row in enumerate(rows)]
-            return np.stack([to_numpy(e).astype("float32") for e in embedded])
-
-        values = start_values(
-            self.config,
-            embed_tokens,
-            self.splice.vocabulary_size,
-            self.splice.token_dim,
-            tokenizer,
-            self.embedding_scale,
-        )
-        self.prompt.set_peft_state_dict(values, "start")
 
     def get_config(self) -> Config:
         """The constructor's arguments; the start itself is in the weights."""
