@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mpt.arrays import to_numpy
 from keras_mpt.families import transformers_scales_after_embedding
 from keras_mpt.splicing.cut import consumers
 from keras_mpt.splicing.splice import Splice
@@ -64,4 +65,4 @@ def _number(value: Any) -> float | None:
     """A constant's value where it is one number, else `None`."""
     if isinstance(value, keras.KerasTensor) or len(ops.shape(value)) > 0:
         return None
-    return float(ops.convert_to_numpy(ops.cast(value, "float32")))
+    return float(to_numpy(ops.cast(value, "float32")))

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.analysis.checks import check_model, task_id
+from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import check_size
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.prompts.cosines import top_cosines
@@ -71,7 +72,7 @@ def nearest_tokens(
 
     def embed_tokens(i: int, ids: np.ndarray) -> np.ndarray:
         embedded = model.splice.embed_tokens(ops.convert_to_tensor(ids, "int32"), i)
-        return np.asarray(ops.convert_to_numpy(ops.cast(embedded, "float32")))
+        return to_numpy(ops.cast(embedded, "float32"))
 
     # An encoder and a decoder may have tables of their own.
     parts = np.split(_prompt(model, task), model.config.submodules)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from keras import ops
 
 from keras_mpt.analysis.checks import task_names
+from keras_mpt.arrays import to_numpy
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.tasks import multitask_config
 from keras_mpt.prompts.cosines import cosines, cosines_of_products
@@ -93,9 +93,7 @@ def prompt_similarity(model: PromptTunedModel, prompts: Tensor) -> np.ndarray:
     Source: Vu et al. 2022 (arXiv 2110.07904), section 4.1.
     """
     task_names(model)
-    if ops.is_tensor(prompts):
-        prompts = ops.convert_to_numpy(ops.cast(prompts, "float32"))
-    prompts, width = np.asarray(prompts), model.config.token_dim
+    prompts, width = to_numpy(prompts), model.config.token_dim
     if prompts.ndim != 3 or prompts.shape[1] == 0 or prompts.shape[2] != width:
         raise ValueError(
             f"`prompts` should have shape (N, num_virtual_tokens, {width}). Received: prompts of "

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mpt.arrays import to_numpy
 from keras_mpt.types import Tensor, Tensors
 
 # What is kept of all tasks together: about a hundred tasks of a GPT-2 with 100 virtual tokens.
@@ -67,7 +68,7 @@ class KeptPrompts:
             A nest of tensors (K, …).
         """
         self._check_backbone()
-        numbers = ops.convert_to_numpy(ops.cast(prompts, "float32"))
+        numbers = to_numpy(ops.cast(prompts, "float32"))
         places = {int(task): i for i, task in enumerate(tasks)}
         caches = {task: self._kept_cache(task, numbers[i]) for task, i in places.items()}
         missing = [task for task, cache in caches.items() if cache is None]
@@ -94,7 +95,7 @@ class KeptPrompts:
         return cache if is_same else None
 
     def _check_backbone(self) -> None:
-        sample = ops.convert_to_numpy(self.sample({}))
+        sample = to_numpy(self.sample({}))
         if self._sample is None or self._sample.tobytes() != sample.tobytes():
             self.clear()
         self._sample = sample

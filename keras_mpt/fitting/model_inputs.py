@@ -223,7 +223,7 @@ def _both_weights(made: TargetData, given: TargetData) -> TargetData:
         return made if given is None else given
     if isinstance(given, (list, np.ndarray)):
         given = np.asarray(given)
-        made = keras.ops.convert_to_numpy(made) if keras.ops.is_tensor(made) else made
+        made = to_numpy(made) if keras.ops.is_tensor(made) else made
     return made * (given[:, None] if len(given.shape) == 1 else given)
 
 

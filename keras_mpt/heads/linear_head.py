@@ -22,15 +22,24 @@ class LinearHead(Head):
     """A linear output layer, and trained layers that may stand below it.
 
     Args:
-        layer: the output layer.
+        use_bias: bool. Whether the output layer has a bias.
         prefix: string. What the names of a head's weights begin with in an adapter.
     """
 
-    def __init__(self, layer: keras.layers.Layer, prefix: str) -> None:
-        self.layer = layer
+    def __init__(self, use_bias: bool, prefix: str) -> None:
+        self.use_bias = use_bias
         self._prefix = prefix
-        self._below: list[keras.layers.Layer] = []
-        self._names: list[str] = []
+        # The trained layers by their names in an adapter, the output last; `build` makes that one.
+        self._layers: dict[str, keras.layers.Layer] = {}
+
+    @property
+    def layer(self) -> keras.layers.Layer:
+        """The output layer of a built head."""
+        return list(self._layers.values())[-1]
+
+    @abc.abstractmethod
+    def _output_layer(self, width: int) -> keras.layers.Layer:
+        """A fresh, built output layer on features of a width."""
 
     @abc.abstractmethod
     def __call__(self, features: Tensor, task_ids: Tensor | None) -> Tensor:
@@ -50,28 +59,27 @@ class LinearHead(Head):
         """C, the width of the logits."""
 
     @abc.abstractmethod
-    def _part(self, task: int | None) -> slice | None:
-        """Which columns of the output are a task's; `None` where no task has any of its own."""
+    def _part(self, task: int | None) -> slice:
+        """Which columns of the output are a task's."""
 
     def build(
         self, width: int, names: Sequence[str], below: Iterable[keras.layers.Layer] = ()
     ) -> None:
-        """Makes the output layer's variables.
+        """Makes the output layer.
 
         Args:
             width: int. d, the width of the features.
             names: the layers' names in an adapter, the output's last.
             below: the trained layers below the output, the lowest first.
         """
-        is_per_task = isinstance(self.layer, TaskHeads)
-        self.layer.build(*[(None, width), *([(None,)] if is_per_task else [])])
-        self._below, self._names = list(below), list(names)
+        # Only now: a layer draws its seed as it is made, and the prompt's came before.
+        self._layers = dict(zip(names, [*below, self._output_layer(width)], strict=True))
 
     def weights(self) -> dict[str, keras.Variable]:
         """The trained variables by the name that they have in an adapter."""
         return {
             f"{self._prefix}.{name}.{'weight' if v.name == 'kernel' else v.name}": v
-            for name, layer in zip(self._names, [*self._below, self.layer], strict=True)
+            for name, layer in self._layers.items()
             for v in layer.weights
         }
 
@@ -103,7 +111,7 @@ class SharedHead(LinearHead):
     def __init__(
         self, num_classes: int, use_bias: bool, prefix: str, of_users: bool = True
     ) -> None:
-        super().__init__(keras.layers.Dense(num_classes, **_settings(use_bias)), prefix)
+        super().__init__(use_bias, prefix)
         self._num_classes, self._of_users = num_classes, of_users
 
     @property
@@ -140,6 +148,11 @@ class SharedHead(LinearHead):
     ) -> None:
         """Nothing is replaced: new tasks share the head too."""
 
+    def _output_layer(self, width: int) -> keras.layers.Layer:
+        layer = keras.layers.Dense(self._num_classes, **_settings(self.use_bias))
+        layer.build((None, width))
+        return layer
+
     def _part(self, task: int | None) -> slice:
         return slice(None)
 
@@ -154,12 +167,13 @@ class HeadPerTask(LinearHead):
     """
 
     def __init__(self, num_classes: list[int], use_bias: bool, prefix: str) -> None:
-        super().__init__(TaskHeads(num_classes, **_settings(use_bias)), prefix)
+        super().__init__(use_bias, prefix)
+        self._num_classes = num_classes
 
     @property
     def num_classes(self) -> list[int]:
         """Each task's number of classes."""
-        return list(self.layer.num_classes)
+        return list(self._num_classes)
 
     @property
     def max_classes(self) -> int:
@@ -196,7 +210,13 @@ class HeadPerTask(LinearHead):
         self, sources: Sequence[int | None], num_classes: int | list[int] | None
     ) -> None:
         """Gives each task the head of its source, or a fresh one where that is `None`."""
-        self.layer.replace_tasks(sources, cast(list[int], num_classes))
+        self._num_classes = cast(list[int], num_classes)
+        self.layer.replace_tasks(sources, self._num_classes)
+
+    def _output_layer(self, width: int) -> keras.layers.Layer:
+        layer = TaskHeads(self._num_classes, **_settings(self.use_bias))
+        layer.build((None, width), (None,))
+        return layer
 
     def _part(self, task: int | None) -> slice:
         assert task is not None

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import check_flag, check_size
 from keras_mpt.prompts.replace_weights import replace_weights
 from keras_mpt.types import Tensor
@@ -127,11 +128,11 @@ class TaskHeads(keras.layers.Layer):
         """
         values = {}
         for variable in self.weights:
-            old, parts = ops.convert_to_numpy(variable), []
+            old, parts = to_numpy(variable), []
             for source, classes in zip(sources, num_classes, strict=True):
                 shape = (*old.shape[:-1], classes)
                 start = _kernel_initializer()(shape) if len(shape) == 2 else np.zeros(shape)
-                fresh = ops.convert_to_numpy(start).astype(old.dtype)
+                fresh = to_numpy(start).astype(old.dtype)
                 parts.append(fresh if source is None else old[..., self.columns(source)])
             values[variable.name] = np.concatenate(parts, axis=-1)
         replace_weights(self, values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -34,8 +34,6 @@ class LanguageModel(PromptTunedModel):
         **kwargs: see `keras_mpt.models.PromptTunedModel`.
     """
 
-    # keras-hub's name of the task: "CausalLM" or "Seq2SeqLM".
-    task_name: ClassVar[str]
     head: FrozenHead
 
     def __init__(

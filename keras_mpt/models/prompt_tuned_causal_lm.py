@@ -74,7 +74,6 @@ class PromptTunedCausalLM(LanguageModel):
     Source: Wang et al. 2023 (arXiv 2303.02861), section 3; PEFT `PeftModelForCausalLM`.
     """
 
-    task_name = "CausalLM"
     task_type = TaskType.CAUSAL_LM
 
     def __init__(
@@ -86,7 +85,7 @@ class PromptTunedCausalLM(LanguageModel):
         **kwargs: Any,
     ) -> None:
         check_choice("share_prompts", share_prompts, ("auto", True, False))
-        task = hub_task(self.task_name, backbone, head_config)
+        task = hub_task("CausalLM", backbone, head_config)
         super().__init__(task, config, dict(head_config or {}), **kwargs)
         self.share_prompts = share_prompts
         self.prefix_cache = prefix_cache(task, self.splice)

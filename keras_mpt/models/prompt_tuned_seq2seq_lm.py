@@ -59,7 +59,6 @@ class PromptTunedSeq2SeqLM(LanguageModel):
     Source: Wang et al. 2023 (arXiv 2303.02861), section 3; PEFT `PeftModelForSeq2SeqLM`.
     """
 
-    task_name = "Seq2SeqLM"
     task_type = TaskType.SEQ_2_SEQ_LM
 
     def __init__(
@@ -69,7 +68,7 @@ class PromptTunedSeq2SeqLM(LanguageModel):
         head_config: Config | None = None,
         **kwargs: Any,
     ) -> None:
-        task = hub_task(self.task_name, backbone, head_config)
+        task = hub_task("Seq2SeqLM", backbone, head_config)
         super().__init__(task, config, dict(head_config or {}), **kwargs)
         self.encoder_once = encoder_once(self.splice)
         has_halves = self.encoder_once is not None

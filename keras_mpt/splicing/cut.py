@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_mpt._keras import calls_of_graph, keeping_history
+from keras_mpt.arrays import to_numpy
 from keras_mpt.types import Backbone, Task, Tensors
 
 
@@ -210,7 +211,7 @@ def _adds_positions(embedding: keras.layers.Layer) -> bool:
     )
     if type(embedding) in known:
         return False
-    embedded = keras.ops.convert_to_numpy(embedding(np.array([[1, 1, 2]], "int32")))[0]
+    embedded = to_numpy(embedding(np.array([[1, 1, 2]], "int32")))[0]
     return not np.array_equal(embedded[0], embedded[1])
 
 

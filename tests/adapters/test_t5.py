@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import keras_mpt
 from keras_mpt.adapters.t5 import read_weights
-from tests.files.test_state_dict import Attack
+from tests.files.attack import Attack
 from tests.marks import IS_EAGER, only_eager, slow_on_jax
 
 transformers = pytest.importorskip("transformers", reason="transformers is the reference here")

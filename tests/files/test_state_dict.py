@@ -11,6 +11,7 @@ from safetensors.numpy import save, save_file
 
 import keras_mpt
 from keras_mpt import read_state_dict
+from tests.files.attack import Attack
 
 SAFETENSORS, BIN = "adapter_model.safetensors", "adapter_model.bin"
 SHAPES = {
@@ -89,16 +90,6 @@ def test_other_formats_name_the_extra_where_pytorch_is_missing(suffix, monkeypat
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=rf"a\.{suffix}.*pip install keras-mpt\[torch\]"):
         read_state_dict(tmp_path / f"a.{suffix}")
-
-
-class Attack:
-    """Unpickling it makes a file."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return open, (str(self.marker), "w")
 
 
 @pytest.mark.parametrize("kind", ["pickle", "zip", "older"])
