@@ -54,7 +54,7 @@ def test_an_adapter_opens(name):
     assert type(loaded) is type(saved)
     assert_as_saved(loaded, name)
     for variable in loaded.prompt.weights:
-        variable.assign(ops.zeros_like(variable))
+        variable.assign(np.zeros(variable.shape))
     loaded.load_adapter(FOLDER / f"{name}_adapter")
     assert_as_saved(loaded, name)
 
