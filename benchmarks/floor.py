@@ -14,7 +14,7 @@ from keras_mpt.splicing.cut import cut
 
 
 class Bare(keras.Model):
-    """A backbone behind a shift of its token embeddings, which makes the gradient go back there.
+    """A backbone after a shift of its token embeddings, which makes the gradient go back there.
 
     No prompt, no head; one number (d,) is trained, by plain SGD.
 

@@ -21,8 +21,8 @@ __all__ = [
     "calls_of_graph",
     "compile_arguments",
     "forget_compile_arguments",
-    "hub_allocates_alone",
-    "hub_cache",
+    "hub_cache_allocator",
+    "hub_cache_builder",
     "in_symbolic_scope",
     "is_validation_of_fit",
     "keeping_history",
@@ -168,14 +168,17 @@ def keeping_history(tensors: Sequence[keras.KerasTensor]) -> Iterator[None]:
             tensor._keras_history = history
 
 
-def hub_cache(task: Any) -> Callable[..., Tensors] | None:
-    """The method by which a keras-hub task makes a cache, or `None`.
+def hub_cache_builder(task: Any) -> Callable[..., Tensors] | None:
+    """The method by which a keras-hub task fills a cache with a text, or `None`.
 
-    `_initialize_cache` allocates it; `_build_cache` fills it with a text's keys and values as well.
+    `_build_cache`: keras-hub's `generate` calls it; nothing public does.
     """
-    return getattr(task, "_initialize_cache", None) or getattr(task, "_build_cache", None)
+    return getattr(task, "_build_cache", None)
 
 
-def hub_allocates_alone(task: Any) -> bool:
-    """Whether a task's cache is made by `_initialize_cache`, which runs nothing."""
-    return hasattr(task, "_initialize_cache")
+def hub_cache_allocator(task: Any) -> Callable[..., Tensors] | None:
+    """The method by which a keras-hub task allocates an empty cache, or `None`.
+
+    `_initialize_cache`: what some tasks have in the place of a `_build_cache` that does both.
+    """
+    return getattr(task, "_initialize_cache", None)

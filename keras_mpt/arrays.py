@@ -68,3 +68,9 @@ def as_arrays(x: dict[str, Any]) -> dict[str, Tensor]:
 def is_array(value: Any) -> bool:
     """Whether a value is an array or tensor of any library."""
     return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def to_power_of_two(values: np.ndarray) -> np.ndarray:
+    """Values with the first repeated after them up to a power of two: each size is compiled."""
+    size = 1 << (len(values) - 1).bit_length()
+    return np.concatenate([values, np.repeat(values[:1], size - len(values), axis=0)])

@@ -54,14 +54,16 @@ def check_number(
         name: string. The argument.
         value: what it was given.
         least: float. The smallest value that is right. Defaults to `None`.
-        above: float. What a right value is larger than. Defaults to `None`.
+        above: float. What a right value is larger than, in the place of `least`. Defaults to
+            `None`.
     """
     is_low = is_number(value) and (
         (least is not None and value < least) or (above is not None and value <= above)
     )
     if not is_number(value) or is_low:
-        limit = f"at least {least:g}" if above is None else f"above {above:g}"
-        raise ValueError(f"`{name}` should be a number {limit}. Received: {name}={value!r}")
+        limit = "" if least is None else f" at least {least:g}"
+        limit = limit if above is None else f" above {above:g}"
+        raise ValueError(f"`{name}` should be a number{limit}. Received: {name}={value!r}")
     return float(value)
 
 
@@ -78,20 +80,17 @@ def check_flags(flags: Mapping[str, Any]) -> None:
         check_flag(name, value)
 
 
-def check_choice(name: str, value: Any, choices: Sequence[Any], expected: str = "") -> None:
-    """Refuses anything but one of a few values.
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Refuses anything but one of a few values; `True` is not 1."""
 
-    Args:
-        name: string. The argument.
-        value: what it was given.
-        choices: the values that are right.
-        expected: string. How to name them in the message. Defaults to a list of them.
-    """
-    # By type too: `True` is not 1.
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
+    def is_flag(x: Any) -> bool:
+        return isinstance(x, (bool, np.bool_))
+
+    if not any(is_flag(value) == is_flag(choice) and value == choice for choice in choices):
         *others, last = [repr(choice) for choice in choices]
-        expected = expected or f"{', '.join(others)} or {last}"
-        raise ValueError(f"`{name}` should be {expected}. Received: {name}={value!r}")
+        raise ValueError(
+            f"`{name}` should be {', '.join(others)} or {last}. Received: {name}={value!r}"
+        )
 
 
 def check_token_ids(name: str, ids: np.ndarray, vocabulary_size: int) -> None:

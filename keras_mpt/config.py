@@ -117,7 +117,9 @@ class PromptTuningConfig:
         self._check_sizes("num_virtual_tokens")
         given = [n for n in _OPTIONAL_SIZES if getattr(self, n) is not None]
         self._check_sizes(*given)
-        self.inference_mode = check_flag("inference_mode", self.inference_mode)
+        # PEFT takes `None` for False.
+        mode = self.inference_mode
+        self.inference_mode = mode is not None and check_flag("inference_mode", mode)
         if self.seed is not None:
             if not is_integer(self.seed, least=0):
                 raise ValueError(

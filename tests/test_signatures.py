@@ -114,6 +114,9 @@ def test_num_classes_by_name_wherever_they_are_taken(tmp_path):
     tuned.save_adapter(tmp_path / "a")
     again = keras_mpt.load_adapter(backbone, tmp_path / "a", num_classes=BY_NAME)
     assert again.num_classes == [2, 3]
+    for given in (np.array([2, 3]), (2, 3)):
+        assert keras_mpt.prompt_tune(backbone, CONFIG, num_classes=given).num_classes == [2, 3]
+        assert keras_mpt.adapt(tuned, ["x", "y"], num_classes=given).num_classes == [2, 3]
     adapted = keras_mpt.adapt(tuned, ["x", "y"], num_classes={"y": 4, "x": 2})
     assert adapted.num_classes == [2, 4]
     assert keras_mpt.adapt(tuned, "x", num_classes={"x": 6}).num_classes == [6]
@@ -126,11 +129,17 @@ def test_num_classes_by_name_wherever_they_are_taken(tmp_path):
         ({**BY_NAME, "irony": 2}, r"Received: none for \[\], and one for unknown \['irony'\]"),
         ({"tone": 2, "topic": True}, "a positive integer, or a list with one per task. Received"),
         ({}, r"none for \['tone', 'topic'\]"),
+        (
+            np.array(3),
+            r"a positive integer, or a list with one per task. Received: num_classes=arr",
+        ),
     ],
 )
 def test_wrong_classes_by_name(given, message):
     with pytest.raises(ValueError, match=message):
         keras_mpt.prompt_tune(tiny.backbone("bert"), CONFIG, num_classes=given)
+    if not isinstance(given, dict):
+        return
     with pytest.raises(ValueError, match="a positive integer where there are no tasks. Received"):
         single = keras_mpt.PromptTuningConfig(num_virtual_tokens=2, task_type="SEQ_CLS")
         keras_mpt.prompt_tune(tiny.backbone("bert"), single, num_classes=given)

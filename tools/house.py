@@ -1,9 +1,8 @@
 """How large the house is to someone inside: classes, public names, bare `Any`s, changes of file.
 
-`python -m tools.house [CHECKOUT]` prints a small table. A change of file is counted each time
-that a
-call or a return leads from one file of the package to another one; a call in plain Python, on a
-causal model of two tasks, on PyTorch.
+`python -m tools.house [CHECKOUT]` prints a small table. A change of file is counted each time that
+a call, or a call or a return, leads from one file of the package into another one, on PyTorch, on a
+causal model of two tasks.
 """
 
 import ast

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def table(columns: Sequence[str], lines: Iterable[Sequence[str]], rule: str = " --- ") -> str:
-    """A table, with a newline behind each of its lines.
+    """A table, with a newline after each of its lines.
 
     Args:
         columns: their headings.

@@ -33,7 +33,8 @@ def sample(variables: Sequence[keras.Variable]) -> Tensor:
     Returns:
         A float32 tensor of rank 1.
     """
-    numbers = [ops.reshape(_first_numbers(v), (-1,)) for v in variables]
+    filled = [v for v in variables if math.prod(v.shape)]
+    numbers = [ops.reshape(_first_numbers(v), (-1,)) for v in filled]
     return ops.concatenate([ops.cast(n, "float32") for n in numbers])
 
 

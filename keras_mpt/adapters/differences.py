@@ -29,18 +29,18 @@ class Difference(NamedTuple):
 
 
 def config_difference(
-    wanted: PromptTuningConfig, found: PromptTuningConfig, but_for: tuple[str, ...] = ()
+    wanted: PromptTuningConfig, found: PromptTuningConfig, ignoring: tuple[str, ...] = ()
 ) -> Difference | None:
     """The first field in which two configs cannot stand for each other.
 
     Args:
         wanted: the model's config, or that of a model to be: what is `None` there is left open.
         found: the adapter's; what is `None` there it does not say.
-        but_for: names of fields that may differ. Defaults to `()`.
+        ignoring: names of fields that may differ. Defaults to `()`.
     """
     for name in _FIELDS:
         pair = [_field(config, name) for config in (wanted, found)]
-        if name not in but_for and None not in pair and pair[0] != pair[1]:
+        if name not in ignoring and None not in pair and pair[0] != pair[1]:
             return Difference(name, *pair)
     return None
 

@@ -38,7 +38,7 @@ PROMPT = "prompt_embeddings"
 
 
 @dataclasses.dataclass(frozen=True)
-class Adapted:
+class AdapterParts:
     """What of a model an adapter is made of.
 
     Attributes:
@@ -58,7 +58,7 @@ class Adapted:
     head_settings: Config
 
 
-def save(adapted: Adapted, directory: str | os.PathLike[str], overwrite: bool = False) -> None:
+def save(parts: AdapterParts, directory: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Writes an adapter; see `PromptTunedModel.save_adapter`."""
     from safetensors.numpy import save as safetensors_bytes
 
@@ -70,37 +70,37 @@ def save(adapted: Adapted, directory: str | os.PathLike[str], overwrite: bool = 
             "`directory` should hold no adapter yet, or `overwrite` be True. Received: "
             f"directory={str(target)!r} with {existing}"
         )
-    state = {**adapted.prompt.get_peft_state_dict(), **_head_state(adapted)}
-    state[PROMPT] = state[PROMPT] * adapted.embedding_scale
+    state = {**parts.prompt.get_peft_state_dict(), **_head_state(parts)}
+    state[PROMPT] = state[PROMPT] * parts.embedding_scale
     state = {name: np.ascontiguousarray(value) for name, value in state.items()}
     _check_finite(state)
-    peft_fields, own_fields = _saved_config(adapted).split_fields()
+    peft_fields, own_fields = _saved_config(parts).split_fields()
     # "pt" tells transformers and PEFT that the arrays are laid out as PyTorch's.
     files = {SAFETENSORS_NAME: safetensors_bytes(state, metadata={"format": "pt"})}
-    own_fields |= {**adapted.head_settings, "backbone": backbone_identity(adapted.backbone)}
+    own_fields |= {**parts.head_settings, "backbone": backbone_identity(parts.backbone)}
     files |= config_bytes(peft_fields, own_fields)
     write_together(target, files)
     # Only now: until the new weights stand there, these are the adapter.
     (target / BIN_NAME).unlink(missing_ok=True)
 
 
-def load(adapted: Adapted, directory: str | os.PathLike[str]) -> None:
+def load(parts: AdapterParts, directory: str | os.PathLike[str]) -> None:
     """Loads an adapter; see `PromptTunedModel.load_adapter`."""
     config, source = PromptTuningConfig.from_pretrained(directory), str(directory)
-    _check_fits(adapted, config, read_config(directory)[1] or {}, source)
-    head = adapted.head_weights
-    shapes = {name: tuple(v.shape) for name, v in adapted.prompt.named_weights().items()}
+    _check_fits(parts, config, read_config(directory)[1] or {}, source)
+    head = parts.head_weights
+    shapes = {name: tuple(v.shape) for name, v in parts.prompt.named_weights().items()}
     shapes |= {name: _saved_shape(variable) for name, variable in head.items()}
     values = checked_values(read_state_dict(directory), shapes, source)
-    values[PROMPT] = values[PROMPT] / adapted.embedding_scale
-    for name, variable in {**adapted.prompt.named_weights(), **head}.items():
+    values[PROMPT] = values[PROMPT] / parts.embedding_scale
+    for name, variable in {**parts.prompt.named_weights(), **head}.items():
         is_kernel = name in head and len(variable.shape) == 2
         variable.assign(values[name].T if is_kernel else values[name])
 
 
-def _head_state(adapted: Adapted) -> dict[str, np.ndarray]:
+def _head_state(parts: AdapterParts) -> dict[str, np.ndarray]:
     """The head's weights as PyTorch lays them out: a kernel (in, out) is a weight (out, in)."""
-    arrays = {name: to_numpy(v) for name, v in adapted.head_weights.items()}
+    arrays = {name: to_numpy(v) for name, v in parts.head_weights.items()}
     return {name: a.T if a.ndim == 2 else a for name, a in arrays.items()}
 
 
@@ -109,13 +109,13 @@ def _saved_shape(variable: keras.Variable) -> tuple[int, ...]:
     return shape[::-1] if len(shape) == 2 else shape
 
 
-def _saved_config(adapted: Adapted) -> PromptTuningConfig:
+def _saved_config(parts: AdapterParts) -> PromptTuningConfig:
     """The config as it is written: with all sizes, and with the start done.
 
     PEFT runs a start again when it opens an adapter that names a source file, and does not know
     all of ours. The weights hold the result, so RANDOM is written, which needs nothing.
     """
-    config, backbone = adapted.config, adapted.backbone
+    config, backbone = parts.config, parts.backbone
     changes: Config = {
         "inference_mode": True,  # As PEFT saves it; `load_adapter` trains on all the same.
         "num_transformer_submodules": config.submodules,
@@ -123,7 +123,7 @@ def _saved_config(adapted: Adapted) -> PromptTuningConfig:
         "num_layers": config.num_layers or getattr(backbone, "num_layers", None),
         **(TASKS_START_DONE if isinstance(config, MultitaskPromptTuningConfig) else START_DONE),
     }
-    head_modules = sorted({name.split(".")[1] for name in adapted.head_weights})
+    head_modules = sorted({name.split(".")[1] for name in parts.head_weights})
     changes["modules_to_save"] = config.modules_to_save or head_modules or None
     return dataclasses.replace(config, **changes)
 
@@ -133,13 +133,13 @@ def _attention_heads(backbone: Backbone) -> int | None:
 
 
 def _check_fits(
-    adapted: Adapted, config: PromptTuningConfig, own: Mapping[str, Any], source: str
+    parts: AdapterParts, config: PromptTuningConfig, own: Mapping[str, Any], source: str
 ) -> None:
     """Refuses an adapter that is for another model, by the name of the first difference."""
-    difference = config_difference(adapted.config, config)
+    difference = config_difference(parts.config, config)
     if difference is None:
-        _check_task_names(adapted.config, config, source)
-        difference = head_difference(adapted.head_settings, own)
+        _check_task_names(parts.config, config, source)
+        difference = head_difference(parts.head_settings, own)
     if difference is not None:
         name, wanted, found = difference
         raise ValueError(
@@ -147,7 +147,7 @@ def _check_fits(
             "`keras_mpt.load_adapter(backbone, directory)` builds a model that fits it. "
             f"Received: {name}={shown(found)} in {source!r}"
         )
-    other_backbone = backbone_difference(own.get("backbone"), adapted.backbone)
+    other_backbone = backbone_difference(own.get("backbone"), parts.backbone)
     if other_backbone is not None:
         raise ValueError(
             "The model's backbone should be the one that the adapter was trained on; without "

@@ -33,7 +33,7 @@ class ForgettingMonitor(keras.callbacks.Callback):
             `"auto"`.
         each_epoch: bool. Whether to evaluate after each epoch, or only as `fit` begins and ends.
             Defaults to `True`.
-        batch_size: int. Defaults to `32`.
+        batch_size: int; `None` is Keras's own. Defaults to `32`.
 
     Attributes:
         data: dict, as given.
@@ -69,7 +69,7 @@ class ForgettingMonitor(keras.callbacks.Callback):
         metric: str = "accuracy",
         mode: str = "auto",
         each_epoch: bool = True,
-        batch_size: int = 32,
+        batch_size: int | None = 32,
     ) -> None:
         super().__init__()
         if not isinstance(data, Mapping) or not data:
@@ -89,7 +89,7 @@ class ForgettingMonitor(keras.callbacks.Callback):
         self.metric = metric
         self.mode = {"auto": "min" if metric == "loss" else "max"}.get(mode, mode)
         self.each_epoch = check_flag("each_epoch", each_epoch)
-        self.batch_size = check_size("batch_size", batch_size)
+        self.batch_size = None if batch_size is None else check_size("batch_size", batch_size)
         self.scores: list[dict[str, float]] = []
         self.epochs: list[int] = []
         self._trained = 0

@@ -10,7 +10,7 @@ from keras_mpt.checks import check_count, check_size
 from keras_mpt.types import Data, TargetData
 
 
-def few_shot(x: Data, y: TargetData, shots: int, seed: int = 0) -> tuple[Any, Any]:
+def few_shot(x: Data, y: TargetData, shots: int, seed: int | None = 0) -> tuple[Any, Any]:
     """Draws `shots` rows of each class, for training on a few examples of a task.
 
     Rows are drawn without replacement and stand in a random order. The same seed gives the same
@@ -21,7 +21,7 @@ def few_shot(x: Data, y: TargetData, shots: int, seed: int = 0) -> tuple[Any, An
             as `TaskMix` takes them.
         y: array or list (N,), integer. The class of each row.
         shots: int. k, the rows of each class.
-        seed: int. Defaults to `0`.
+        seed: int; `None` draws anew each time. Defaults to `0`.
 
     Returns:
         `(x, y)` of k rows for each class in `y`; `x` in the form in which it was given, `y` an
@@ -41,7 +41,9 @@ def few_shot(x: Data, y: TargetData, shots: int, seed: int = 0) -> tuple[Any, An
 
     Source: Wang et al. 2023 (arXiv 2303.02861), the few-shot adaptation with k = 4, 16 and 32.
     """
-    shots, seed = check_size("shots", shots), check_count("seed", seed)
+    shots = check_size("shots", shots)
+    if seed is not None:
+        seed = check_count("seed", seed)
     labels = np.asarray(y)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ValueError(

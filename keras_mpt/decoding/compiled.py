@@ -26,7 +26,8 @@ class CompiledFunctions:
         self._model = model
         self._made: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         """How many are compiled."""
         return len(self._made)
 

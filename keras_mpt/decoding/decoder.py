@@ -7,66 +7,15 @@ each row's text; then `next_logits` for token after token, or `score` for given 
 from __future__ import annotations
 
 import abc
-from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_mpt.arrays import to_power_of_two
 from keras_mpt.decoding.reader import Reader
+from keras_mpt.decoding.state import Context, Pairs, RowPrompts
 from keras_mpt.types import Tensor, Tensors
-
-
-class RowPrompts(NamedTuple):
-    """What a batch's rows have in front of their text.
-
-    Attributes:
-        tasks: int array. Each row's task (B,), or the batch's different ones (K,) where `rows` says
-            which of them each row has; `()` without tasks.
-        rows: int array (B,), or `()`.
-        caches: what is kept after each of the K prompts, a nest of tensors (K, …), or `()`.
-    """
-
-    tasks: Any
-    rows: Any = ()
-    caches: Any = ()
-
-    @property
-    def task_ids(self) -> Tensor | None:
-        """`tasks`, or `None` without tasks."""
-        return None if isinstance(self.tasks, tuple) else self.tasks
-
-
-class Context(NamedTuple):
-    """What stands before the text that is continued.
-
-    Attributes:
-        prompts: the rows' prompts.
-        others: the backbone's other inputs by name, such as an encoder's, each (B, S).
-    """
-
-    prompts: RowPrompts
-    others: dict[str, Any]
-
-
-class Pairs(NamedTuple):
-    """P pairs of a row and a continuation, of rows that are equally long.
-
-    Attributes:
-        rows: int array (N,). The rows to look up in what is kept.
-        of: int array (P,). Which of these each pair has.
-        text: int array (N, …). What is run of these rows.
-        start: int array (). How long the rows' text is.
-        tokens: int array (P, n). The continuations, padded on the right.
-        sizes: int array (P,). How many tokens each has.
-    """
-
-    rows: Any
-    of: Any
-    text: Any
-    start: Any
-    tokens: Any
-    sizes: Any
 
 
 class Decoder(abc.ABC):
@@ -253,12 +202,6 @@ class WholeText(Rereads):
 def taken(kept: Tensors, rows: Tensor) -> Tensors:
     """The given rows of every tensor."""
     return keras.tree.map_structure(lambda t: ops.take(t, rows, axis=0), kept)
-
-
-def to_power_of_two(values: np.ndarray) -> np.ndarray:
-    """Values with the first repeated after them up to a power of two: each size is compiled."""
-    size = 1 << (len(values) - 1).bit_length()
-    return np.concatenate([values, np.repeat(values[:1], size - len(values), axis=0)])
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

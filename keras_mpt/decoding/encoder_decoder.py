@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_mpt.decoding.decoder import Context, Decoder, KeepsKeys, Rereads, RowPrompts
+from keras_mpt.decoding.decoder import Decoder, KeepsKeys, Rereads
 from keras_mpt.decoding.reader import Reader
+from keras_mpt.decoding.state import Context, RowPrompts
 from keras_mpt.prompts.distinct import seen_tasks
 from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.splicing.decoder_cache import DecoderCache, DecoderState
@@ -107,7 +108,7 @@ def encoder_decoder(
 
 
 def _row_prompts(prompt: Prompt, task_ids: np.ndarray | None, rows: int) -> RowPrompts:
-    tasks, of_rows = seen_tasks(task_ids, prompt.tasks, rows)
+    tasks, _, of_rows = seen_tasks(task_ids, prompt.tasks, rows)
     return RowPrompts(() if tasks is None else tasks, of_rows)
 
 

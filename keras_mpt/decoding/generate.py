@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import check_flags, check_size
-from keras_mpt.decoding.decoder import Context, Decoder
+from keras_mpt.decoding.decoder import Decoder
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.generation_inputs import (
     as_text,
@@ -21,25 +21,9 @@ from keras_mpt.decoding.generation_inputs import (
     without_input,
     without_task_ids,
 )
+from keras_mpt.decoding.state import Batch, Context
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.types import Preprocessor, Sampler, TaskIds, Tensor
-
-
-class Batch(NamedTuple):
-    """What one compiled call is given.
-
-    Attributes:
-        token_ids: int array (B, S), with room for new tokens.
-        mask: int array (B, S), 1 at the tokens that are given.
-        text_ids: int array (B, N). The columns to read at once; what comes after them comes token
-            by token.
-        context: what stands before the text.
-    """
-
-    token_ids: Any
-    mask: Any
-    text_ids: Any
-    context: Context
 
 
 def generate(
@@ -53,7 +37,7 @@ def generate(
     task_ids: TaskIds | None,
     use_cache: bool,
 ) -> Any:
-    """Continues text; see `PromptTunedLanguageModel.generate`."""
+    """Continues text; see `LanguageModel.generate`."""
     preprocessor, reader = inputs.preprocessor, decoding.reader
     if max_length is not None:
         max_length = check_size("max_length", max_length)

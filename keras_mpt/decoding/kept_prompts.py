@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt.arrays import to_numpy
+from keras_mpt.arrays import to_numpy, to_power_of_two
 from keras_mpt.types import Tensor, Tensors
 
 # What is kept of all tasks together: about a hundred tasks of a GPT-2 with 100 virtual tokens.
@@ -27,7 +27,7 @@ class KeptPrompts:
     Args:
         compute: function of prompts, a float tensor (K, L, d), that gives their cache, a nest of
             tensors (K, …).
-        sample: function of `{}` that gives a sample of the backbone's numbers.
+        sample: function that gives a sample of the backbone's numbers.
         max_bytes: int. What is kept at most: the tasks asked for last. A batch that needs more has
             its tasks computed again in its next call. Defaults to `MAX_BYTES`, 512 MiB.
     """
@@ -35,7 +35,7 @@ class KeptPrompts:
     def __init__(
         self,
         compute: Callable[[Tensor], Tensors],
-        sample: Callable[[dict[str, Tensor]], Tensor],
+        sample: Callable[[], Tensor],
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.compute, self.sample = compute, sample
@@ -74,9 +74,8 @@ class KeptPrompts:
         missing = [task for task, cache in caches.items() if cache is None]
         if missing:
             # As many as a power of two, by repeating the first: few sizes are then compiled.
-            size = 1 << (len(missing) - 1).bit_length()
-            rows = [places[task] for task in missing + missing[:1] * (size - len(missing))]
-            made = self.compute(ops.take(prompts, np.asarray(rows, "int32"), axis=0))
+            rows = to_power_of_two(np.array([places[task] for task in missing], "int32"))
+            made = self.compute(ops.take(prompts, rows, axis=0))
             for n, task in enumerate(missing):
                 # A copy: on PyTorch a part would hold all that was computed with it.
                 caches[task] = keras.tree.map_structure(lambda t, n=n: ops.copy(t[n]), made)
@@ -95,7 +94,7 @@ class KeptPrompts:
         return cache if is_same else None
 
     def _check_backbone(self) -> None:
-        sample = to_numpy(self.sample({}))
+        sample = to_numpy(self.sample())
         if self._sample is None or self._sample.tobytes() != sample.tobytes():
             self.clear()
         self._sample = sample

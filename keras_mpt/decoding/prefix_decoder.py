@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_mpt.decoding.decoder import Context, KeepsKeys, RowPrompts
+from keras_mpt.decoding.decoder import KeepsKeys
 from keras_mpt.decoding.kept_prompts import KeptPrompts
 from keras_mpt.decoding.reader import Reader
+from keras_mpt.decoding.state import Context, RowPrompts
 from keras_mpt.prompts.distinct import seen_tasks
 from keras_mpt.splicing.prefix_cache import Cache, PrefixCache
 from keras_mpt.types import Tensor
@@ -30,8 +31,9 @@ class PrefixDecoder(KeepsKeys):
     def row_prompts(self, task_ids: np.ndarray | None, rows: int) -> RowPrompts:
         """The caches of the batch's different prompts, kept or computed."""
         prompt = self.reader.prompt
-        tasks, of_rows = seen_tasks(task_ids, prompt.tasks, rows)
-        prompts = prompt.for_rows(tasks, 1 if tasks is None else len(tasks))
+        tasks, number, of_rows = seen_tasks(task_ids, prompt.tasks, rows)
+        prompts = prompt.for_rows(tasks, number)
+        # Without tasks the one prompt is kept as task 0's.
         caches = self.kept_prompts.get([0] if tasks is None else tasks.tolist(), prompts)
         return RowPrompts((), of_rows, caches)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_mpt.arrays import to_numpy
+from keras_mpt.arrays import to_numpy, to_power_of_two
 from keras_mpt.checks import check_choice, check_flags
 from keras_mpt.decoding.candidates import Candidates, as_candidates, pairs
-from keras_mpt.decoding.decoder import Context, Decoder, Pairs, to_power_of_two
+from keras_mpt.decoding.decoder import Decoder
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.generation_inputs import (
     as_text,
@@ -19,6 +19,7 @@ from keras_mpt.decoding.generation_inputs import (
     up_to_step,
     without_task_ids,
 )
+from keras_mpt.decoding.state import Context, Pairs
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.types import TaskIds, Tensor, Tensors
 
@@ -32,7 +33,7 @@ def score(
     normalize: str,
     use_cache: bool,
 ) -> tuple[np.ndarray, Candidates]:
-    """The scores (B, C), and the candidates; see `PromptTunedLanguageModel.score`."""
+    """The scores (B, C), and the candidates; see `LanguageModel.score`."""
     check_choice("normalize", normalize, ("sum", "mean"))
     check_flags({"use_cache": use_cache})
     splice = inputs.splice

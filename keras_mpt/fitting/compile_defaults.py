@@ -35,5 +35,15 @@ def default_metrics(metrics: Any) -> Any:
     return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
 
+def metric_arguments(metrics: Any, targets: Targets) -> dict[str, Any]:
+    """`compile`'s arguments for metrics; those of "auto" are weighted where a label may not count.
+
+    Such a label has a weight of 0.
+    """
+    if _is_auto(metrics) and targets.ignored is not None:
+        return {"metrics": None, "weighted_metrics": default_metrics(metrics)}
+    return {"metrics": default_metrics(metrics)}
+
+
 def _is_auto(value: Any) -> bool:
     return isinstance(value, str) and value == "auto"

@@ -13,7 +13,7 @@ from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.fitting.frozen import freeze
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.preparation import Preparation, check_has_targets
-from keras_mpt.fitting.steps import as_step, data_are_checked
+from keras_mpt.fitting.steps import data_are_checked, keeping_variables, on_checked_data
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.fitting.task_report import TaskReport
 from keras_mpt.types import Config, Data, TargetData, Tensor, Tensors
@@ -74,7 +74,7 @@ class Fitting(keras.Model, abc.ABC):
 
     def __call__(self, inputs: Data, *args: Any, **kwargs: Any) -> Tensors:
         """Checks the inputs while they are still as the caller gave them, then calls the model."""
-        if not data_are_checked(self, inputs):
+        if not data_are_checked(self):
             inputs = self.model_inputs.prepare(inputs)
         return super().__call__(inputs, *args, **kwargs)
 
@@ -302,7 +302,9 @@ class Fitting(keras.Model, abc.ABC):
         super().compile(*args, **kwargs)
         self._task_report = None
         if self.model_inputs.has_tasks and self.has_one_output:
-            self._task_report = TaskReport(self.model_inputs.task_names, self.compile_arguments())
+            self._task_report = TaskReport(
+                self.model_inputs.task_names, _keras.compile_arguments(self)
+            )
 
     def compile_arguments(self) -> Config:
         """What `compile` was given, to compile another model with."""
@@ -342,6 +344,21 @@ class Fitting(keras.Model, abc.ABC):
         logs: dict[str, Any] = super().compute_metrics(x, y, y_pred, sample_weight)
         return logs
 
+    def train_step(self, *args: Any) -> Any:
+        """`keras.Model.train_step`, on a batch that was checked."""
+        with on_checked_data(self):
+            return super().train_step(*args)
+
+    def test_step(self, *args: Any) -> Any:
+        """`keras.Model.test_step`, on a batch that was checked."""
+        with on_checked_data(self):
+            return super().test_step(*args)
+
+    def predict_step(self, *args: Any) -> Any:
+        """`keras.Model.predict_step`, on a batch that was checked."""
+        with on_checked_data(self):
+            return super().predict_step(*args)
+
     def make_train_function(self, force: bool = False) -> None:
         """As `keras.Model`; an error in a step leaves the model its variables.
 
@@ -350,17 +367,17 @@ class Fitting(keras.Model, abc.ABC):
         if self.optimizer is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         super().make_train_function(force)
-        self.train_function = as_step(self, self.train_function)
+        self.train_function = keeping_variables(self, self.train_function)
 
     def make_test_function(self, force: bool = False) -> None:
         """As `keras.Model`; an error in a step leaves the model its variables."""
         super().make_test_function(force)
-        self.test_function = as_step(self, self.test_function)
+        self.test_function = keeping_variables(self, self.test_function)
 
     def make_predict_function(self, force: bool = False) -> None:
         """As `keras.Model`; an error in a step leaves the model its variables."""
         super().make_predict_function(force)
-        self.predict_function = as_step(self, self.predict_function)
+        self.predict_function = keeping_variables(self, self.predict_function)
 
     @property
     def _needs_targets(self) -> bool:

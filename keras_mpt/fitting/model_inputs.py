@@ -17,12 +17,10 @@ import numpy as np
 from keras_mpt.arrays import as_arrays, concrete, to_numpy
 from keras_mpt.checks import check_token_ids
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.fitting.text import TEXT_NAMES, both_weights, text_lists
 from keras_mpt.prompts.task_ids import check_task_ids
 from keras_mpt.splicing.splice import Splice
 from keras_mpt.types import Data, Preprocessor, TargetData, Tensor
-
-# The names of text in a model's inputs.
-TEXT_NAMES = ("text", "encoder_text", "decoder_text")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +49,7 @@ class ModelInputs:
         """Whether the model takes `task_ids`."""
         return isinstance(self.config, MultitaskPromptTuningConfig)
 
-    @functools.cached_property
+    @property
     def task_names(self) -> list[str]:
         """The tasks' names, in their order; none where there are no tasks."""
         config = self.config
@@ -123,10 +121,10 @@ class ModelInputs:
         self._check_text_names(given)
         text = x["text"] if given == ["text"] else {n: x[n] for n in given}
         # By name: keras-hub takes a lone positional pair for (x, y).
-        tokens = self.preprocessor(x=_as_text(text))
+        tokens = self.preprocessor(x=text_lists(text))
         tokens, made_y, made_weight = keras.utils.unpack_x_y_sample_weight(tokens)
         if y is None:
-            y, sample_weight = made_y, _both_weights(made_weight, sample_weight)
+            y, sample_weight = made_y, both_weights(made_weight, sample_weight)
         return {**{k: v for k, v in x.items() if k not in given}, **tokens}, y, sample_weight
 
     def _check_text_names(self, given: list[str]) -> None:
@@ -147,7 +145,7 @@ class ModelInputs:
         x = {name: value for name, value in x.items() if value is not None}
         splice = self.splice
         for token_input, size in zip(splice.token_inputs, splice.vocabulary_sizes, strict=True):
-            ids = concrete(x[token_input.name])
+            ids = concrete(x[token_input.name], token_input.name)
             if ids is not None:
                 check_token_ids(token_input.name, ids, size)
         if splice.at:
@@ -217,16 +215,6 @@ class ModelInputs:
             )
 
 
-def _both_weights(made: TargetData, given: TargetData) -> TargetData:
-    """A preprocessor's weights (B, S) times the user's, (B,) or (B, S)."""
-    if made is None or given is None:
-        return made if given is None else given
-    if isinstance(given, (list, np.ndarray)):
-        given = np.asarray(given)
-        made = to_numpy(made) if keras.ops.is_tensor(made) else made
-    return made * (given[:, None] if len(given.shape) == 1 else given)
-
-
 def _shape(tensor: Tensor) -> tuple[Any, ...] | None:
     """The shape, or `None` where a traced tensor does not even know its rank."""
     return None if getattr(tensor.shape, "rank", 0) is None else tuple(tensor.shape)
@@ -250,38 +238,13 @@ def _check_same_shape(
 
 def _check_start_tokens(x: dict[str, Tensor], mask_name: str | None) -> None:
     """A prompt after the start token needs that token in front: not so under left padding."""
-    mask = None if mask_name is None else concrete(x[mask_name])
+    mask = None if mask_name is None else concrete(x[mask_name], mask_name)
     if mask is not None and not mask[:, 0].all():
         raise ValueError(
             f"`{mask_name}` should be 1 at each row's first token: the prompt stands behind it, so "
             f"rows should be padded on the right. Received: {mask_name} with "
             f"{int((mask[:, 0] == 0).sum())} rows that start with padding"
         )
-
-
-def _as_text(text: Data) -> Data:
-    """Text as keras-hub's preprocessors take it: lists of strings, symbolic tensors as they are."""
-    if isinstance(text, tuple):
-        return tuple(_as_text(t) for t in text)
-    if isinstance(text, dict):
-        return {name: _as_text(t) for name, t in text.items()}
-    if isinstance(text, np.ndarray) and text.ndim == 2:  # Pairs, as `TaskMix` batches them.
-        return tuple(_as_text(column) for column in text.T)
-    if isinstance(text, list) and text and all(_is_pair(t) for t in text):
-        return tuple(_as_text(list(column)) for column in zip(*text, strict=True))
-    if isinstance(text, (np.ndarray, list)):
-        for row, item in enumerate(text):
-            if not isinstance(item, (str, bytes)):
-                raise ValueError(
-                    "`x` should have strings as text, or pairs of them. Received: "
-                    f"{item!r} in row {row}"
-                )
-        return [t.decode() if isinstance(t, bytes) else str(t) for t in text]
-    return text
-
-
-def _is_pair(value: object) -> bool:
-    return isinstance(value, (tuple, list)) and len(value) == 2
 
 
 def in_memory(x: dict[str, Tensor]) -> dict[str, np.ndarray]:

@@ -125,7 +125,7 @@ class NextTokens(Targets):
 
     def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, loss: Loss) -> None:
         """Refuses labels outside the vocabulary: backends differ in what they make of these."""
-        labels = concrete(y)
+        labels = concrete(y, "y")
         if labels is None or not takes_labels(loss):
             return
         ignored, size = ignored_by(loss), self.vocabulary_size

@@ -64,8 +64,7 @@ class TaskReport:
         weights = rows
         if sample_weight is not None:
             given = ops.cast(sample_weight, "float32")
-            ones = (1,) * (len(given.shape) - 1)
-            weights = [ops.reshape(r, (-1, *ones)) * given for r in rows]
+            weights = [weight_per_target(r, given) * given for r in rows]
         for i, measure in enumerate(self._measures):
             data: tuple[Any, ...] = (y, y_pred)
             if measure.values is not None:

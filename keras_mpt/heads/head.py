@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, Self
 
 import keras
-import numpy as np
 
 from keras_mpt.types import Tensor
 
@@ -70,65 +69,14 @@ class Head(abc.ABC):
         """Whether the model is a classifier, whose classes a user chooses."""
         return self.num_classes is not None
 
-    def classes_of_rows(self, task_ids: Tensor | None, rows: int) -> np.ndarray:
-        """How many classes each row's task has, (B,)."""
-        counts = self.num_classes
-        if not isinstance(counts, list):
-            return np.full(rows, counts)
-        return np.broadcast_to(np.array(counts)[task_ids], rows)
 
-
-class NoHead(Head):
-    """Nothing: the backbone's own outputs are the model's."""
+class UntrainedHead(Head):
+    """Nothing that is trained, and no classes that a user could choose."""
 
     @property
     def num_classes(self) -> None:
         """`None`."""
         return None
-
-    def weights(self) -> dict[str, keras.Variable]:
-        """None."""
-        return {}
-
-    def classes_with(self, num_classes: Any, source: int | None, from_: Any) -> None:
-        """`None`, where no classes are given."""
-        if num_classes is not None:
-            refuse_classes(num_classes)
-
-    def classes_of(self, tasks: Sequence[int]) -> None:
-        """`None`."""
-        return None
-
-    def replace_tasks(
-        self, sources: Sequence[int | None], num_classes: int | list[int] | None
-    ) -> None:
-        """Nothing is replaced."""
-
-    def copy_to(self, other: Self, sources: Sequence[int | None]) -> None:
-        """Nothing is copied."""
-
-
-class FrozenHead(Head):
-    """The layers of a keras-hub task after its backbone, which nothing trains.
-
-    Args:
-        graph: `keras.Model` from the list of the backbone's flat outputs to logits (B, S, V).
-        backbone: the backbone. Mostly the graph has no weights but its output embedding.
-    """
-
-    def __init__(self, graph: keras.Model, backbone: keras.Model) -> None:
-        self.graph = graph
-        known = {id(v) for v in backbone.variables}
-        self.has_own_weights = any(id(v) not in known for v in graph.variables)
-
-    @property
-    def num_classes(self) -> None:
-        """`None`: the vocabulary is not the user's to choose."""
-        return None
-
-    def __call__(self, outputs: list[Tensor], training: bool | None = None) -> Tensor:
-        """Logits (B, S, V)."""
-        return self.graph(outputs, training=training)
 
     def weights(self) -> dict[str, keras.Variable]:
         """None that are trained."""
@@ -147,6 +95,31 @@ class FrozenHead(Head):
         self, sources: Sequence[int | None], num_classes: int | list[int] | None
     ) -> None:
         """Nothing is replaced."""
+
+
+class NoHead(UntrainedHead):
+    """Nothing: the backbone's own outputs are the model's."""
+
+    def copy_to(self, other: Self, sources: Sequence[int | None]) -> None:
+        """Nothing is copied."""
+
+
+class FrozenHead(UntrainedHead):
+    """The layers of a keras-hub task after its backbone, which nothing trains.
+
+    Args:
+        graph: `keras.Model` from the list of the backbone's flat outputs to logits (B, S, V).
+        backbone: the backbone. Mostly the graph has no weights but its output embedding.
+    """
+
+    def __init__(self, graph: keras.Model, backbone: keras.Model) -> None:
+        self.graph = graph
+        known = {id(v) for v in backbone.variables}
+        self.has_own_weights = any(id(v) not in known for v in graph.variables)
+
+    def __call__(self, outputs: list[Tensor], training: bool | None = None) -> Tensor:
+        """Logits (B, S, V)."""
+        return self.graph(outputs, training=training)
 
     def copy_to(self, other: Self, sources: Sequence[int | None]) -> None:
         """Copies the layers' own weights, where they have some."""

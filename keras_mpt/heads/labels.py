@@ -18,7 +18,7 @@ from keras_mpt.fitting.targets import (
     mask_of,
     takes_labels,
 )
-from keras_mpt.heads.head import Head
+from keras_mpt.heads.linear_head import LinearHead
 from keras_mpt.types import TargetData, Tensor
 
 
@@ -29,7 +29,7 @@ class Labels(Targets):
         head: the head that has the classes.
     """
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: LinearHead) -> None:
         self.head = head
 
     def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, loss: Loss) -> None:

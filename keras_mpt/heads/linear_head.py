@@ -58,6 +58,13 @@ class LinearHead(Head):
     def max_classes(self) -> int:
         """C, the width of the logits."""
 
+    def classes_of_rows(self, task_ids: Tensor | None, rows: int) -> np.ndarray:
+        """How many classes each row's task has, (B,)."""
+        counts = self.num_classes
+        if not isinstance(counts, list):
+            return np.full(rows, counts)
+        return np.broadcast_to(np.array(counts)[task_ids], rows)
+
     @abc.abstractmethod
     def _part(self, task: int | None) -> slice:
         """Which columns of the output are a task's."""
@@ -105,14 +112,14 @@ class SharedHead(LinearHead):
         num_classes: int. C.
         use_bias: bool.
         prefix: as in `LinearHead`.
-        of_users: bool. Whether a user chooses the classes; not those of a span. Defaults to `True`.
+        user_chosen: bool. Whether a user chooses the classes, as of no span. Defaults to `True`.
     """
 
     def __init__(
-        self, num_classes: int, use_bias: bool, prefix: str, of_users: bool = True
+        self, num_classes: int, use_bias: bool, prefix: str, user_chosen: bool = True
     ) -> None:
         super().__init__(use_bias, prefix)
-        self._num_classes, self._of_users = num_classes, of_users
+        self._num_classes, self._user_chosen = num_classes, user_chosen
 
     @property
     def num_classes(self) -> int:
@@ -127,7 +134,7 @@ class SharedHead(LinearHead):
     @property
     def has_classes(self) -> bool:
         """Whether a user chooses the classes."""
-        return self._of_users
+        return self._user_chosen
 
     def __call__(self, features: Tensor, task_ids: Tensor | None) -> Tensor:
         """The logits, (B, C) or (B, S, C)."""

@@ -45,7 +45,7 @@ def checked_num_classes(num_classes: NumClasses, config: PromptTuningConfig) -> 
             f"num_classes={num_classes!r}"
         )
     given = in_order(num_classes, names or [])
-    is_list = isinstance(given, (list, tuple, np.ndarray))
+    is_list = is_listed(given)
     counts = list(given) if is_list else [given]
     if not counts or not all(is_integer(n, least=1) for n in counts):
         raise not_classes(num_classes)
@@ -58,6 +58,12 @@ def checked_num_classes(num_classes: NumClasses, config: PromptTuningConfig) -> 
             f"(num_tasks={num_tasks}), or be one integer. Received: num_classes={num_classes!r}"
         )
     return [int(n) for n in counts]
+
+
+def is_listed(num_classes: Any) -> bool:
+    """Whether there is a number for each task, in their order."""
+    is_array = isinstance(num_classes, np.ndarray) and num_classes.ndim == 1
+    return is_array or isinstance(num_classes, (list, tuple))
 
 
 def not_classes(num_classes: Any) -> ValueError:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_mpt.config import PromptTuningConfig
-from keras_mpt.fitting.compile_defaults import default_loss, default_metrics, default_optimizer
+from keras_mpt.fitting.compile_defaults import default_loss, default_optimizer, metric_arguments
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.heads.linear_head import LinearHead
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
@@ -74,14 +74,10 @@ class Classifier(PromptTunedModel):
             metrics: list of metrics. Defaults to `"auto"`: accuracy over the labels that count.
             **kwargs: the other arguments of `keras.Model.compile`.
         """
-        # A label that does not count has a weight of 0.
-        if self.targets.ignored is not None and isinstance(metrics, str) and metrics == "auto":
-            metrics, kwargs = None, {"weighted_metrics": default_metrics("auto"), **kwargs}
         super().compile(
             optimizer=default_optimizer(optimizer),
             loss=default_loss(loss, self.targets),
-            metrics=default_metrics(metrics),
-            **kwargs,
+            **{**metric_arguments(metrics, self.targets), **kwargs},
         )
 
     def user_features(self, outputs: Any) -> Tensor:

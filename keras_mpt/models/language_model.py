@@ -112,22 +112,23 @@ class LanguageModel(PromptTunedModel):
                 `"top_k"`.
             **kwargs: the other arguments of `keras.Model.compile`.
         """
-        self.set_sampler(sampler)
+        found = generating.sampler_of(sampler)
         super().compile(
             optimizer=default_optimizer(optimizer),
             loss=default_loss(loss, self.targets),
             weighted_metrics=default_metrics(weighted_metrics),
             **kwargs,
         )
-        self.functions.forget()
+        self.set_sampler(found)
 
     def set_sampler(self, sampler: Any) -> None:
-        """Draws with another sampler from now on.
+        """Draws with another sampler from now on, and forgets what was compiled with the old one.
 
         Args:
             sampler: a `keras_hub.samplers.Sampler` or its name.
         """
         self.sampler = generating.sampler_of(sampler)
+        self.functions.forget()
 
     def compile_arguments(self) -> Config:
         """What `compile` was given, the sampler included."""

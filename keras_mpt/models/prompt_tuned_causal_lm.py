@@ -150,10 +150,10 @@ class PromptTunedCausalLM(LanguageModel):
     def _cache_after(self, prompts: Tensor) -> Any:
         return self.functions.of(PrefixCache.after, self.prefix_cache)(prompts)
 
-    def _backbone_sample(self, nothing: dict[str, Tensor]) -> Tensor:
-        return self.functions.of(_sample, self.backbone)(nothing)
+    def _backbone_sample(self) -> Tensor:
+        return self.functions.of(_sample, self.backbone)(())
 
 
-def _sample(backbone: Backbone, nothing: dict[str, Tensor]) -> Tensor:
+def _sample(backbone: Backbone, nothing: tuple[()]) -> Tensor:
     """A sample of a backbone's numbers, as a function to compile."""
     return backbone_identity.sample(backbone.weights)

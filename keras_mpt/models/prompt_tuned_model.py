@@ -325,7 +325,7 @@ class PromptTunedModel(Fitting):
         Raises:
             ValueError: an adapter is there and `overwrite` is `False`.
         """
-        adapter.save(self._adapted(), directory, overwrite=overwrite)
+        adapter.save(self._adapter_parts(), directory, overwrite=overwrite)
 
     def load_adapter(self, directory: str | os.PathLike[str]) -> None:
         """Loads the weights of an adapter that PEFT or keras_mpt saved; it can be trained on.
@@ -338,7 +338,7 @@ class PromptTunedModel(Fitting):
         Raises:
             ValueError: a missing or broken file, or an adapter that does not fit this model.
         """
-        adapter.load(self._adapted(), directory)
+        adapter.load(self._adapter_parts(), directory)
 
     def finish(self) -> None:
         """Says that all variables are there: the last step of a subclass's constructor."""
@@ -355,8 +355,8 @@ class PromptTunedModel(Fitting):
         self.train_function = self.test_function = self.predict_function = None
         _keras.list_torch_parameters(self)
 
-    def _adapted(self) -> adapter.Adapted:
-        return adapter.Adapted(
+    def _adapter_parts(self) -> adapter.AdapterParts:
+        return adapter.AdapterParts(
             config=self.config,
             prompt=self.prompt,
             backbone=self.backbone,

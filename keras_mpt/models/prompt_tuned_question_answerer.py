@@ -13,7 +13,7 @@ from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import is_integer
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
-from keras_mpt.fitting.targets import Spans
+from keras_mpt.fitting.targets import Spans, mask_of
 from keras_mpt.heads.linear_head import SharedHead
 from keras_mpt.heads.task_heads import NO_CLASS
 from keras_mpt.models.classifier import Classifier
@@ -73,7 +73,7 @@ class PromptTunedQuestionAnswerer(Classifier):
                 "`num_classes` should be left out: a span has a start and an end. Received: "
                 f"num_classes={kwargs['num_classes']!r}"
             )
-        head = SharedHead(2, use_bias=True, prefix=PREFIX, of_users=False)
+        head = SharedHead(2, use_bias=True, prefix=PREFIX, user_chosen=False)
         super().__init__(backbone, config, head=head, targets=Spans(), **kwargs)
         head.build(self.splice.follows_first_input(backbone.output).shape[-1], [ANSWERS])
         self.finish()
@@ -90,10 +90,10 @@ class PromptTunedQuestionAnswerer(Classifier):
     ) -> Tensor:
         """Logits."""
         logits = ops.transpose(self.head(self.user_features(outputs), None), (0, 2, 1))
-        mask_name = self.splice.token_inputs[0].mask_name
-        if mask_name is None:
+        mask = mask_of(self.model_inputs, inputs, 0)
+        if mask is None:
             return logits
-        is_token = ops.cast(inputs[mask_name], "bool")[:, None]
+        is_token = ops.cast(mask, "bool")[:, None]
         return ops.where(is_token, logits, ops.cast(NO_CLASS, logits.dtype))
 
     def own_arguments(self) -> Config:

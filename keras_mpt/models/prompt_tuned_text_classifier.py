@@ -9,6 +9,7 @@ import keras
 from keras_mpt.adapters.head_names import PREFIX, text_head
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
+from keras_mpt.fitting.targets import mask_of
 from keras_mpt.heads.labels import RowLabels
 from keras_mpt.heads.linear_head import linear_head
 from keras_mpt.heads.num_classes import checked_num_classes
@@ -182,8 +183,7 @@ class PromptTunedTextClassifier(Classifier):
         if self.pooling == "base":
             pooled = self.features(keras.tree.flatten(outputs), training=training)
         else:
-            mask_name = self.splice.token_inputs[0].mask_name
-            mask = None if mask_name is None else inputs[mask_name]
+            mask = mask_of(self.model_inputs, inputs, 0)
             pool = mean_over_tokens if self.pooling == "mean" else last_token
             pooled = pool(self.user_features(outputs), mask)
         return self.head(pooled, inputs.get("task_ids"))

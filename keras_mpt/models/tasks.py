@@ -32,6 +32,12 @@ class HasTasks(Protocol):
     head: Head
     prompt: Any
     preprocessor: Preprocessor | None
+    dtype_policy: Any
+    # As `keras.Model` has them.
+    compiled: Any
+    compile: Any
+    optimizer: Any
+    trainable_variables: Any
 
     def own_arguments(self) -> Config:
         """The constructor's arguments that not every model has."""
@@ -46,7 +52,7 @@ class HasTasks(Protocol):
         """Forgets what was compiled for variables that are replaced."""
 
 
-M = TypeVar("M", bound=Any)
+M = TypeVar("M", bound=HasTasks)
 
 
 def add_task(model: HasTasks, name: str, from_: str | int | None, num_classes: int | None) -> int:
@@ -83,15 +89,16 @@ def rename_task(model: HasTasks, old: str | int, new: str) -> None:
     arguments = _compile_arguments(model)
     names = [*config.names[:task], new, *config.names[task + 1 :]]
     model.set_config(dataclasses.replace(config, task_names=names))
-    optimizer = None if arguments is None else arguments["optimizer"]
-    _compile_again(model, arguments, optimizer)
+    # Not the one that `compile` was given, which Keras may have wrapped to scale the loss.
+    _compile_again(model, arguments, model.optimizer)
 
 
 def fold(model: M, task: str | int) -> M:
     """One task as a model of one ordinary prompt; see `PromptTunedModel.fold`."""
     config = multitask_config(model)
     k = task_id("task", task, config.names)
-    folded: M = type(model)(
+    make: Any = type(model)
+    folded: M = make(
         model.backbone,
         _folded_config(config),
         **arguments_for(model, [k], as_one=True),
@@ -103,7 +110,7 @@ def fold(model: M, task: str | int) -> M:
     return folded
 
 
-def arguments_for(model: Any, of_tasks: Sequence[int], as_one: bool = False) -> Config:
+def arguments_for(model: HasTasks, of_tasks: Sequence[int], as_one: bool = False) -> Config:
     """The arguments of a model of the same kind that has some of a model's tasks.
 
     Args:
@@ -195,7 +202,7 @@ def _change_tasks(
     _compile_again(model, arguments, optimizer)
 
 
-def _compile_arguments(model: Any) -> Config | None:
+def _compile_arguments(model: HasTasks) -> Config | None:
     """What `compile` was given, with metrics that have seen nothing; `None` where it was not.
 
     Metrics are made anew because some have a size that follows the number of classes.
@@ -208,13 +215,13 @@ def _compile_arguments(model: Any) -> Config | None:
     return arguments
 
 
-def _compile_again(model: Any, arguments: Config | None, optimizer: Any) -> None:
+def _compile_again(model: HasTasks, arguments: Config | None, optimizer: Any) -> None:
     """Forgets what was compiled for the old tasks, and their reports."""
     model.forget_compiled()
     if arguments is None:
         return
     model.compile(**{**arguments, "optimizer": optimizer})
-    if model.optimizer is not None:
+    if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
 
 

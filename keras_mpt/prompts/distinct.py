@@ -71,7 +71,7 @@ def distinct_tasks(
 
 def seen_tasks(
     task_ids: np.ndarray | None, num_tasks: int | None, batch_size: int
-) -> tuple[np.ndarray | None, np.ndarray]:
+) -> tuple[np.ndarray | None, int, np.ndarray]:
     """The different tasks of a batch whose ids were checked: min(T, B), the first ones repeated.
 
     However many differ, so that one compiled function serves all batches of a size.
@@ -82,12 +82,13 @@ def seen_tasks(
         batch_size: int. B.
 
     Returns:
-        Task ids (K,), or `None`; and which of them each row has (B,).
+        Task ids (K,), or `None`; K, 1 without tasks; and which of them each row has (B,).
     """
     if task_ids is None or num_tasks is None:
-        return None, np.zeros(batch_size, "int32")
+        return None, 1, np.zeros(batch_size, "int32")
     tasks, rows = _different(task_ids)
-    return np.resize(tasks, min(num_tasks, batch_size)), rows
+    number = min(num_tasks, batch_size)
+    return np.resize(tasks, number), number, rows
 
 
 def _different(task_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

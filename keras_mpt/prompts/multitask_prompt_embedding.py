@@ -135,7 +135,9 @@ class MultitaskPromptEmbedding(Prompt):
                 f"`task_ids` should be given: one of this layer's {self.num_tasks} tasks per row. "
                 "Received: task_ids=None"
             )
-        # Not through the check above, which models make before their graph hides the ids.
+        if not ops.is_tensor(task_ids):
+            task_ids = check_task_ids(task_ids, self.num_tasks)
+        # A tensor is not looked at again: models check ids before a graph hides them.
         return super().__call__(ops.broadcast_to(task_ids, (batch_size,)))
 
     def compute_output_shape(

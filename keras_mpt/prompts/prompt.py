@@ -75,8 +75,8 @@ class Prompt(keras.layers.Layer, abc.ABC):
         For models, which have checked the ids where they came in: they are not looked at again.
 
         Args:
-            task_ids: integer tensor (B,) or (); an id outside [0, T) gives NaN. `None` where there
-                are no tasks.
+            task_ids: integer tensor (B,) or (); an id outside [0, T) gives NaN. An int, list or
+                array is checked. `None` where there are no tasks.
             batch_size: int or scalar integer tensor. B.
 
         Returns:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from keras_mpt._keras import hub_allocates_alone, hub_cache
+from keras_mpt._keras import hub_cache_allocator, hub_cache_builder
 from keras_mpt.splicing.encoder_once import Encoded
 from keras_mpt.splicing.insert import insert
 from keras_mpt.splicing.splice import Splice
@@ -152,7 +152,7 @@ def decoder_cache(task: Task, splice: Splice) -> DecoderCache | None:
         splice: the model's `Splice`.
     """
     call = getattr(type(task), "call_decoder_with_cache", None)
-    if call is None or hub_cache(task) is None:
+    if call is None or not (hub_cache_allocator(task) or hub_cache_builder(task)):
         return None
     names = list(inspect.signature(call).parameters)[1:]
     # A prompt after the start token would stand between tokens that the cache counts as one row.
@@ -164,15 +164,14 @@ def decoder_cache(task: Task, splice: Splice) -> DecoderCache | None:
 
 def _empty(task: Task, encoder_ids: Tensor, decoder_ids: Tensor) -> tuple[Tensor, Tensor]:
     """What the task allocates: for the decoder's own tokens, and for the encoder's."""
-    if hub_allocates_alone(task):
-        made = hub_cache(task)
-        assert made is not None
-        return tuple(made(encoder_ids, decoder_ids))
+    allocate = hub_cache_allocator(task)
+    if allocate is not None:
+        return tuple(allocate(encoder_ids, decoder_ids))
     view = View(
         task,
         call_encoder=lambda *args, **kwargs: (None, None),
         call_decoder_with_cache=lambda *args, cache, **kwargs: (None, None, cache),
     )
-    build = hub_cache(view)
+    build = hub_cache_builder(view)
     assert build is not None
     return tuple(build(encoder_ids, None, decoder_ids, None)[1])

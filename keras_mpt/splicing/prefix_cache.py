@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mpt._keras import hub_cache
+from keras_mpt._keras import hub_cache_builder
 from keras_mpt.families import cache_takes_left_padding, has_right_cache
 from keras_mpt.splicing import slice_update_gradient
 from keras_mpt.splicing.splice import Splice
@@ -254,7 +254,7 @@ def prefix_cache(task: Task, splice: Splice) -> PrefixCache | None:
         splice: the model's `Splice`.
     """
     call = getattr(type(task), "call_with_cache", None)
-    if hub_cache(task) is None or call is None or not has_right_cache(task.backbone):
+    if hub_cache_builder(task) is None or call is None or not has_right_cache(task.backbone):
         return None
     if splice.at:  # The start token is in front of the prompt, and rows may differ in it.
         return None
@@ -292,7 +292,7 @@ def _allocated(task: Task, length: int) -> Tensors:
 
 def _build_cache(view: View, token_ids: Tensor) -> Cache:
     """The task's `_build_cache` on text alone: what it takes for images and sounds is `None`."""
-    build = hub_cache(view)
+    build = hub_cache_builder(view)
     assert build is not None
     names = list(inspect.signature(build).parameters)[1:]
     given = {name: None for name in names}

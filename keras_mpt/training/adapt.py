@@ -13,7 +13,7 @@ import numpy as np
 from keras_mpt.checks import check_size
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.config_values import TASKS_START_DONE
-from keras_mpt.heads.num_classes import in_order
+from keras_mpt.heads.num_classes import in_order, is_listed
 from keras_mpt.models.prompt_tune import load_adapter
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
@@ -206,7 +206,7 @@ def _heads(
             )
         return None, shared
     num_classes = in_order(num_classes, names)
-    own, is_list = source.head.num_classes, isinstance(num_classes, (list, tuple))
+    own, is_list = source.head.num_classes, is_listed(num_classes)
     if isinstance(own, int) and not is_list:
         return (own, shared) if num_classes is None else (num_classes, fresh)
     classes = list(num_classes) if is_list else [num_classes] * len(names)

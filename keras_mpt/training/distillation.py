@@ -8,10 +8,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mpt._keras import compile_arguments
 from keras_mpt.checks import check_flag, check_number, is_integer
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.fitting.fitting import Fitting
+from keras_mpt.fitting.targets import mask_of
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.tasks import multitask_config
@@ -110,7 +110,7 @@ class Distillation(Fitting):
         terms = [term for term, weight in self.term_weights.items() if weight]
         self.report = TermReport(terms, multitask_config(student).names)
         self.built = True
-        super().compile(**compile_arguments(student))
+        super().compile(**Fitting.compile_arguments(student))
 
     @property
     def always_frozen(self) -> list[keras.layers.Layer]:
@@ -148,7 +148,7 @@ class Distillation(Fitting):
             **kwargs: likewise. The loss is L_task.
         """
         self.student.compile(*args, **kwargs)
-        super().compile(**compile_arguments(self.student))
+        super().compile(**Fitting.compile_arguments(self.student))
 
     @property
     def run_settings(self) -> Config:
@@ -205,8 +205,7 @@ class Distillation(Fitting):
     def _state_mask(self, inputs: dict[str, Tensor]) -> Tensor | None:
         """Which positions of the hidden states count, (B, S) or (B, L + S), or `None` for all."""
         splice = self.student.splice
-        mask_name = splice.token_inputs[-1].mask_name
-        mask = None if mask_name is None else inputs[mask_name]
+        mask = mask_of(self.model_inputs, inputs, -1)
         if mask is None or not (self.prompt_positions and splice.states_have_prompt):
             return mask
         return insert_constant(mask, 1, splice.num_virtual_tokens, splice.at)

@@ -14,7 +14,7 @@ import numpy as np
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import check_task_name
 from keras_mpt.files.config_files import CONFIG_NAME
-from keras_mpt.heads.num_classes import in_order
+from keras_mpt.heads.num_classes import in_order, is_listed
 from keras_mpt.models.prompt_tune import prompt_tune
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.training.teachers import check_teacher
@@ -178,7 +178,7 @@ def _checked(datasets: Any, config: Any) -> list[str]:
 
 def _classes(names: list[str], num_classes: Any) -> dict[str, int | None]:
     num_classes = in_order(num_classes, names, may_name_others=True)
-    if isinstance(num_classes, (list, tuple)):
+    if is_listed(num_classes):
         if len(num_classes) != len(names):
             raise ValueError(
                 f"`num_classes` should have one entry per task of {names}. Received: "

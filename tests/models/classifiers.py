@@ -28,7 +28,9 @@ def make(kind="heads", **kwargs):
     backbone, models = tiny.backbone("plain"), keras_mpt.models
     match kind:
         case "heads":
-            model = models.PromptTunedTextClassifier(backbone, config(**kwargs), [2, 3])
+            dtype = kwargs.pop("dtype", None)
+            of_tasks = config(**kwargs)
+            model = models.PromptTunedTextClassifier(backbone, of_tasks, [2, 3], dtype=dtype)
         case "shared head":
             model = models.PromptTunedTextClassifier(backbone, config(**kwargs), 3)
         case "heads of tokens":

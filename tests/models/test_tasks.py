@@ -234,10 +234,23 @@ def test_a_language_model_keeps_its_sampler_and_compiles_generate_anew():
     for change in (lambda: model.add_task("c"), lambda: model.rename_task("c", "d")):
         sampler = model.sampler
         model.generate(x, task_ids=0, stop_token_ids=None)
-        assert len(model.functions) > 0
+        assert model.functions.count > 0
         change()
-        assert len(model.functions) == 0
+        assert model.functions.count == 0
         assert model.sampler is sampler
+
+
+def test_a_renamed_task_keeps_the_scale_of_the_loss():
+    """Keras wraps the optimizer in half precision; what it wraps is what `compile` was given."""
+    model = make(dtype="mixed_float16")
+    x = {**tiny.inputs(model.backbone), "task_ids": np.array([0, 1, 1, 0])}
+    model.fit(x, np.array([1, 2, 0, 0]), verbose=0)
+    optimizer = model.optimizer
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    optimizer.dynamic_scale.assign(64.0)
+    model.rename_task("a", "c")
+    assert model.optimizer is optimizer
+    assert float(model.optimizer.dynamic_scale) == 64.0
 
 
 def test_a_grown_model_is_saved_and_loaded_with_its_optimizer(tmp_path):

@@ -37,6 +37,9 @@ def test_ids_that_no_task_has_give_nan_and_none_an_error():
     layer = random_layer(num_tasks=3, num_virtual_tokens=3, token_dim=4)
     found = ops.convert_to_numpy(layer.for_rows(ops.convert_to_tensor([1, 3, -1]), 3))
     assert np.isnan(found).all(axis=(1, 2)).tolist() == [False, True, True]
+    for wrong in (3, [0, -1], np.array([1, 7])):
+        with pytest.raises(ValueError, match=r"`task_ids` should lie in \[0, 3\)"):
+            layer.for_rows(wrong, 2)
     with pytest.raises(ValueError, match="`task_ids` should be given: one of this layer's 3 tasks"):
         layer.for_rows(None, 2)
 

@@ -9,8 +9,8 @@ from keras import ops
 
 import keras_mpt
 from tests.marks import only_eager
-from tests.saving import older_files
-from tests.saving.older_files import FOLDER, MODELS
+from tests.saving import make_older_files as older_files
+from tests.saving.make_older_files import FOLDER, MODELS
 from tests.training import runs
 
 NAMES = [build.__name__ for build in MODELS]

@@ -1,6 +1,6 @@
 """Files as an earlier version wrote them: how they were made, and what is in them.
 
-`python -m tests.saving.older_files FOLDER` writes them anew, with the version that is
+`python -m tests.saving.make_older_files FOLDER` writes them anew, with the version that is
 installed. What
 stands in `older_files/` was written before 0.1.0 and is never replaced: it must stay readable.
 """

@@ -1,0 +1,80 @@
+"""What goes between the steps of decoding, as named types.
+
+They are nests of tensors, so a compiled function takes and gives them: `()` stands where there is
+nothing, as no backend's loop carries a `None`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from keras_mpt.types import Tensor
+
+
+class RowPrompts(NamedTuple):
+    """What a batch's rows have in front of their text.
+
+    Attributes:
+        tasks: int array. Each row's task (B,), or the batch's different ones (K,) where `rows` says
+            which of them each row has; `()` without tasks.
+        rows: int array (B,), or `()`.
+        caches: what is kept after each of the K prompts, a nest of tensors (K, …), or `()`.
+    """
+
+    tasks: Any
+    rows: Any = ()
+    caches: Any = ()
+
+    @property
+    def task_ids(self) -> Tensor | None:
+        """`tasks`, or `None` without tasks."""
+        return None if isinstance(self.tasks, tuple) else self.tasks
+
+
+class Context(NamedTuple):
+    """What stands before the text that is continued.
+
+    Attributes:
+        prompts: the rows' prompts.
+        others: the backbone's other inputs by name, such as an encoder's, each (B, S).
+    """
+
+    prompts: RowPrompts
+    others: dict[str, Any]
+
+
+class Pairs(NamedTuple):
+    """P pairs of a row and a continuation, of rows that are equally long.
+
+    Attributes:
+        rows: int array (N,). The rows to look up in what is kept.
+        of: int array (P,). Which of these each pair has.
+        text: int array (N, …). What is run of these rows.
+        start: int array (). How long the rows' text is.
+        tokens: int array (P, n). The continuations, padded on the right.
+        sizes: int array (P,). How many tokens each has.
+    """
+
+    rows: Any
+    of: Any
+    text: Any
+    start: Any
+    tokens: Any
+    sizes: Any
+
+
+class Batch(NamedTuple):
+    """What one compiled call is given.
+
+    Attributes:
+        token_ids: int array (B, S), with room for new tokens.
+        mask: int array (B, S), 1 at the tokens that are given.
+        text_ids: int array (B, N). The columns to read at once; what comes after them comes token
+            by token.
+        context: what stands before the text.
+    """
+
+    token_ids: Any
+    mask: Any
+    text_ids: Any
+    context: Context
