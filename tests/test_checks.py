@@ -9,6 +9,10 @@ import pytest
 import keras_mpt
 from keras_mpt import checks
 from tests import tiny
+from tests.marks import only_eager
+
+# They look at arguments before any backend has a say.
+pytestmark = only_eager
 
 CONFIG, MULTITASK = keras_mpt.PromptTuningConfig, keras_mpt.MultitaskPromptTuningConfig
 DATA = {"a": (["x", "y", "z"], [0, 1, 0]), "b": (["u", "v", "w"], [0, 1, 0])}

@@ -10,7 +10,7 @@ import pytest
 import keras_mpt
 from tests import tiny
 from tests.decoding.language_models import generated, inputs, make
-from tests.marks import slow_on_jax
+from tests.marks import only_eager
 
 MODELS = keras_mpt.models
 
@@ -64,6 +64,7 @@ def test_sizes_come_first_in_both_layers():
     assert names(keras_mpt.multitask_parameter_count) == multitask[:5]
 
 
+@only_eager
 def test_the_second_argument_of_generate_is_a_length():
     model, x = make("gpt2"), {**inputs("gpt2"), "task_ids": [0, 2]}
     made = generated(model.generate(x, 8, None))
@@ -77,7 +78,7 @@ def test_the_second_argument_of_generate_is_a_length():
         model.score(inputs("gpt2"), [[5]], [0, 2])
 
 
-@slow_on_jax
+@only_eager
 def test_the_third_argument_of_fit_and_evaluate_is_the_batch_size():
     config = keras_mpt.MultitaskPromptTuningConfig(num_virtual_tokens=2, num_tasks=2)
     model = MODELS.PromptTunedTextClassifier(
@@ -99,6 +100,7 @@ CONFIG = keras_mpt.MultitaskPromptTuningConfig(
 BY_NAME = {"topic": 3, "tone": 2}
 
 
+@only_eager
 def test_num_classes_by_name_wherever_they_are_taken(tmp_path):
     backbone = tiny.backbone("bert")
     tuned = keras_mpt.prompt_tune(backbone, CONFIG, num_classes=BY_NAME)
@@ -122,6 +124,7 @@ def test_num_classes_by_name_wherever_they_are_taken(tmp_path):
     assert keras_mpt.adapt(tuned, "x", num_classes={"x": 6}).num_classes == [6]
 
 
+@only_eager
 @pytest.mark.parametrize(
     ("given", "message"),
     [

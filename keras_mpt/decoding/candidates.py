@@ -45,7 +45,7 @@ class Candidates:
         lists = rows if self.of_rows else np.zeros_like(rows)
         return self.token_ids[lists, which], self.lengths[lists, which]
 
-    def best(self, scores: np.ndarray) -> Any:
+    def best(self, scores: np.ndarray) -> list[str] | np.ndarray:
         """Each row's likeliest candidate as it came, or its index where it came as token ids."""
         best = scores.argmax(axis=1)
         if not isinstance(self.given[0][0], str):

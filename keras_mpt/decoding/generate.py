@@ -28,29 +28,30 @@ from keras_mpt.types import Preprocessor, Sampler, TaskIds, Tensor
 
 def generate(
     decoding: Decoding,
-    inputs: ModelInputs,
+    model_inputs: ModelInputs,
     sampler: Sampler,
-    given: Any,
+    inputs: Any,
+    *,
     max_length: int | None,
     stop_token_ids: Any,
     strip_prompt: bool,
     task_ids: TaskIds | None,
     use_cache: bool,
-) -> Any:
+) -> str | list[str] | dict[str, np.ndarray]:
     """Continues text; see `LanguageModel.generate`."""
-    preprocessor, reader = inputs.preprocessor, decoding.reader
+    preprocessor, reader = model_inputs.preprocessor, decoding.reader
     if max_length is not None:
         max_length = check_size("max_length", max_length)
     check_flags({"strip_prompt": strip_prompt, "use_cache": use_cache})
     stops = _stop_token_ids(stop_token_ids, preprocessor)
-    given, task_ids = without_task_ids(given, task_ids)
-    text = as_text(given, preprocessor, len(inputs.splice.token_inputs) > 1)
-    tokens = given if text is None else tokenized(text, preprocessor, max_length)
+    inputs, task_ids = without_task_ids(inputs, task_ids)
+    text = as_text(inputs, preprocessor, len(model_inputs.splice.token_inputs) > 1)
+    tokens = inputs if text is None else tokenized(text, preprocessor, max_length)
     if task_ids is not None:
         tokens = {**tokens, "task_ids": task_ids}
-    x = {name: to_numpy(value) for name, value in inputs.prepare(tokens).items()}
+    x = {name: to_numpy(value) for name, value in model_inputs.prepare(tokens).items()}
     check_room(x[reader.mask_name], reader.mask_name, None if text is not None else max_length)
-    *encoder_inputs, last = inputs.splice.token_inputs
+    *encoder_inputs, last = model_inputs.splice.token_inputs
     for token_input in encoder_inputs:
         trim(x, token_input)
     # Positions of the user's own are no cache's.
@@ -64,7 +65,7 @@ def generate(
     if text is None:
         return made
     assert preprocessor is not None
-    made_text = preprocessor.generate_postprocess(made)
+    made_text: list[str] = preprocessor.generate_postprocess(made)
     return made_text[0] if text.is_one else made_text
 
 

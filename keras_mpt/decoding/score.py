@@ -26,9 +26,10 @@ from keras_mpt.types import TaskIds, Tensor, Tensors
 
 def score(
     decoding: Decoding,
-    inputs: ModelInputs,
-    given: Any,
+    model_inputs: ModelInputs,
+    inputs: Any,
     candidates: Any,
+    *,
     task_ids: TaskIds | None,
     normalize: str,
     use_cache: bool,
@@ -36,9 +37,9 @@ def score(
     """The scores (B, C), and the candidates; see `LanguageModel.score`."""
     check_choice("normalize", normalize, ("sum", "mean"))
     check_flags({"use_cache": use_cache})
-    splice = inputs.splice
-    chosen = as_candidates(candidates, inputs.preprocessor, splice.vocabulary_size)
-    x, lengths = _rows_to_score(inputs, given, task_ids)
+    splice = model_inputs.splice
+    chosen = as_candidates(candidates, model_inputs.preprocessor, splice.vocabulary_size)
+    x, lengths = _rows_to_score(model_inputs, inputs, task_ids)
     chosen.check_rows(len(lengths))
     prompted = len(splice.token_inputs) <= splice.num_transformer_submodules
     taken = splice.num_virtual_tokens * prompted
@@ -61,19 +62,19 @@ def score(
 
 
 def _rows_to_score(
-    inputs: ModelInputs, given: Any, task_ids: TaskIds | None
+    model_inputs: ModelInputs, inputs: Any, task_ids: TaskIds | None
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The checked inputs, no wider than their longest row, and each row's length (B,)."""
-    given, task_ids = without_task_ids(given, task_ids)
-    *encoder_inputs, last = inputs.splice.token_inputs
-    text = as_text(given, inputs.preprocessor, bool(encoder_inputs))
+    inputs, task_ids = without_task_ids(inputs, task_ids)
+    *encoder_inputs, last = model_inputs.splice.token_inputs
+    text = as_text(inputs, model_inputs.preprocessor, bool(encoder_inputs))
     ids_name, mask_name = last.name, str(last.mask_name)
-    tokens = given
+    tokens = inputs
     if text is not None:
-        assert inputs.preprocessor is not None
+        assert model_inputs.preprocessor is not None
         # One more than fits: the preprocessor cuts longer text off without a word.
-        fits = inputs.preprocessor.sequence_length
-        tokens = tokenized(text, inputs.preprocessor, fits + 1)
+        fits = model_inputs.preprocessor.sequence_length
+        tokens = tokenized(text, model_inputs.preprocessor, fits + 1)
         longest = int(tokens[mask_name].sum(axis=1).max())
         if longest > fits:
             raise ValueError(
@@ -85,7 +86,7 @@ def _rows_to_score(
             tokens[name] = tokens[name][:, :longest]
     if task_ids is not None:
         tokens = {**tokens, "task_ids": task_ids}
-    x = {name: to_numpy(value) for name, value in inputs.prepare(tokens).items()}
+    x = {name: to_numpy(value) for name, value in model_inputs.prepare(tokens).items()}
     own_positions = [name for name in last.other_names if name in x]
     if own_positions:
         raise ValueError(

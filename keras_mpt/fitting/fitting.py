@@ -183,7 +183,7 @@ class Fitting(keras.Model, abc.ABC):
         callbacks: Sequence[keras.callbacks.Callback] | None = None,
         return_dict: bool = False,
         **kwargs: Any,
-    ) -> Any:
+    ) -> float | list[float] | dict[str, float]:
         """`keras.Model.evaluate`, on data as `fit` takes them.
 
         Args:
@@ -225,7 +225,7 @@ class Fitting(keras.Model, abc.ABC):
         verbose: str | int = "auto",
         steps: int | None = None,
         callbacks: Sequence[keras.callbacks.Callback] | None = None,
-    ) -> Any:
+    ) -> Tensors:
         """`keras.Model.predict`, on data as `fit` takes them.
 
         Args:

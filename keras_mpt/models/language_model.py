@@ -161,7 +161,7 @@ class LanguageModel(PromptTunedModel):
         *,
         task_ids: TaskIds | None = None,
         use_cache: bool = True,
-    ) -> Any:
+    ) -> str | list[str] | dict[str, np.ndarray]:
         """Continues text under each row's own task, as `keras_hub.models.CausalLM.generate` does.
 
         The sampler is `compile`'s, "top_k" if none is given.
@@ -187,18 +187,19 @@ class LanguageModel(PromptTunedModel):
 
         Raises:
             ValueError: wrong inputs or task ids, rows that are not padded on the right, no room for
-                new tokens, or strings without a preprocessor.
+                new tokens, strings without a preprocessor, a `max_length` that is no size, or a
+                flag that is neither True nor False.
         """
         return generating.generate(
             self.decoding,
             self.model_inputs,
             self.sampler,
             inputs,
-            max_length,
-            stop_token_ids,
-            strip_prompt,
-            task_ids,
-            use_cache,
+            max_length=max_length,
+            stop_token_ids=stop_token_ids,
+            strip_prompt=strip_prompt,
+            task_ids=task_ids,
+            use_cache=use_cache,
         )
 
     def score(
@@ -261,8 +262,8 @@ class LanguageModel(PromptTunedModel):
 
         Source: Wang et al. 2023 (arXiv 2303.02861), section 4: classes as words to generate.
         """
-        options = task_ids, normalize, use_cache
-        return scoring.score(self.decoding, self.model_inputs, inputs, candidates, *options)[0]
+        options: Any = {"task_ids": task_ids, "normalize": normalize, "use_cache": use_cache}
+        return scoring.score(self.decoding, self.model_inputs, inputs, candidates, **options)[0]
 
     def predict_labels(
         self,
@@ -272,7 +273,7 @@ class LanguageModel(PromptTunedModel):
         task_ids: TaskIds | None = None,
         normalize: str = "sum",
         use_cache: bool = True,
-    ) -> Any:
+    ) -> list[str] | np.ndarray:
         """The candidate with the highest `score` for each row; of equal ones, the first.
 
         Args:
@@ -289,8 +290,8 @@ class LanguageModel(PromptTunedModel):
         Raises:
             ValueError: as in `score`.
         """
-        options = task_ids, normalize, use_cache
-        found = scoring.score(self.decoding, self.model_inputs, inputs, candidates, *options)
+        options: Any = {"task_ids": task_ids, "normalize": normalize, "use_cache": use_cache}
+        found = scoring.score(self.decoding, self.model_inputs, inputs, candidates, **options)
         scores, given = found
         return given.best(scores)
 
