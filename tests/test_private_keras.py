@@ -9,6 +9,10 @@ import keras
 import keras_hub
 
 import keras_mpt
+from tests.marks import only_eager
+
+# It reads sources, which are the same on every backend.
+pytestmark = only_eager
 
 PACKAGE = Path(keras_mpt.__file__).parent
 PRIVATE = re.compile(r"_[a-z][a-z0-9_]*")

@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 import keras_mpt
-from tests.marks import only_eager
+from tests.marks import IS_EAGER, only_eager
 from tests.saving import make_older_files as older_files
 from tests.saving.make_older_files import FOLDER, MODELS
 from tests.training import runs
@@ -62,13 +62,16 @@ def test_an_adapter_opens(name):
 
 
 def test_a_run_goes_on(tmp_path):
-    """It takes the state on, and ends where a run that was not interrupted ends."""
+    """It takes the state on; on PyTorch it ends where a run that was not interrupted ends."""
     shutil.copytree(FOLDER / f"run_{keras.backend.backend()}", tmp_path / "run")
     model = older_files.resumed_model()
     resumed = runs.fit(model, tmp_path / "run")
+    assert resumed.epoch == list(range(runs.EPOCHS))
+    if not IS_EAGER:  # What compiles for long need not run twice.
+        return
     whole = older_files.resumed_model()
     unbroken = runs.fit(whole, tmp_path / "whole")
-    assert resumed.epoch == unbroken.epoch == list(range(runs.EPOCHS))
+    assert unbroken.epoch == resumed.epoch
     for ours, theirs in zip(model.trainable_variables, whole.trainable_variables, strict=True):
         # Another processor than the one that wrote it may round otherwise.
         np.testing.assert_allclose(
