@@ -15,7 +15,7 @@ import safetensors.numpy
 
 import keras_mpt
 import keras_mpt.analysis
-from tests.marks import slow_on_jax
+from tests.marks import only_eager
 
 FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -39,9 +39,13 @@ OBJECTS = public_objects()
 EXAMPLES = {n: o for n, o in OBJECTS.items() if FENCE.search(inspect.getdoc(o) or "")}
 
 
+# What these train is trained on every backend by tests of their own.
+TRAINING = ("Distillation", "ResumeTraining", "adapt", "train_teachers", "ForgettingMonitor")
+
+
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=slow_on_jax) if n == "Distillation" else n for n in EXAMPLES],
+    [pytest.param(n, marks=only_eager) if n in TRAINING else n for n in EXAMPLES],
 )
 def test_example_runs(name, tmp_path):
     for code in FENCE.findall(inspect.getdoc(EXAMPLES[name])):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from keras import ops
 
 from keras_mpt.decoding.decoder import KeepsKeys
 from keras_mpt.decoding.kept_prompts import KeptPrompts
@@ -32,7 +33,9 @@ class PrefixDecoder(KeepsKeys):
         """The caches of the batch's different prompts, kept or computed."""
         prompt = self.reader.prompt
         tasks, number, of_rows = seen_tasks(task_ids, prompt.tasks, rows)
-        prompts = prompt.for_rows(tasks, number)
+        # As a tensor: these ids were checked, and are not looked at again.
+        ids = None if tasks is None else ops.convert_to_tensor(tasks)
+        prompts = prompt.for_rows(ids, number)
         # Without tasks the one prompt is kept as task 0's.
         caches = self.kept_prompts.get([0] if tasks is None else tasks.tolist(), prompts)
         return RowPrompts((), of_rows, caches)
