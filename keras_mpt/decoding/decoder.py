@@ -7,6 +7,7 @@ each row's text; then `next_logits` for token after token, or `score` for given 
 from __future__ import annotations
 
 import abc
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -24,6 +25,9 @@ class Decoder(abc.ABC):
     Args:
         reader: how the model reads a whole text.
     """
+
+    # Whether `read` computes something that is kept, and so is worth compiling.
+    reads_once: ClassVar[bool] = True
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -182,6 +186,8 @@ class Rereads(Decoder):
 class WholeText(Rereads):
     """Runs prompt and text, and an encoder where there is one, for every new token."""
 
+    reads_once = False
+
     def row_prompts(self, task_ids: np.ndarray | None, rows: int) -> RowPrompts:
         """Each row's task."""
         return RowPrompts(() if task_ids is None else task_ids)
@@ -195,8 +201,8 @@ class WholeText(Rereads):
 
     def outputs(self, token_ids: Tensor, cache: Context) -> Tensors:
         """The backbone's outputs at the user's positions."""
-        text = {self.reader.ids_name: token_ids, self.reader.mask_name: ops.ones_like(token_ids)}
-        return self.reader.outputs({**cache.others, **text}, cache.prompts.task_ids)
+        x = {**cache.others, **self.reader.text(token_ids)}
+        return self.reader.outputs(x, cache.prompts.task_ids)
 
 
 def taken(kept: Tensors, rows: Tensor) -> Tensors:

@@ -56,10 +56,9 @@ class EncoderOnceDecoder(Rereads):
 
     def outputs(self, token_ids: Tensor, cache: EncodedRows) -> Tensors:
         """The backbone's outputs at the user's positions, from the encoder's states."""
-        reader = self.reader
-        text = {reader.ids_name: token_ids, reader.mask_name: ops.ones_like(token_ids)}
+        text = self.reader.text(token_ids)
         outputs = self.encoder_once.decode(text, cache.encoded, cache.prompts)
-        return reader.splice.user_positions(outputs)
+        return self.reader.splice.user_positions(outputs)
 
 
 class DecoderCacheDecoder(KeepsKeys):

@@ -57,7 +57,7 @@ def generate(
     # Positions of the user's own are no cache's.
     own_positions = any(name in x for name in last.other_names)
     decoder = decoding.decoder(use_cache and not own_positions)
-    batch = _batch(decoder, x, is_read=decoder is not decoding.whole_text)
+    batch = _batch(decoder, x)
     made = decoding.functions.drawing(generate_step, decoder, sampler)(batch, stop_token_ids=stops)
     made = dict(zip((reader.ids_name, reader.mask_name), map(to_numpy, made), strict=True))
     if strip_prompt:
@@ -69,16 +69,15 @@ def generate(
     return made_text[0] if text.is_one else made_text
 
 
-def _batch(decoder: Decoder, x: dict[str, np.ndarray], is_read: bool) -> Batch:
+def _batch(decoder: Decoder, x: dict[str, np.ndarray]) -> Batch:
     """The arrays of a compiled call, from checked inputs."""
     reader, others = decoder.reader, dict(x)
     token_ids, mask = others.pop(reader.ids_name), others.pop(reader.mask_name)
-    task_ids, rows = others.pop("task_ids", None), len(token_ids)
-    if task_ids is not None:
-        task_ids = np.broadcast_to(task_ids, rows)
-    # The columns in which all rows have text. Where it is run again and again, it is read there.
-    columns = up_to_step((mask != 0).sum(axis=1).min()) if is_read else token_ids.shape[1]
-    context = Context(decoder.row_prompts(task_ids, rows), others)
+    prompts = decoder.row_prompts(others.pop("task_ids", None), len(token_ids))
+    columns = token_ids.shape[1]
+    if decoder.reads_once:  # The columns in which all rows have text.
+        columns = up_to_step((mask != 0).sum(axis=1).min())
+    context = Context(prompts, others)
     return Batch(token_ids, mask, token_ids[:, :columns], context)
 
 

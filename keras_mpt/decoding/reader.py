@@ -39,6 +39,13 @@ class Reader:
         prompts = self.prompt.for_rows(task_ids, rows)
         return self.splice.user_positions(self.splice(inputs, prompts, training=False))
 
+    def text(self, token_ids: Tensor) -> dict[str, Tensor]:
+        """A text (B, S) as the backbone's inputs: every position may be looked at.
+
+        Later ones cannot reach back, so the mask need not say where the text ends.
+        """
+        return {self.ids_name: token_ids, self.mask_name: ops.ones_like(token_ids)}
+
     def states(self, outputs: Tensors) -> Tensor:
         """Of the outputs, the states (B, S, d) of the text that is continued."""
         return self.splice.follows_last_input(outputs)

@@ -111,12 +111,12 @@ def _log_likelihoods(
 ) -> np.ndarray:
     """The sums (B, C)."""
     decoder, rows, others = decoding.decoder(use_cache), len(lengths), dict(x)
-    ids, task_ids = others.pop(decoding.reader.ids_name), others.pop("task_ids", None)
-    ids = np.pad(ids.astype("int32"), [(0, 0), (0, width - ids.shape[1])])
-    if task_ids is not None:
-        task_ids = np.broadcast_to(task_ids, rows)
-    context = Context(decoder.row_prompts(task_ids, rows), others)
-    cache = decoding.functions.of(_read, decoder)((ids, context))
+    ids = others.pop(decoding.reader.ids_name).astype("int32")
+    ids = np.pad(ids, [(0, 0), (0, width - ids.shape[1])])
+    prompts = decoder.row_prompts(others.pop("task_ids", None), rows)
+    cache: Tensors = Context(prompts, others)
+    if decoder.reads_once:
+        cache = decoding.functions.of(_read, decoder)((ids, cache))
     find = decoding.functions.of(_score, decoder)
     scores = np.zeros((rows, len(candidates)), "float32")
     for row_of, which in pairs(lengths, len(candidates)):

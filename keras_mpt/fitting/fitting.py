@@ -12,7 +12,7 @@ from keras_mpt import _keras
 from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.fitting.frozen import freeze
 from keras_mpt.fitting.model_inputs import ModelInputs
-from keras_mpt.fitting.preparation import Preparation, check_has_targets
+from keras_mpt.fitting.preparation import Preparation
 from keras_mpt.fitting.steps import data_are_checked, keeping_variables, on_checked_data
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.fitting.task_report import TaskReport
@@ -289,12 +289,9 @@ class Fitting(keras.Model, abc.ABC):
         Returns:
             `(x, y, sample_weight)`.
         """
-        x, y, sample_weight = Preparation(self.model_inputs, self._check_targets)(
-            x, y, sample_weight
-        )
-        if needs_targets and self._needs_targets:
-            check_has_targets(y)
-        return x, y, sample_weight
+        needs_targets = needs_targets and self._needs_targets
+        prepare = Preparation(self.model_inputs, self._check_targets, needs_targets=needs_targets)
+        return prepare(x, y, sample_weight)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.compile`; each task gets its own copy of the loss and the metrics."""

@@ -7,7 +7,6 @@ import abc
 import numpy as np
 
 from keras_mpt.arrays import to_numpy
-from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.targets import (
     IGNORED,
@@ -109,7 +108,7 @@ class TokenLabels(Labels):
 
 
 def _of_task(inputs: ModelInputs, x: Inputs, row: int, rows: int) -> str:
-    if not isinstance(inputs.config, MultitaskPromptTuningConfig):
+    if not inputs.has_tasks:
         return ""
     task_ids = np.broadcast_to(x["task_ids"], rows)
-    return f" of task {inputs.config.names[int(task_ids[row])]!r}"
+    return f" of task {inputs.task_names[int(task_ids[row])]!r}"
