@@ -16,6 +16,8 @@ PIP := $(PY) -m pip -qq --disable-pip-version-check
 
 # One stamp for each set of packages: a second call finds it newer than what it was made from
 # and installs nothing.
+LATEST := .venv-latest
+LATEST_STAMP := $(LATEST)/.installed-test
 EXAMPLES_STAMP := $(VENV)/.installed-examples
 DATA_STAMP := $(VENV)/.installed-data
 TEST_STAMP := $(VENV)/.installed-test
@@ -24,7 +26,7 @@ TEST_STAMP := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all families parity bench transfer lint format wheel no-tensorflow clean
+.PHONY: help quickstart test test-all test-latest families parity bench transfer lint format wheel no-tensorflow clean clean-latest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -44,6 +46,16 @@ test: $(TEST_STAMP) ## Run the tests on TensorFlow, JAX and PyTorch
 
 test-all: $(TEST_STAMP) ## As test, with every backbone family on every backend
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--all-families $(PYTEST_ARGS)"
+
+# What moved since the versions in constraints.txt: not in CI, which would fail on a day of its own.
+# PyTorch runs PEFT and computes all families; `make clean-latest` first, for what is newer still.
+LATEST_TESTS ?= tests
+test-latest: $(LATEST_STAMP) ## Run the tests on PyTorch with the newest versions of everything
+	@$(LATEST)/bin/python -m pip list 2>/dev/null | grep -iE '^(keras|keras-hub|peft|torch|transformers) '
+	@KERAS_BACKEND=torch $(LATEST)/bin/python -m pytest -n 2 --dist loadfile $(LATEST_TESTS) $(PYTEST_ARGS)
+
+clean-latest: ## Remove the environment of newest versions
+	@rm -rf $(LATEST)
 
 families: $(TEST_STAMP) ## Measure every backbone family anew and write docs/families.md
 	@$(PY) -m tools.families jax tensorflow torch
@@ -100,9 +112,9 @@ no-tensorflow: $(TEST_STAMP) ## Check what must work where TensorFlow cannot be 
 	    KERAS_BACKEND=$$backend $(PY) -m tests.without_tensorflow || exit 1; \
 	done
 
-clean: ## Remove what builds and tools left behind, but not .venv
+clean: ## Remove what builds and tools left behind, but no environment
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache examples/output
-	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):
 	@echo "== making $(VENV)"
@@ -130,4 +142,13 @@ $(TEST_STAMP): pyproject.toml constraints.txt | $(PY)
 	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
 	@echo "== installing keras-mpt[test,dev]"
 	@$(PIP) install -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+# Without constraints.txt; torch alone is held, as above, for the size of a newer one.
+$(LATEST_STAMP): pyproject.toml
+	@echo "== installing the newest versions"
+	@$(PYTHON) -m venv $(LATEST)
+	@$(LATEST)/bin/python -m pip -qq --disable-pip-version-check install \
+	    "$$(grep '^torch==' constraints.txt)"
+	@$(LATEST)/bin/python -m pip -qq --disable-pip-version-check install --upgrade -e '.[test]'
 	@touch $@

@@ -1,11 +1,14 @@
 """Writes docs/parity.json and docs/parity.md: `make parity`.
 
-It measures what the tests measure, with the same functions, on the backend that it runs on.
+It measures what the tests measure, with the same functions, on the backend that it runs on. With
+`generation` as its argument it only adds what `generate` does with the versions installed, which
+`make test-latest` has newer ones of: `.venv-latest/bin/python -m tools.parity generation`.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -42,11 +45,35 @@ def measure() -> dict[str, Any]:
     return {**common, "tolerance": TOLERANCE, "steps": STEPS, "moved": min(moved), "rows": rows}
 
 
+def measure_generation() -> list[dict[str, Any]]:
+    """Whose greedy tokens are those of PEFT's logits, with the versions installed."""
+    from tests.parity.generation import BASES, generate_follows_logits
+
+    rows = []
+    for name in BASES:
+        with tempfile.TemporaryDirectory() as folder:
+            shares = generate_follows_logits(name, Path(folder))
+        rows.append({**versions(("transformers", "peft")), "model": name, **shares})
+    return rows
+
+
+def with_generation(report: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A report with these rows in the place of those of the same versions."""
+    new = {(row["transformers"], row["peft"]) for row in rows}
+    old = [r for r in report.get("generation", []) if (r["transformers"], r["peft"]) not in new]
+    rows = sorted([*old, *rows], key=lambda row: row["transformers"])
+    return {**report, "generation": rows}
+
+
 def main() -> None:
     """Measures and writes both files."""
     if keras.backend.backend() != ALL_ON:
         raise SystemExit(f"set KERAS_BACKEND={ALL_ON}, which the tests measure all families on")
-    report = measure()
+    before = json.loads(JSON_FILE.read_text())
+    report = before
+    if sys.argv[1:] != ["generation"]:
+        report = {**measure(), "generation": before.get("generation", [])}
+    report = with_generation(report, measure_generation())
     JSON_FILE.write_text(json.dumps(report, indent=1) + "\n")
     DOCUMENT.write_text(render(report))
 
