@@ -10,6 +10,7 @@ import keras
 from keras_mpt.analysis.checks import task_names
 from keras_mpt.analysis.forgetting import forgetting
 from keras_mpt.checks import check_flag, check_size
+from keras_mpt.data.columns import as_columns
 from keras_mpt.types import Data, Logs, TargetData
 
 
@@ -129,6 +130,7 @@ class ForgettingMonitor(keras.callbacks.Callback):
         self.epochs.append(self._trained)
 
     def _score(self, name: str, x: Data, y: TargetData) -> float:
+        x = as_columns(x)
         x = x if isinstance(x, dict) else {"text": x}
         results = self.model.evaluate(
             {**x, "task_ids": name},

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_mpt.arrays import is_array
 from keras_mpt.checks import check_count, check_size
+from keras_mpt.data.columns import as_array, as_columns, as_list
+from keras_mpt.data.texts import is_pair_of_columns
 from keras_mpt.types import Data, TargetData
 
 
@@ -44,7 +47,7 @@ def few_shot(x: Data, y: TargetData, shots: int, seed: int | None = 0) -> tuple[
     shots = check_size("shots", shots)
     if seed is not None:
         seed = check_count("seed", seed)
-    labels = np.asarray(y)
+    x, labels = as_columns(x), np.asarray(as_array(y))
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ValueError(
             "`y` should be integer labels (N,). Received: y of shape "
@@ -71,15 +74,19 @@ def few_shot(x: Data, y: TargetData, shots: int, seed: int | None = 0) -> tuple[
 
 
 def _leaves(x: Data) -> list[Any]:
-    """The arrays and lists in a dict or a pair, or the one that `x` is."""
+    """The columns in a dict or a pair, or the one that `x` is."""
     if isinstance(x, dict):
         return [leaf for value in x.values() for leaf in _leaves(value)]
-    return list(x) if isinstance(x, tuple) else [x]
+    return list(x) if is_pair_of_columns(x) else [x]
 
 
 def _taken(x: Data, rows: np.ndarray) -> Data:
     if isinstance(x, dict):
         return {key: _taken(value, rows) for key, value in x.items()}
-    if isinstance(x, tuple):
+    if is_pair_of_columns(x):
         return tuple(_taken(value, rows) for value in x)
-    return [x[row] for row in rows] if isinstance(x, list) else np.asarray(x)[rows]
+    if is_array(x):
+        return np.asarray(x)[rows]
+    column = as_list(x)
+    assert column is not None
+    return [column[row] for row in rows]

@@ -32,9 +32,11 @@ class TaskMix(keras.utils.PyDataset):
 
     Args:
         datasets: dict of task name to `(x, y)`, in the order of the model's tasks. `x` is a dict of
-            arrays (N, …), or a list of N strings, or a pair of such lists; `y` an array (N, …), or
-            `None` for all tasks where a language model's preprocessor makes the targets of text.
-            `(x, y, sample_weight)` gives rows weights; those of tasks without are 1.
+            arrays (N, …), or a list of N strings or pairs of strings, or a tuple of two such lists;
+            columns of tables will do. Where some rows are pairs, others have an empty second text.
+            `y` is an array (N, …), or `None` for all tasks where a language model's preprocessor
+            makes the targets of text. `(x, y, sample_weight)` gives rows weights; those of tasks
+            without are 1.
         batch_size: int. B. Defaults to `32`.
         weights: w, how often each task is drawn: `"uniform"`, `"proportional"` (to its rows N_k),
             `"temperature"` (to N_k^(1 / temperature)), or a list of positive numbers. Defaults to

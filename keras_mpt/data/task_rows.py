@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from keras_mpt.data.columns import as_array, as_columns, as_list
+from keras_mpt.data.texts import TEXT_NAMES, is_pair_of_columns, text_array, text_rows
 
 
 class TaskRows:
@@ -57,8 +60,8 @@ def task_rows(datasets: Mapping[str, tuple[Any, ...]]) -> list[TaskRows]:
 
     Args:
         datasets: dict of task name to `(x, y)`, `(x,)` or `(x, y, sample_weight)`; `x` is a dict of
-            arrays (N, …), a list of N strings, or a pair of such lists, `y` an array or list (N, …)
-            or `None`, `sample_weight` likewise. Where one task has weights, those of others are 1.
+            arrays (N, …), or text as `text_rows` takes it, `y` an array or column (N, …) or `None`,
+            `sample_weight` likewise. Where one task has weights, those of others are 1.
 
     Returns:
         A list of `TaskRows`, in the same order.
@@ -79,8 +82,19 @@ def task_rows(datasets: Mapping[str, tuple[Any, ...]]) -> list[TaskRows]:
     for task in tasks:
         if weights and task.y is not None and task.sample_weight is None:
             task.sample_weight = np.ones((len(task), *weights[0].shape[1:]), weights[0].dtype)
+    _widen_texts(tasks)
     _check_same_inputs(dict(zip(datasets, tasks, strict=True)))
     return tasks
+
+
+def _widen_texts(tasks: Sequence[TaskRows]) -> None:
+    """Gives single texts an empty second one, where another task has pairs."""
+    texts = [task.x.get("text") for task in tasks]
+    if {None if text is None else text.ndim for text in texts} == {1, 2}:
+        for task in tasks:
+            text = task.x["text"]
+            if text.ndim == 1:
+                task.x["text"] = np.stack([text, np.zeros_like(text)], axis=1)
 
 
 def _as_rows(name: str, k: int, data: Any) -> TaskRows:
@@ -91,18 +105,17 @@ def _as_rows(name: str, k: int, data: Any) -> TaskRows:
             "`datasets` should have (x, y), (x,) or (x, y, sample_weight) for each task. Received: "
             f"task {name!r} with data of type {type(data).__name__}"
         )
-    x, *rest = data
-    if not isinstance(x, dict):
-        x = {"text": x}
-    is_pair = isinstance(x.get("text"), tuple)
-    if is_pair:
-        first, second = x["text"]
-        x = {**x, "text": first, "second text": second}
-    arrays = {key: np.asarray(value) for key, value in x.items()}
-    y, sample_weight = (
-        None if values is None else np.asarray(values) for values in [*rest, None, None][:2]
-    )
-    lengths = {key: _length(value) for key, value in arrays.items()}
+    given, *rest = data
+    y, sample_weight = (as_array(values) for values in [*rest, None, None][:2])
+    y, sample_weight = (None if v is None else np.asarray(v) for v in (y, sample_weight))
+    x = as_columns(given)
+    x = x if isinstance(x, dict) else {"text": x}
+    columns = {key: _columns(key, value) for key, value in x.items()}
+    lengths = {
+        name: _length(column)
+        for key, parts in columns.items()
+        for name, column in zip((key, f"second {key}"), parts, strict=False)
+    }
     rows = next(iter(lengths.values()), 0)
     targets, weights = (rows if v is None else _length(v) for v in (y, sample_weight))
     if rows == 0 or {*lengths.values(), targets, weights} != {rows}:
@@ -116,15 +129,35 @@ def _as_rows(name: str, k: int, data: Any) -> TaskRows:
             f"`datasets` should have targets where there are weights. Received: task {name!r} with "
             "y=None"
         )
-    if is_pair:
-        arrays["text"] = np.stack([arrays["text"], arrays.pop("second text")], axis=1)
+    arrays = {key: _as_array(name, key, parts, rows) for key, parts in columns.items()}
     arrays["task_ids"] = np.full(rows, k, "int32")
     return TaskRows(arrays, y, sample_weight)
 
 
-def _length(values: np.ndarray) -> int:
+def _columns(key: str, values: Any) -> tuple[Any, ...]:
+    """An input's values, or a pair's first and second texts."""
+    if key not in TEXT_NAMES:
+        return (np.asarray(as_array(values)),)
+    parts = values if is_pair_of_columns(values) else (values,)
+    # A tuple stays one: two strings in it are two rows, or one pair.
+    return tuple(part if isinstance(part, (str, tuple)) else as_list(part) for part in parts)
+
+
+def _as_array(task: str, key: str, parts: tuple[Any, ...], rows: int) -> np.ndarray:
+    if key not in TEXT_NAMES:
+        array: np.ndarray = parts[0]
+        return array
+    try:
+        return text_array(text_rows(parts if len(parts) == 2 else parts[0], rows))
+    except ValueError as error:
+        raise ValueError(f"In the data of task {task!r}: {error}") from None
+
+
+def _length(values: Any) -> int:
     """How many rows; of what has none, such as a number, 0."""
-    return values.shape[0] if values.ndim else 0
+    if isinstance(values, (list, tuple)):
+        return len(values)
+    return values.shape[0] if isinstance(values, np.ndarray) and values.ndim else 0
 
 
 def _check_same_inputs(tasks: Mapping[str, TaskRows]) -> None:

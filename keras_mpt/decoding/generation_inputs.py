@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.arrays import to_numpy
+from keras_mpt.data.columns import as_list
 from keras_mpt.splicing.cut import TokenInput
 from keras_mpt.types import Preprocessor, TaskIds, Tensor
 
@@ -44,11 +45,8 @@ def as_text(inputs: Any, preprocessor: Preprocessor | None, has_encoder: bool) -
         )
     names = ("encoder_text", "decoder_text") if has_encoder else ()
     texts = dict(inputs) if isinstance(inputs, dict) else {"text": inputs}
-    lists = {name: [t] if isinstance(t, str) else t for name, t in texts.items()}
-    is_text = all(
-        isinstance(t, (list, tuple, np.ndarray)) and len(t) and all(isinstance(s, str) for s in t)
-        for t in lists.values()
-    )
+    lists = {name: [t] if isinstance(t, str) else as_list(t) or [] for name, t in texts.items()}
+    is_text = all(t and all(isinstance(s, str) for s in t) for t in lists.values())
     if (
         not is_text
         or len({len(t) for t in lists.values()}) != 1
@@ -59,7 +57,6 @@ def as_text(inputs: Any, preprocessor: Preprocessor | None, has_encoder: bool) -
             f"`inputs` should be a string or a list of strings{kinds}, with as many of each. "
             f"Received: inputs={inputs!r}"
         )
-    lists = {name: list(t) for name, t in lists.items()}
     is_one = all(isinstance(t, str) for t in texts.values())
     return Text(lists.get("text", lists), is_one)
 

@@ -101,10 +101,12 @@ class Fitting(keras.Model, abc.ABC):
 
         Args:
             x: dict of arrays: the backbone's inputs, each (N, S) integer, and `task_ids` (N,)
-                integer or names. With a preprocessor, `{"text": [...], "task_ids": [...]}`. Or a
-                stream of such batches: `tf.data.Dataset`, `keras.utils.PyDataset`, PyTorch
-                `DataLoader`, Grain dataset or generator. Defaults to `None`.
-            y: array or list of targets (N, …), where `x` is no stream. Defaults to `None`.
+                integer or names. With a preprocessor, `{"text": [...], "task_ids": [...]}`. Lists,
+                arrays, and columns of pandas, Hugging Face's datasets and other tables will do; a
+                table of these columns alone is such a dict. Or a stream of such batches:
+                `tf.data.Dataset`, `keras.utils.PyDataset`, PyTorch `DataLoader`, Grain dataset or
+                generator. Defaults to `None`.
+            y: array, list or column of targets (N, …), where `x` is no stream. Defaults to `None`.
             batch_size: int. Rows of a step; `None` is Keras's 32. Defaults to `None`.
             epochs: int. Defaults to `1`.
             verbose: as in Keras. Defaults to `"auto"`.

@@ -17,7 +17,9 @@ import numpy as np
 from keras_mpt.arrays import as_arrays, concrete, to_numpy
 from keras_mpt.checks import check_token_ids
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
-from keras_mpt.fitting.text import TEXT_NAMES, both_weights, text_lists
+from keras_mpt.data.columns import as_columns
+from keras_mpt.data.texts import TEXT_NAMES
+from keras_mpt.fitting.text import both_weights, tokens_of
 from keras_mpt.prompts.task_ids import check_task_ids
 from keras_mpt.splicing.splice import Splice
 from keras_mpt.types import Data, Preprocessor, TargetData, Tensor
@@ -113,19 +115,33 @@ class ModelInputs:
         Returns:
             The three.
         """
-        if self.preprocessor is not None and not self.has_tasks and not isinstance(x, dict):
+        is_table = not isinstance(x, dict)
+        x = as_columns(x)
+        if is_table and isinstance(x, dict):
+            self._check_columns(x)
+        if self.preprocessor is not None and not isinstance(x, dict) and not self.has_tasks:
             x = {"text": x}
         given = [n for n in TEXT_NAMES if n in x] if isinstance(x, dict) else []
         if self.preprocessor is None or not given:
             return x, y, sample_weight
         self._check_text_names(given)
         text = x["text"] if given == ["text"] else {n: x[n] for n in given}
-        # By name: keras-hub takes a lone positional pair for (x, y).
-        tokens = self.preprocessor(x=text_lists(text))
+        tokens = tokens_of(self.preprocessor, text, _num_rows(y, x.get("task_ids")))
         tokens, made_y, made_weight = keras.utils.unpack_x_y_sample_weight(tokens)
         if y is None:
             y, sample_weight = made_y, both_weights(made_weight, sample_weight)
         return {**{k: v for k, v in x.items() if k not in given}, **tokens}, y, sample_weight
+
+    def _check_columns(self, table: dict[str, Any]) -> None:
+        """Refuses a table with columns that the model does not take."""
+        known = [*self.names, *([] if self.preprocessor is None else TEXT_NAMES)]
+        if any(name not in known for name in table):
+            task_ids = ", 'task_ids': data['task_ids']" if self.has_tasks else ""
+            raise ValueError(
+                f"`x` should have the columns that the model takes, such as {{'text': data['text']"
+                f"{task_ids}}}, and `y` that of the targets, such as data['label']. Received: a "
+                f"table with the columns {list(table)}"
+            )
 
     def _check_text_names(self, given: list[str]) -> None:
         has_sides = len(self.splice.token_inputs) > 1
@@ -194,8 +210,10 @@ class ModelInputs:
     def check_names(self, x: Data) -> None:
         """Refuses inputs that are missing or unknown."""
         if not isinstance(x, dict):
+            text = "" if self.preprocessor is None else ", or with 'text' in the place of tokens"
             raise ValueError(
-                f"`x` should be a dict with {self.names}. Received: x of type {type(x).__name__}"
+                f"`x` should be a dict with {self.names}{text}. Received: x of type "
+                f"{type(x).__name__}"
             )
         if self.has_tasks and x.get("task_ids") is None:
             check_task_ids(None, len(self.task_names))
@@ -213,6 +231,17 @@ class ModelInputs:
                 f"`x` should have the inputs {self.names}{text}. Received: x without {missing} and "
                 f"with unknown {unknown}"
             )
+
+
+def _num_rows(*columns: Any) -> int | None:
+    """How many rows the first of some data has that has rows."""
+    for column in columns:
+        if isinstance(column, (list, tuple)):
+            return len(column)
+        shape = _shape(column) if hasattr(column, "shape") else None
+        if shape:
+            return None if shape[0] is None else int(shape[0])
+    return None
 
 
 def _shape(tensor: Tensor) -> tuple[Any, ...] | None:

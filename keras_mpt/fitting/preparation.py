@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
 from keras_mpt.config import MultitaskPromptTuningConfig
+from keras_mpt.data.columns import as_array
 from keras_mpt.fitting.model_inputs import ModelInputs, in_memory
 from keras_mpt.fitting.streams import is_stream, map_batches
 from keras_mpt.types import Data, TargetData, Tensor
@@ -46,7 +45,7 @@ class Preparation:
             self._check_task_names(x)
             stream = map_batches(x, self._noting(self._arrays), self._noting(self._tensors))
             return stream, y, sample_weight
-        return self._arrays(x, _as_array(y), _as_array(sample_weight))
+        return self._arrays(x, y, sample_weight)
 
     @contextlib.contextmanager
     def plain_errors(self) -> Iterator[None]:
@@ -59,8 +58,8 @@ class Preparation:
                 raise ValueError(plain) from None
             raise
 
-    def _arrays(self, *data: Any) -> Batch:
-        x, y, sample_weight = self._tokenized(*data)
+    def _arrays(self, x: Data, y: TargetData = None, sample_weight: TargetData = None) -> Batch:
+        x, y, sample_weight = self._tokenized(x, as_array(y), as_array(sample_weight))
         return in_memory(self._checked(x, y)), y, sample_weight
 
     def _tensors(self, *data: Any) -> Batch:
@@ -112,15 +111,3 @@ def check_has_targets(y: TargetData) -> None:
             "`y` should be given: the loss is computed of it, unless `compile` was given "
             "`loss=None`. Received: y=None"
         )
-
-
-def _as_array(values: TargetData) -> TargetData:
-    """A list of numbers as an array. A list of arrays, one per output, stays as it is."""
-    is_numbers = isinstance(values, list) and not any(hasattr(v, "shape") for v in values)
-    try:
-        return np.asarray(values) if is_numbers else values
-    except ValueError:
-        raise ValueError(
-            "`y` and `sample_weight` should be arrays, or lists of equal lengths. Received: "
-            f"{values!r}"
-        ) from None

@@ -1,40 +1,52 @@
-"""Text as keras-hub's preprocessors take it, and the weights that they give beside the user's."""
+"""Text to tokens by keras-hub's preprocessors, each row as it would be alone."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_mpt.arrays import to_numpy
-from keras_mpt.types import Data, TargetData
-
-# The names of text in a model's inputs.
-TEXT_NAMES = ("text", "encoder_text", "decoder_text")
+from keras_mpt.data.texts import Row, text_rows
+from keras_mpt.types import Data, Preprocessor, TargetData, Tensor
 
 
-def text_lists(text: Data) -> Data:
-    """Text as keras-hub's preprocessors take it: lists of strings, symbolic tensors as they are."""
-    if isinstance(text, tuple):
-        return tuple(text_lists(t) for t in text)
+def tokens_of(preprocessor: Preprocessor, text: Data, num_rows: int | None = None) -> Any:
+    """What a preprocessor makes of a batch's text.
+
+    Texts and pairs may stand in one batch: each row has the tokens that it has alone.
+
+    Args:
+        preprocessor: keras-hub preprocessor.
+        text: what `text_rows` takes, a symbolic tensor of `tf.data`, or a dict of these by name
+            where the model has several texts.
+        num_rows: int. How many rows other data have, if that is known. Defaults to `None`.
+
+    Returns:
+        Inputs, or `(x, y, sample_weight)`, as the preprocessor gives them.
+    """
+    if any(_is_symbolic(part) for part in keras.tree.flatten(text)):
+        return _tokens_of_symbolic(preprocessor, text)
     if isinstance(text, dict):
-        return {name: text_lists(t) for name, t in text.items()}
-    if isinstance(text, np.ndarray) and text.ndim == 2:  # Pairs, as `TaskMix` batches them.
-        return tuple(text_lists(column) for column in text.T)
-    if isinstance(text, list) and text and all(_is_pair(t) for t in text):
-        return tuple(text_lists(list(column)) for column in zip(*text, strict=True))
-    if isinstance(text, (np.ndarray, list)):
-        for row, item in enumerate(text):
-            if not isinstance(item, (str, bytes)):
-                raise ValueError(
-                    "`x` should have strings as text, or pairs of them. Received: "
-                    f"{item!r} in row {row}"
-                )
-        return [t.decode() if isinstance(t, bytes) else str(t) for t in text]
-    return text
+        texts = {n: _single(text_rows(column, num_rows), n) for n, column in text.items()}
+        return preprocessor(x=texts)
+    rows = text_rows(text, num_rows)
+    if hasattr(preprocessor, "generate_preprocess"):  # A language model's.
+        return preprocessor(x=_single(rows, "text"))
+    is_pair = np.asarray([isinstance(row, tuple) for row in rows])
+    made = {kind: _of_one_kind(preprocessor, rows, is_pair == kind) for kind in set(is_pair)}
+    if len(made) == 1:
+        return made.popitem()[1]
 
+    def together(single: Tensor, pair: Tensor) -> np.ndarray:
+        parts = {False: to_numpy(single), True: to_numpy(pair)}
+        found = np.empty((len(rows), *parts[True].shape[1:]), parts[True].dtype)
+        for kind, part in parts.items():
+            found[is_pair == kind] = part
+        return found
 
-def _is_pair(value: object) -> bool:
-    return isinstance(value, (tuple, list)) and len(value) == 2
+    return keras.tree.map_structure(together, made[False], made[True])
 
 
 def both_weights(made: TargetData, given: TargetData) -> TargetData:
@@ -45,3 +57,50 @@ def both_weights(made: TargetData, given: TargetData) -> TargetData:
         given = np.asarray(given)
         made = to_numpy(made) if keras.ops.is_tensor(made) else made
     return made * (given[:, None] if len(given.shape) == 1 else given)
+
+
+def _of_one_kind(preprocessor: Preprocessor, rows: list[Row], chosen: np.ndarray) -> Any:
+    """The chosen rows' tokens, all being texts or all pairs."""
+    texts = [row for row, is_chosen in zip(rows, chosen, strict=True) if is_chosen]
+    if isinstance(texts[0], str):
+        return preprocessor(x=texts)
+    # By name: keras-hub takes a lone positional pair for (x, y).
+    return preprocessor(x=tuple(map(list, zip(*texts, strict=True))))
+
+
+def _single(rows: list[Row], name: str) -> list[str]:
+    """Rows that are no pairs: a language model reads one text."""
+    for i, row in enumerate(rows):
+        if isinstance(row, tuple):
+            raise ValueError(
+                f"`x` should have one text per row as '{name}', in which a pair's two texts are "
+                f"put together. Received: {row!r} in row {i}"
+            )
+    return rows  # type: ignore[return-value]
+
+
+def _is_symbolic(text: Any) -> bool:
+    """Whether a text is a tensor of `tf.data`, whose values cannot be seen."""
+    is_tensor = type(text).__module__.startswith("tensorflow")
+    return is_tensor and not hasattr(text, "numpy")
+
+
+def _tokens_of_symbolic(preprocessor: Preprocessor, text: Data) -> Any:
+    """As `tokens_of`, inside `tf.data`."""
+    import tensorflow as tf
+
+    if isinstance(text, tuple):
+        first, second = text
+    elif not isinstance(text, dict) and len(text.shape) == 2:  # Pairs, as `TaskMix` batches them.
+        first, second = tf.unstack(text, num=2, axis=1)
+    else:
+        return preprocessor(x=text)
+    pairs, is_single = preprocessor(x=(first, second)), tf.equal(second, "")
+
+    def with_singles() -> Any:
+        singles = preprocessor(x=first)
+        return tf.nest.map_structure(
+            lambda single, pair: tf.where(is_single[:, None], single, pair), singles, pairs
+        )
+
+    return tf.cond(tf.reduce_any(is_single), with_singles, lambda: pairs)

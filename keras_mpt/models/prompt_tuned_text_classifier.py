@@ -47,7 +47,9 @@ class PromptTunedTextClassifier(Classifier):
         inputs: dict of the backbone's inputs, each (B, S) integer, and `task_ids`, (B,) or scalar
             integer, or task names. `fit`, `evaluate` and `predict` also take
             `{"text": [...], "task_ids": [...]}` where the model has a preprocessor; sentence pairs
-            are `{"text": (first, second), …}`.
+            are `{"text": (first, second), …}`, two columns, or rows `{"text": [(a, b), c], …}`, of
+            which each may be a pair or one text. A pair whose second text is `None` or empty is one
+            text.
         training: bool. Defaults to `None`.
 
     Returns:

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import check_task_name
+from keras_mpt.data.columns import as_columns
 from keras_mpt.files.config_files import CONFIG_NAME
 from keras_mpt.heads.num_classes import in_order, is_listed
 from keras_mpt.models.prompt_tune import prompt_tune
@@ -142,6 +143,7 @@ def _prepared(model: PromptTunedModel, name: str, data: tuple[Any, ...]) -> tupl
     """A task's data as `fit` takes them, with errors that name the task."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
     try:
+        x = as_columns(x)
         x = x if isinstance(x, dict) else {"text": x}
         return model.prepared(x, y, sample_weight, needs_targets=True)
     except ValueError as error:

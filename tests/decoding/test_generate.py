@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 import keras_mpt
+from tests.data.tables import Column, Series
 from tests.decoding.language_models import IDS, KINDS, generated, inputs, make
 from tests.marks import IS_EAGER, slow_on_jax
 
@@ -126,6 +127,28 @@ def test_strings_in_strings_out(preprocessor):
     new = model.generate("d", task_ids=2, max_length=8, stop_token_ids=None, strip_prompt=True)
     assert "d" + new == alone
     assert isinstance(model.generate("d", task_ids=2), str)  # To the tokenizer's end token.
+
+
+@pytest.mark.parametrize("column", [tuple, Series, Column])
+def test_strings_in_other_columns(preprocessor, column):
+    model = make("gpt2", preprocessor)
+    texts, names = ["ab c", "d"], ["a", "c"]
+    expected = model.generate(texts, task_ids=names, max_length=8, stop_token_ids=None)
+    found = model.generate(column(texts), task_ids=names, max_length=8, stop_token_ids=None)
+    assert found == expected
+    expected = model.prepared({"text": texts, "task_ids": names})
+    found = model.prepared({"text": column(texts), "task_ids": column(names)})
+    keras.tree.map_structure(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_pair_is_no_text_of_a_language_model(preprocessor):
+    model = make("gpt2", preprocessor)
+    with pytest.raises(ValueError) as raised:
+        model.fit({"text": ["a", ("b", "c")], "task_ids": ["a", "b"]}, verbose=0)
+    assert str(raised.value) == (
+        "`x` should have one text per row as 'text', in which a pair's two texts are put together. "
+        "Received: ('b', 'c') in row 1"
+    )
 
 
 REFUSED = {

@@ -9,6 +9,7 @@ import torch
 
 import keras_mpt
 from tests import tiny
+from tests.data.tables import Column, DataFrame, Dataset, Series
 
 NAMES, TASK_IDS, LABELS = ["tone", "topic"], np.array([0, 1, 1, 0]), np.array([1, 2, 0, 0])
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "goal", "vote", "the"]
@@ -59,6 +60,13 @@ def by_hand(model, texts):
     return {name: np.asarray(v) for name, v in tokens.items()} | {"task_ids": TASK_IDS}
 
 
+def row_by_row(model, rows):
+    """The same of texts and pairs, each of which is alone when it is tokenized."""
+    alone = [by_hand(model, [r] if isinstance(r, str) else ([r[0]], [r[1]])) for r in rows]
+    names = alone[0].keys() - {"task_ids"}
+    return {n: np.concatenate([x[n] for x in alone]) for n in names} | {"task_ids": TASK_IDS}
+
+
 class OneBatch(keras.utils.PyDataset):
     """One batch."""
 
@@ -80,6 +88,9 @@ def rows(x, y):
 
 NAMED = [NAMES[k] for k in TASK_IDS]
 PAIRS = np.array([TEXTS, SECONDS]).T
+# Two rows are single texts.
+MIXED = [TEXTS[0], (TEXTS[1], SECONDS[1]), TEXTS[2], (TEXTS[3], SECONDS[3])]
+MIXED_PAIRS = np.array([TEXTS, ["", SECONDS[1], "", SECONDS[3]]]).T
 # As (x, y), or a stream.
 GIVEN = {
     "lists": ({"text": TEXTS, "task_ids": NAMED}, LABELS.tolist()),
@@ -88,17 +99,25 @@ GIVEN = {
     "pair": ({"text": (TEXTS, SECONDS), "task_ids": NAMED}, LABELS),
     "list of pairs": ({"text": list(zip(TEXTS, SECONDS, strict=True)), "task_ids": NAMED}, LABELS),
     "array of pairs": ({"text": PAIRS, "task_ids": TASK_IDS}, LABELS),
+    "table": (DataFrame({"text": TEXTS, "task_ids": NAMED}), Series(LABELS)),
+    "columns": ({"text": Column(TEXTS), "task_ids": Column(NAMED)}, Column(LABELS.tolist())),
+    "mixed": ({"text": MIXED, "task_ids": NAMED}, tuple(LABELS.tolist())),
+    "mixed generator": lambda x: (
+        b for b in [({"text": MIXED, "task_ids": NAMED}, LABELS.tolist())]),
     "tf.data": lambda x: tf.data.Dataset.from_tensor_slices((x, LABELS)).batch(4),
     "PyDataset": lambda x: OneBatch((x, LABELS)),
     "DataLoader": lambda x: torch.utils.data.DataLoader(rows(x, LABELS), batch_size=4),
     "generator": lambda x: (batch for batch in [(x, LABELS)]),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("given", GIVEN)
 def test_fit_evaluate_and_predict_as_on_tokens(compiled, model, given):
     pair = "pair" in given
     tokens = by_hand(model, (TEXTS, SECONDS) if pair else TEXTS)
+    if "mixed" in given:
+        tokens = row_by_row(model, MIXED)
+        assert tokens["token_ids"][1].tolist() == [2, 6, 3, 9, 7, 7, 3, 0]
     assert (tokens["token_ids"][0] == [2, 5, 9, 7, 3, *([6, 8, 3] if pair else [0, 0, 0])]).all()
 
     def data():
@@ -151,6 +170,74 @@ def test_text_pairs_get_their_segments():
     np.testing.assert_allclose(found, keras.ops.convert_to_numpy(model(x)), rtol=0, atol=1e-6)
     zeros = {**x, "segment_ids": np.zeros_like(x["segment_ids"])}
     assert np.abs(found - keras.ops.convert_to_numpy(model(zeros)))[:, :2].max() > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["arrays", "tf.data"])
+def test_texts_and_pairs_in_one_batch_get_their_own_segments(kind):
+    model = reader("bert", "BertTextClassifierPreprocessor", "BertTokenizer")
+    expected = row_by_row(model, MIXED)
+    assert expected["segment_ids"].any(axis=1).tolist() == [False, True, False, True]
+    given = {"text": MIXED_PAIRS, "task_ids": TASK_IDS}
+    if kind == "arrays":
+        found, _, _ = model.prepared(given)
+    else:
+        stream, _, _ = model.prepared(tf.data.Dataset.from_tensors((given,)))
+        ((found,),) = stream.as_numpy_iterator()
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_a_mix_of_a_task_of_texts_and_one_of_pairs(compiled, model):
+    pairs = [MIXED[1], MIXED[3]]
+    tokens = row_by_row(model, MIXED)
+    datasets = {"tone": (TEXTS[::2], [1, 0]), "topic": (pairs, [2, 1])}
+    of_tokens = {
+        name: ({k: v[rows] for k, v in tokens.items() if k != "task_ids"}, y)
+        for (name, (_, y)), rows in zip(datasets.items(), ([0, 2], [1, 3]), strict=True)
+    }
+    logs = []
+    for data in (datasets, of_tokens):
+        reset(*compiled)
+        mix = keras_mpt.TaskMix(data, batch_size=4, steps=2)
+        logs.append(model.fit(mix, validation_data=keras_mpt.stack_tasks(data), verbose=0).history)
+    assert logs[0].keys() == logs[1].keys() >= {"val_tone_loss", "topic_accuracy"}
+    for name, expected in logs[1].items():
+        np.testing.assert_allclose(logs[0][name], expected, rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_tables_with_more_than_the_model_takes(model):
+    table = Dataset({"text": TEXTS, "task_ids": NAMED, "label": LABELS})
+    for call in (model.fit, model.predict):
+        with pytest.raises(ValueError) as raised:
+            call(table)
+        assert str(raised.value) == (
+            "`x` should have the columns that the model takes, such as {'text': data['text'], "
+            "'task_ids': data['task_ids']}, and `y` that of the targets, such as data['label']. "
+            "Received: a table with the columns ['text', 'task_ids', 'label']"
+        )
+
+
+@pytest.mark.parametrize("x", [TEXTS, "good", Series(TEXTS), (TEXTS, SECONDS)])
+def test_texts_without_their_tasks(model, x):
+    with pytest.raises(ValueError) as raised:
+        model.predict(x, verbose=0)
+    assert str(raised.value) == (
+        "`x` should be a dict with ['token_ids', 'padding_mask', 'task_ids'], or with 'text' in "
+        f"the place of tokens. Received: x of type {type(x).__name__}"
+    )
+
+
+@pytest.mark.parametrize("x", [TEXTS, Series(TEXTS), (TEXTS, SECONDS), MIXED, "good", tuple(TEXTS)])
+def test_texts_of_a_model_without_tasks(model, x):
+    folded = model.fold("tone")
+    rows = {"str": ["good"], "tuple": [*zip(TEXTS, SECONDS, strict=True)]}.get(
+        type(x).__name__, MIXED if x is MIXED else TEXTS
+    )
+    rows = TEXTS if x == tuple(TEXTS) else rows
+    with_ids = {"text": rows, "task_ids": "tone"}
+    expected = model.predict(with_ids, verbose=0)[:, :2]
+    np.testing.assert_allclose(folded.predict(x, verbose=0), expected, rtol=0, atol=1e-5)
 
 
 def test_tokens_instead_of_text_and_mistakes(model):
