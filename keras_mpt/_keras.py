@@ -31,6 +31,7 @@ __all__ = [
     "replaced_variables",
     "restore_jax_state",
     "set_first_epoch",
+    "variables_of_optimizer",
 ]
 
 # `in_symbolic_scope`: whether Keras is working out shapes. On PyTorch it may do so on tensors of
@@ -127,6 +128,14 @@ def set_first_epoch(model: keras.Model, epoch: int | None) -> None:
     `_initial_epoch`: what `BackupAndRestore` sets too. `fit` reads it after `on_train_begin`.
     """
     model._initial_epoch = epoch
+
+
+def variables_of_optimizer(optimizer: keras.Optimizer) -> list[Any]:
+    """The variables that an optimizer was built for.
+
+    `_trainable_variables`: the public `variables` are the optimizer's own.
+    """
+    return list(optimizer._trainable_variables)
 
 
 @contextlib.contextmanager

@@ -18,13 +18,21 @@ from keras_mpt.config_values import (
     PromptTuningInit,
     TaskType,
     check_task_name,
+    checked_frozen_tasks,
     member,
 )
 from keras_mpt.files import config_files
 
 # What keras_mpt adds to PEFT's fields. PEFT warns of keys that it does not know, so these are
 # kept in a file of our own beside `adapter_config.json`.
-OWN_FIELDS = ("prompt_position", "seed", "task_init", "task_names", "train_shared")
+OWN_FIELDS = (
+    "frozen_tasks",
+    "prompt_position",
+    "seed",
+    "task_init",
+    "task_names",
+    "train_shared",
+)
 
 
 _OPTIONAL_SIZES = ("token_dim", "num_attention_heads", "num_layers")
@@ -178,6 +186,8 @@ class PromptTuningConfig:
             A dict; `type(config)(**config.to_dict())` equals the config.
         """
         values = dataclasses.asdict(self)
+        if not values.get("frozen_tasks", True):
+            del values["frozen_tasks"]  # As before there were any.
         return {k: str(v) if isinstance(v, enum.Enum) else v for k, v in values.items()}
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
@@ -254,8 +264,8 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
     Task k's prompt is `P ∘ (cols_k · rows_k)`: P is (M·L, d), cols_k (M·L, R), rows_k (R, d).
 
     How this differs from PEFT: `SAMPLE_VOCAB` is a start too; `task_init`, `task_names`,
-    `train_shared`, `prompt_position` and `seed` are ours; `AVERAGE_SOURCE_TASKS` and
-    `EXACT_SOURCE_TASK` fill any number of target tasks, where PEFT fills one.
+    `train_shared`, `frozen_tasks`, `prompt_position` and `seed` are ours; `AVERAGE_SOURCE_TASKS`
+    and `EXACT_SOURCE_TASK` fill any number of target tasks, where PEFT fills one.
 
     Args:
         task_type, peft_type, auto_mapping, peft_version, base_model_name_or_path, revision,
@@ -274,8 +284,11 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
             P; `"normal"` is PEFT's N(0, 0.02) for both factors. Ours. Defaults to `"ones"`.
         task_names: list of T strings. Names under which logs appear and that `task_ids` may use.
             Ours. Defaults to `None` ("task_0", "task_1", …).
-        train_shared: bool. Whether P is trained with the factors; `keras_mpt.adapt` can freeze it.
-            Ours. Defaults to `True`.
+        train_shared: bool. Whether P is trained with the factors; `model.train_shared` changes it
+            later. Ours. Defaults to `True`.
+        frozen_tasks: list of task names. Those that training leaves as they are, to the bit, with
+            all that tasks share; `add_task(…, train_shared=False)` sets it. Ours. Defaults to
+            `None`.
 
     Raises:
         ValueError: a field that PEFT's rules refuse, by name.
@@ -302,6 +315,7 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
     task_init: str = "ones"
     task_names: list[str] | None = None
     train_shared: bool = True
+    frozen_tasks: list[str] | None = None
 
     _peft_type = PeftType.MULTITASK_PROMPT_TUNING
     _init_enum = MultitaskPromptTuningInit
@@ -332,6 +346,8 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
                     f"prompt_tuning_init_task={sources}"
                 )
         self._check_task_names()
+        frozen = checked_frozen_tasks(self.frozen_tasks, self.names, self.train_shared)
+        self.frozen_tasks = frozen
 
     def _check_task_names(self) -> None:
         names = self.task_names

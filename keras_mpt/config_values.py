@@ -113,3 +113,19 @@ def member(enumeration: Any, name: str, value: Any) -> Any:
     except ValueError:
         valid = ", ".join(repr(str(m)) for m in enumeration)
         raise ValueError(f"`{name}` should be one of {valid}. Received: {name}={value!r}") from None
+
+
+def checked_frozen_tasks(frozen: Any, names: list[str], train_shared: bool) -> list[str] | None:
+    """The tasks that training leaves as they are, or `None`."""
+    is_list = isinstance(frozen, (list, tuple))
+    if frozen is not None and not (is_list and all(name in names for name in frozen)):
+        raise ValueError(
+            f"`frozen_tasks` should be None or a list of the tasks {names}. Received: "
+            f"frozen_tasks={frozen!r}"
+        )
+    if frozen and train_shared:
+        raise ValueError(
+            "`train_shared` should be False where tasks are frozen: they share P. Received: "
+            f"train_shared=True with frozen_tasks={frozen!r}"
+        )
+    return list(frozen) if frozen else None

@@ -13,6 +13,7 @@ CLASSES = {name: getattr(keras_mpt, name) for name in NAMES}
 OURS = {
     "PromptTuningConfig": {"prompt_position", "seed"},
     "MultitaskPromptTuningConfig": {
+        "frozen_tasks",
         "prompt_position",
         "seed",
         "task_init",

@@ -222,3 +222,21 @@ def _grain() -> Any:
     except ImportError as error:
         raise ImportError("`TaskMix` needs Grain: `pip install keras-mpt[data]`.") from error
     return grain
+
+
+def shuffle_of(x: Any, shuffle: bool | None) -> bool:
+    """Keras's `shuffle` of a `fit` on `x`, where it was given or not; a `TaskMix` begins an epoch.
+
+    Raises:
+        ValueError: `True` with a `TaskMix`.
+    """
+    if not isinstance(x, TaskMix):
+        return True if shuffle is None else shuffle
+    if shuffle:
+        raise ValueError(
+            "`shuffle` should be left out or False: a `TaskMix` shuffles its rows itself, "
+            f"by its seed. Received: shuffle={shuffle!r}"
+        )
+    if x.within_epoch:  # Of a `fit` that broke off. Keras has counted the batches by then.
+        x.on_epoch_end()
+    return False

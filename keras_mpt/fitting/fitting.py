@@ -9,10 +9,12 @@ from typing import Any
 import keras
 
 from keras_mpt import _keras
-from keras_mpt.data.task_mix import TaskMix
+from keras_mpt.data.task_mix import shuffle_of
 from keras_mpt.fitting.frozen import freeze
+from keras_mpt.fitting.kept import Kept, kept_through, step_that_keeps
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.preparation import Preparation
+from keras_mpt.fitting.recompile import follow_trained
 from keras_mpt.fitting.steps import data_are_checked, keeping_variables, on_checked_data
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.fitting.task_report import TaskReport
@@ -49,6 +51,7 @@ class Fitting(keras.Model, abc.ABC):
         self.model_inputs = model_inputs
         self.targets = targets
         self.has_one_output = has_one_output
+        self.kept = Kept()
         self._task_report: TaskReport | None = None
 
     @property
@@ -69,7 +72,7 @@ class Fitting(keras.Model, abc.ABC):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         keras.Model.trainable.fset(self, value)
-        for layer in self.always_frozen:
+        for layer in [*self.always_frozen, *self.kept.layers()]:
             freeze(layer)
 
     def __call__(self, inputs: Data, *args: Any, **kwargs: Any) -> Tensors:
@@ -137,17 +140,10 @@ class Fitting(keras.Model, abc.ABC):
                 "`class_weight` should be left out: Keras takes it for one class per row. Give "
                 f"`sample_weight` per token, (N, S). Received: class_weight={class_weight!r}"
             )
-        is_mix = isinstance(x, TaskMix)
-        if is_mix:
-            if shuffle:
-                raise ValueError(
-                    "`shuffle` should be left out or False: a `TaskMix` shuffles its rows itself, "
-                    f"by its seed. Received: shuffle={shuffle!r}"
-                )
-            if x.within_epoch:  # Of a `fit` that broke off. Keras has counted the batches by then.
-                x.on_epoch_end()
+        shuffle = shuffle_of(x, shuffle)
+        follow_trained(self)
         prepare = self._preparation()
-        with prepare.plain_errors():
+        with prepare.plain_errors(), kept_through(self.kept.parts()):
             x, y, sample_weight = prepare(x, y, sample_weight)
             if isinstance(validation_data, (tuple, list)):
                 given = keras.utils.unpack_x_y_sample_weight(tuple(validation_data))
@@ -164,7 +160,7 @@ class Fitting(keras.Model, abc.ABC):
                 callbacks=callbacks,
                 validation_split=validation_split,
                 validation_data=validation_data,
-                shuffle=not is_mix if shuffle is None else shuffle,
+                shuffle=shuffle,
                 class_weight=class_weight,
                 sample_weight=sample_weight,
                 initial_epoch=initial_epoch,
@@ -254,6 +250,7 @@ class Fitting(keras.Model, abc.ABC):
         return_dict: bool = False,
     ) -> Any:
         """`keras.Model.train_on_batch`, on arrays as `fit` takes them."""
+        follow_trained(self)
         x, y, sample_weight = self._preparation()(x, y, sample_weight)
         return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
@@ -346,7 +343,7 @@ class Fitting(keras.Model, abc.ABC):
     def train_step(self, *args: Any) -> Any:
         """`keras.Model.train_step`, on a batch that was checked."""
         with on_checked_data(self):
-            return super().train_step(*args)
+            return step_that_keeps(self, self.kept.parts(), super().train_step, *args)
 
     def test_step(self, *args: Any) -> Any:
         """`keras.Model.test_step`, on a batch that was checked."""
@@ -377,6 +374,11 @@ class Fitting(keras.Model, abc.ABC):
         """As `keras.Model`; an error in a step leaves the model its variables."""
         super().make_predict_function(force)
         self.predict_function = keeping_variables(self, self.predict_function)
+
+    def forget_compiled(self) -> None:
+        """Forgets the functions that were compiled for variables that are replaced."""
+        self.train_function = self.test_function = self.predict_function = None
+        _keras.list_torch_parameters(self)
 
     @property
     def _needs_targets(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, Self
 
 import keras
+import numpy as np
 
 from keras_mpt.types import Tensor
 
@@ -63,6 +64,21 @@ class Head(abc.ABC):
             sources: list with an entry per task of that model, one where it has no tasks: the task
                 of this head's whose part it gets, or `None` to leave it its own.
         """
+
+    def shared_layers(self) -> list[keras.layers.Layer]:
+        """The trained layers that are all tasks' together."""
+        return []
+
+    def parts_of(self, tasks: Sequence[int]) -> list[tuple[keras.Variable, np.ndarray]]:
+        """What some tasks have of variables in which tasks stand side by side.
+
+        Args:
+            tasks: list of ints.
+
+        Returns:
+            List of (variable, mask): a bool array that broadcasts to the variable's shape.
+        """
+        return []
 
     @property
     def has_classes(self) -> bool:

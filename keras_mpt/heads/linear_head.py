@@ -155,6 +155,10 @@ class SharedHead(LinearHead):
     ) -> None:
         """Nothing is replaced: new tasks share the head too."""
 
+    def shared_layers(self) -> list[keras.layers.Layer]:
+        """All of them."""
+        return list(self._layers.values())
+
     def _output_layer(self, width: int) -> keras.layers.Layer:
         layer = keras.layers.Dense(self._num_classes, **_settings(self.use_bias))
         layer.build((None, width))
@@ -219,6 +223,17 @@ class HeadPerTask(LinearHead):
         """Gives each task the head of its source, or a fresh one where that is `None`."""
         self._num_classes = cast(list[int], num_classes)
         self.layer.replace_tasks(sources, self._num_classes)
+
+    def shared_layers(self) -> list[keras.layers.Layer]:
+        """Those below the output."""
+        return list(self._layers.values())[:-1]
+
+    def parts_of(self, tasks: Sequence[int]) -> list[tuple[keras.Variable, np.ndarray]]:
+        """The tasks' columns of the matrix, and their biases."""
+        mask = np.zeros(sum(self._num_classes), bool)
+        for task in tasks:
+            mask[self._part(task)] = True
+        return [(variable, mask) for variable in self.layer.weights]
 
     def _output_layer(self, width: int) -> keras.layers.Layer:
         layer = TaskHeads(self._num_classes, **_settings(self.use_bias))

@@ -8,20 +8,20 @@ import os
 from typing import Any, ClassVar, Self
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_mpt import _keras
 from keras_mpt.adapters import directory as adapter
 from keras_mpt.adapters.embedding_scale import embedding_scale
-from keras_mpt.config import PromptTuningConfig, config_from_dict
+from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
 from keras_mpt.fitting.fitting import Fitting
 from keras_mpt.fitting.frozen import freeze, set_trainable
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.heads.head import Head
-from keras_mpt.models import tasks
+from keras_mpt.models import frozen_tasks, tasks
+from keras_mpt.models.arguments import adapter_parts, rebuilt_arguments, saved_arguments
 from keras_mpt.models.fitted import config_for_task, fitted_config, prompt_layer, start_prompt
 from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.splicing.positions import default_prompt_position
@@ -73,7 +73,6 @@ class PromptTunedModel(Fitting):
         splice = Splice(backbone, config.num_virtual_tokens, config.submodules, position)
         config = fitted_config(config, splice, position)
         super().__init__(ModelInputs(config, splice, preprocessor), targets, **kwargs)
-        self.config = config
         self.splice = splice
         self.head = head
         self.embedding_scale = embedding_scale(splice, backbone)
@@ -85,6 +84,7 @@ class PromptTunedModel(Fitting):
             tokenizer = tokenizer or getattr(preprocessor, "tokenizer", None)
             start_prompt(self.prompt, config, splice, self.embedding_scale, tokenizer)
         self.prompt.trainable = not config.inference_mode
+        self.kept: frozen_tasks.FrozenTasks = frozen_tasks.FrozenTasks(self, config)
 
     @abc.abstractmethod
     def after_backbone(
@@ -104,6 +104,26 @@ class PromptTunedModel(Fitting):
     @abc.abstractmethod
     def own_arguments(self) -> Config:
         """The constructor's arguments that not every model has, as JSON values."""
+
+    @property
+    def config(self) -> PromptTuningConfig:
+        """The model's config, as its tasks and `train_shared` are now."""
+        self.kept.settle()
+        return self.kept.config
+
+    @property
+    def train_shared(self) -> bool:
+        """Whether P is trained, with tasks the factors beside it; it can be set at any time.
+
+        The next `fit` goes by it. The optimizer is then fresh, as after `add_task`. It is the same
+        to set it on `model.prompt` or `model.config`. `True` also thaws the tasks that
+        `add_task(…, train_shared=False)` froze.
+        """
+        return bool(getattr(self.prompt, "train_shared", True))
+
+    @train_shared.setter
+    def train_shared(self, value: bool) -> None:
+        frozen_tasks.set_train_shared(self, value)
 
     def head_settings(self) -> Config:
         """Those of them that an adapter notes, as `load_adapter` needs them to build the head."""
@@ -205,14 +225,21 @@ class PromptTunedModel(Fitting):
         Returns:
             An int.
         """
-        return sum(int(np.prod(v.shape)) for v in self.trainable_variables)
+        return frozen_tasks.trained_numbers(self.trainable_variables, self.kept.parts())
 
     def add_task(
-        self, name: str, from_: str | int | None = tasks.AVERAGE, num_classes: int | None = None
+        self,
+        name: str,
+        from_: str | int | None = tasks.AVERAGE,
+        num_classes: int | None = None,
+        *,
+        train_shared: bool | None = None,
     ) -> int:
         """Adds a task, in place, as the last one: before or after training.
 
-        Every other task's prompt and head keep their bits, and with them its logits. The optimizer
+        Every other task's prompt and head keep their bits, and with them its logits: until the next
+        `fit`, which trains P for all of them, or with `train_shared=False` through training too.
+        The optimizer
         is fresh: the state of the old one is of another size. Its class and settings, the learning
         rate among them, and the loss and the metrics stay, so `fit` goes on at once; a learning
         rate schedule begins anew.
@@ -226,6 +253,11 @@ class PromptTunedModel(Fitting):
                 "average" or "shared" is given by its id. Defaults to `"average"`.
             num_classes: int. For a model with a head per task: its number of classes, for a fresh
                 head. `None` copies the head too, where `from_` is one task. Defaults to `None`.
+            train_shared: bool. `False` freezes the other tasks: `fit` leaves their factors and
+                heads as they are, to the bit, whatever the optimizer and whichever rows it sees,
+                and with them all that tasks share: P, a head for all, and a classifier's layers
+                below its heads. So it stays, also in files, until `model.train_shared = True`.
+                `True` ends it. `None` leaves it as it is. Defaults to `None`.
 
         Returns:
             An int, the new task's id.
@@ -251,7 +283,7 @@ class PromptTunedModel(Fitting):
 
         Source: Wang et al. 2023 (arXiv 2303.02861), section 3.3; PEFT `AVERAGE_SOURCE_TASKS`.
         """
-        return tasks.add_task(self, name, from_, num_classes)
+        return tasks.add_task(self, name, from_, num_classes, train_shared)
 
     def remove_task(self, task: str | int) -> None:
         """Removes a task, in place; the ids of those after it fall by one, names stay.
@@ -325,7 +357,7 @@ class PromptTunedModel(Fitting):
         Raises:
             ValueError: an adapter is there and `overwrite` is `False`.
         """
-        adapter.save(self._adapter_parts(), directory, overwrite=overwrite)
+        adapter.save(adapter_parts(self), directory, overwrite=overwrite)
 
     def load_adapter(self, directory: str | os.PathLike[str]) -> None:
         """Loads the weights of an adapter that PEFT or keras_mpt saved; it can be trained on.
@@ -338,53 +370,29 @@ class PromptTunedModel(Fitting):
         Raises:
             ValueError: a missing or broken file, or an adapter that does not fit this model.
         """
-        adapter.load(self._adapter_parts(), directory)
+        adapter.load(adapter_parts(self), directory)
 
     def finish(self) -> None:
         """Says that all variables are there: the last step of a subclass's constructor."""
         self.built = True
         _keras.list_torch_parameters(self)
+        for layer in self.kept.layers():
+            freeze(layer)
 
     def set_config(self, config: PromptTuningConfig) -> None:
         """Gives the model another config, after its tasks have changed."""
-        self.config = config
+        frozen_tasks.follow_config(self, config)
         self.model_inputs = dataclasses.replace(self.model_inputs, config=config)
-
-    def forget_compiled(self) -> None:
-        """Forgets the functions that were compiled for variables that are replaced."""
-        self.train_function = self.test_function = self.predict_function = None
-        _keras.list_torch_parameters(self)
-
-    def _adapter_parts(self) -> adapter.AdapterParts:
-        return adapter.AdapterParts(
-            config=self.config,
-            prompt=self.prompt,
-            backbone=self.backbone,
-            embedding_scale=self.embedding_scale,
-            head_weights=self.head.weights(),
-            head_settings=self.head_settings(),
-        )
 
     def get_config(self) -> Config:
         """The constructor's arguments; the start itself is in the weights."""
-        return {
-            **super().get_config(),
-            "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "config": self.config.to_dict(),
-            "preprocessor": keras.saving.serialize_keras_object(self.preprocessor),
-            "layers_trainable": [layer.trainable for layer in self.layers],
-            **self.own_arguments(),
-        }
+        return {**super().get_config(), **saved_arguments(self), **self.own_arguments()}
 
     @classmethod
     def from_config(cls, config: Config, custom_objects: Any = None) -> Self:
         """Rebuilds the model; its weights are loaded afterwards."""
-        config = dict(config)
-        for name in ("backbone", "preprocessor"):
-            config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
-        config["config"] = config_from_dict(config["config"])
-        trainable = config.pop("trainable", True), config.pop("layers_trainable", [])
-        model = cls(**config, initialize=False)
+        arguments, trainable = rebuilt_arguments(config, custom_objects)
+        model = cls(**arguments, initialize=False)
         set_trainable(model, *trainable)
         # What `load_model(compile=False)` asks for; else Keras compiles next, as it was saved.
         model.optimizer, model.compiled = None, False

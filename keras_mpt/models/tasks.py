@@ -10,13 +10,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-import keras
 import numpy as np
 
 from keras_mpt.arrays import to_numpy
-from keras_mpt.checks import task_id
+from keras_mpt.checks import check_flag, task_id
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import START_DONE, TASKS_START_DONE, check_task_name
+from keras_mpt.fitting.recompile import Compiled, arguments_afresh, compile_again, fresh
 from keras_mpt.heads.head import Head
 from keras_mpt.prompts.starts import seed_of, task_factors
 from keras_mpt.types import Backbone, Config, Preprocessor
@@ -24,47 +24,49 @@ from keras_mpt.types import Backbone, Config, Preprocessor
 AVERAGE, SHARED = "average", "shared"
 
 
-class HasTasks(Protocol):
+class HasTasks(Compiled, Protocol):
     """What these functions ask of a model: a `PromptTunedModel` has it."""
 
     backbone: Backbone
-    config: PromptTuningConfig
     head: Head
     prompt: Any
     preprocessor: Preprocessor | None
     dtype_policy: Any
-    # As `keras.Model` has them.
-    compiled: Any
-    compile: Any
-    optimizer: Any
-    trainable_variables: Any
+
+    @property
+    def config(self) -> PromptTuningConfig:
+        """The config."""
 
     def own_arguments(self) -> Config:
         """The constructor's arguments that not every model has."""
 
-    def compile_arguments(self) -> Config:
-        """What `compile` was given."""
-
     def set_config(self, config: PromptTuningConfig) -> None:
         """Gives the model another config."""
-
-    def forget_compiled(self) -> None:
-        """Forgets what was compiled for variables that are replaced."""
 
 
 M = TypeVar("M", bound=HasTasks)
 
 
-def add_task(model: HasTasks, name: str, from_: str | int | None, num_classes: int | None) -> int:
+def add_task(
+    model: HasTasks,
+    name: str,
+    from_: str | int | None,
+    num_classes: int | None,
+    train_shared: bool | None,
+) -> int:
     """Adds a task; see `PromptTunedModel.add_task`."""
     names = multitask_config(model).names
     _check_name("name", name, names)
+    changes: Config = {}
+    if train_shared is not None:
+        is_trained = check_flag("train_shared", train_shared)
+        changes = {"train_shared": is_trained, "frozen_tasks": None if is_trained else names}
     source = source_of(model, from_)
     old = range(len(names))
     head = source if isinstance(source, int) and num_classes is None else None
     classes = model.head.classes_with(num_classes, head, from_)
     factors = factors_from(model, [*old, source])
-    _change_tasks(model, [*names, name], factors, [*old, head], classes)
+    _change_tasks(model, [*names, name], factors, [*old, head], classes, changes)
     return len(names)
 
 
@@ -78,7 +80,7 @@ def remove_task(model: HasTasks, task: str | int) -> None:
         )
     kept = [k for k in range(len(names)) if k != removed]
     classes = model.head.classes_of(kept)
-    _change_tasks(model, [names[k] for k in kept], factors_from(model, kept), kept, classes)
+    _change_tasks(model, [names[k] for k in kept], factors_from(model, kept), kept, classes, {})
 
 
 def rename_task(model: HasTasks, old: str | int, new: str) -> None:
@@ -86,11 +88,12 @@ def rename_task(model: HasTasks, old: str | int, new: str) -> None:
     config = multitask_config(model)
     task = task_id("old", old, config.names)
     _check_name("new", new, config.names)
-    arguments = _compile_arguments(model)
+    arguments = arguments_afresh(model)
     names = [*config.names[:task], new, *config.names[task + 1 :]]
-    model.set_config(dataclasses.replace(config, task_names=names))
+    frozen = [new if n == config.names[task] else n for n in config.frozen_tasks or []]
+    model.set_config(dataclasses.replace(config, task_names=names, frozen_tasks=frozen))
     # Not the one that `compile` was given, which Keras may have wrapped to scale the loss.
-    _compile_again(model, arguments, model.optimizer)
+    compile_again(model, arguments, model.optimizer if model.compiled else None)
 
 
 def fold(model: M, task: str | int) -> M:
@@ -188,41 +191,21 @@ def _change_tasks(
     factors: tuple[np.ndarray, np.ndarray],
     heads: Sequence[int | None],
     num_classes: int | list[int] | None,
+    changes: Config,
 ) -> None:
     """Changes the tasks, all being checked: what can still fail comes before the changes."""
-    config, arguments = multitask_config(model), _compile_arguments(model)
-    optimizer = None if arguments is None else _fresh(arguments["optimizer"])
+    config, arguments = multitask_config(model), arguments_afresh(model)
+    optimizer = None if arguments is None else fresh(arguments["optimizer"])
     model.prompt.replace_tasks(*factors)
     model.head.replace_tasks(heads, num_classes)
-    changes: dict[str, Any] = {"num_tasks": len(names), "task_names": names}
+    still_frozen = [name for name in config.frozen_tasks or [] if name in names]
+    changes = {"frozen_tasks": still_frozen, **changes}
+    changes |= {"num_tasks": len(names), "task_names": names}
     if isinstance(config.prompt_tuning_init_task, list):
         # It had a source for each task there was. The start is in the weights.
         changes |= TASKS_START_DONE
     model.set_config(dataclasses.replace(config, **changes))
-    _compile_again(model, arguments, optimizer)
-
-
-def _compile_arguments(model: HasTasks) -> Config | None:
-    """What `compile` was given, with metrics that have seen nothing; `None` where it was not.
-
-    Metrics are made anew because some have a size that follows the number of classes.
-    """
-    if not model.compiled:
-        return None
-    arguments = model.compile_arguments()
-    for name in ("metrics", "weighted_metrics"):
-        arguments[name] = keras.tree.map_structure(_fresh, arguments[name])
-    return arguments
-
-
-def _compile_again(model: HasTasks, arguments: Config | None, optimizer: Any) -> None:
-    """Forgets what was compiled for the old tasks, and their reports."""
-    model.forget_compiled()
-    if arguments is None:
-        return
-    model.compile(**{**arguments, "optimizer": optimizer})
-    if model.optimizer is not None and not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+    compile_again(model, arguments, optimizer)
 
 
 def _check_name(argument: str, name: Any, names: Sequence[str]) -> None:
@@ -232,20 +215,6 @@ def _check_name(argument: str, name: Any, names: Sequence[str]) -> None:
             f"there are {list(names)}. Received: {argument}={name!r}"
         )
     check_task_name(argument, name)
-
-
-def _fresh(item: Any) -> Any:
-    """An optimizer or metric without a state; anything else as it is."""
-    if not isinstance(item, (keras.optimizers.Optimizer, keras.Metric)):
-        return item
-    try:
-        return type(item).from_config(item.get_config())
-    except Exception as error:  # A class of the user's own may fail in any way.
-        raise ValueError(
-            "The model should be compiled with an optimizer and metrics that `from_config` can "
-            "make anew from `get_config`, as other tasks need a fresh state. Received: a "
-            f"{type(item).__name__} with which it fails: {error}"
-        ) from error
 
 
 def _folded_config(config: MultitaskPromptTuningConfig) -> PromptTuningConfig:

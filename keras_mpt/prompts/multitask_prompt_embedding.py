@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -41,7 +41,8 @@ class MultitaskPromptEmbedding(Prompt):
             Defaults to `1`.
         task_init: `"ones"` or `"normal"`. Defaults to `"ones"`.
         embeddings_initializer: initializer of P. Defaults to `"random_normal"`.
-        train_shared: bool. Whether P is trained with the factors. Defaults to `True`.
+        train_shared: bool. Whether P is trained with the factors; it can be set at any time.
+            Defaults to `True`.
         **kwargs: those of `keras.layers.Layer`.
 
     Call arguments:
@@ -85,9 +86,9 @@ class MultitaskPromptEmbedding(Prompt):
             token_dim,
             num_transformer_submodules,
             embeddings_initializer,
-            train_shared=check_flag("train_shared", train_shared),
             **kwargs,
         )
+        self.train_shared = train_shared
         self.num_tasks = tasks
         self.num_ranks = ranks
         self.task_init = task_init
@@ -96,6 +97,30 @@ class MultitaskPromptEmbedding(Prompt):
     def tasks(self) -> int:
         """T."""
         return self.num_tasks
+
+    @property
+    def train_shared(self) -> bool:
+        """Whether P is trained with the factors."""
+        return self._train_shared
+
+    @train_shared.setter
+    def train_shared(self, value: bool) -> None:
+        self._train_shared = check_flag("train_shared", value)
+        self._follow_train_shared()
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the factors are trained, and P with them where `train_shared` says so."""
+        return bool(super().trainable)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        keras.layers.Layer.trainable.fset(self, value)
+        self._follow_train_shared()
+
+    def _follow_train_shared(self) -> None:
+        if self.built:
+            self.prompt_embeddings.trainable = self.trainable and self.train_shared
 
     def build(self, input_shape: object = None) -> None:
         """Makes P and the factors; the shape of the input plays no part."""
@@ -111,6 +136,9 @@ class MultitaskPromptEmbedding(Prompt):
             shape=(self.num_tasks, self.num_ranks, self.token_dim),
             initializer=rows_initializer,
         )
+        # Frozen only now: TensorFlow takes no gradient of a variable that was made frozen, and so
+        # it stands in its place whether it is trained or not.
+        self.prompt_embeddings.trainable = self.trainable and self.train_shared
 
     def __call__(self, task_ids: TaskIds, *args: Any, **kwargs: Any) -> Tensor:
         """Checks the ids while they are still as the caller gave them, then calls the layer."""
@@ -156,6 +184,25 @@ class MultitaskPromptEmbedding(Prompt):
             "prefix_task_cols": self.prefix_task_cols,
             "prefix_task_rows": self.prefix_task_rows,
         }
+
+    def parts_of(self, tasks: Sequence[int]) -> list[tuple[keras.Variable, np.ndarray]]:
+        """Some tasks' factors, which stand in one variable with the others'.
+
+        Args:
+            tasks: list of ints.
+
+        Returns:
+            List of (variable, mask): a bool array that broadcasts to the variable's shape.
+        """
+        mask = np.isin(np.arange(self.num_tasks), list(tasks))[:, None, None]
+        self.named_weights()  # Builds a layer that is not yet.
+        return [(self.prefix_task_cols, mask), (self.prefix_task_rows, mask)]
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads P and the factors; in older files a frozen P comes last."""
+        if len(store["0"].shape) == 3:
+            store = {"0": store["2"], "1": store["0"], "2": store["1"]}
+        super().load_own_variables(store)
 
     def replace_tasks(self, cols: Tensor, rows: Tensor) -> None:
         """Gives the layer these tasks in the place of its own; P stays.

@@ -22,8 +22,6 @@ class Prompt(keras.layers.Layer, abc.ABC):
         token_dim: int. d, the width of the token embedding.
         num_transformer_submodules: int. M: 2 where an encoder-decoder's decoder is prompted too.
         embeddings_initializer: initializer of P.
-        train_shared: bool. Whether P is trained: where tasks share it, it may be frozen while their
-            factors are trained.
         **kwargs: those of `keras.layers.Layer`.
     """
 
@@ -33,7 +31,6 @@ class Prompt(keras.layers.Layer, abc.ABC):
         token_dim: int,
         num_transformer_submodules: int,
         embeddings_initializer: str | keras.Initializer,
-        train_shared: bool,
         **kwargs: object,
     ) -> None:
         sizes = {
@@ -47,7 +44,6 @@ class Prompt(keras.layers.Layer, abc.ABC):
         self.token_dim = width
         self.num_transformer_submodules = submodules
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
-        self.train_shared = train_shared
 
     @property
     def total_virtual_tokens(self) -> int:
@@ -60,7 +56,6 @@ class Prompt(keras.layers.Layer, abc.ABC):
             name="prompt_embeddings",
             shape=(self.total_virtual_tokens, self.token_dim),
             initializer=self.embeddings_initializer,
-            trainable=self.train_shared,
         )
 
     @property

@@ -54,7 +54,6 @@ class PromptEmbedding(Prompt):
             token_dim,
             num_transformer_submodules,
             embeddings_initializer,
-            train_shared=True,
             **kwargs,
         )
 

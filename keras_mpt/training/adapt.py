@@ -245,6 +245,7 @@ def _adapted(
         num_tasks=len(names),
         task_names=names,
         train_shared=train_shared,
+        frozen_tasks=None,
         inference_mode=False,
         **TASKS_START_DONE,
     )

@@ -99,6 +99,7 @@ class Distillation(Fitting):
             student.model_inputs, student.targets, has_one_output=student.has_one_output, **kwargs
         )
         self.student = student
+        self.kept = student.kept
         self.config = student.config
         self.term_weights = {LOGITS: float(logits_weight), HIDDEN: float(hidden_weight)}
         self.temperature = float(temperature)

@@ -1,0 +1,86 @@
+"""Compiling a model anew as it was, when the variables that it trains are others than before."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import keras
+
+from keras_mpt import _keras
+from keras_mpt.fitting.kept import Kept
+from keras_mpt.types import Config
+
+
+class Compiled(Protocol):
+    """What these functions ask of a model: a `Fitting` has it."""
+
+    kept: Kept
+    # As `keras.Model` has them.
+    compiled: Any
+    compile: Any
+    optimizer: Any
+    trainable_variables: Any
+
+    def compile_arguments(self) -> Config:
+        """What `compile` was given."""
+
+    def forget_compiled(self) -> None:
+        """Forgets what was compiled for the variables that there were."""
+
+
+def arguments_afresh(model: Compiled) -> Config | None:
+    """What `compile` was given, with metrics that have seen nothing; `None` where it was not.
+
+    Metrics are made anew because some have a size that follows the number of classes.
+    """
+    if not model.compiled:
+        return None
+    arguments = model.compile_arguments()
+    for name in ("metrics", "weighted_metrics"):
+        arguments[name] = keras.tree.map_structure(fresh, arguments[name])
+    return arguments
+
+
+def compile_again(model: Compiled, arguments: Config | None, optimizer: Any) -> None:
+    """Forgets what was compiled, and compiles with another optimizer.
+
+    Args:
+        model: a model.
+        arguments: what `arguments_afresh` gave.
+        optimizer: a `keras.Optimizer` or `None`.
+    """
+    model.forget_compiled()
+    if arguments is None:
+        return
+    model.compile(**{**arguments, "optimizer": optimizer})
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
+def follow_trained(model: Compiled) -> None:
+    """Compiles a model anew where its optimizer was built for other variables than it now trains.
+
+    Keras leaves that to the user, and trains on with what was compiled before. The optimizer is
+    fresh: its state is laid out by its variables.
+    """
+    model.kept.settle()
+    optimizer = model.optimizer if model.compiled else None
+    if optimizer is None or not optimizer.built:
+        return
+    built_for = [id(v) for v in _keras.variables_of_optimizer(optimizer)]
+    if built_for != [id(v) for v in model.trainable_variables]:
+        compile_again(model, arguments_afresh(model), fresh(optimizer))
+
+
+def fresh(item: Any) -> Any:
+    """An optimizer or metric without a state; anything else as it is."""
+    if not isinstance(item, (keras.optimizers.Optimizer, keras.Metric)):
+        return item
+    try:
+        return type(item).from_config(item.get_config())
+    except Exception as error:  # A class of the user's own may fail in any way.
+        raise ValueError(
+            "The model should be compiled with an optimizer and metrics that `from_config` can "
+            "make anew from `get_config`, as other tasks need a fresh state. Received: a "
+            f"{type(item).__name__} with which it fails: {error}"
+        ) from error

@@ -1,0 +1,49 @@
+"""What files hold of a model: its arguments, and the parts of its adapter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_mpt.adapters.directory import AdapterParts
+from keras_mpt.config import config_from_dict
+from keras_mpt.types import Config
+
+
+def saved_arguments(model: Any) -> Config:
+    """The constructor's arguments that every prompt-tuned model has, as JSON values."""
+    return {
+        "backbone": keras.saving.serialize_keras_object(model.backbone),
+        "config": model.config.to_dict(),
+        "preprocessor": keras.saving.serialize_keras_object(model.preprocessor),
+        "layers_trainable": [layer.trainable for layer in model.layers],
+    }
+
+
+def rebuilt_arguments(
+    saved: Config, custom_objects: Any = None
+) -> tuple[Config, tuple[bool, list[bool]]]:
+    """The constructor's arguments, from those that were saved, and what was trained.
+
+    Returns:
+        A dict; and `trainable` of the model, and a list with that of each of its layers.
+    """
+    arguments = dict(saved)
+    for name in ("backbone", "preprocessor"):
+        arguments[name] = keras.saving.deserialize_keras_object(arguments[name], custom_objects)
+    arguments["config"] = config_from_dict(arguments["config"])
+    trainable = arguments.pop("trainable", True), arguments.pop("layers_trainable", [])
+    return arguments, trainable
+
+
+def adapter_parts(model: Any) -> AdapterParts:
+    """What of a model its adapter is made of."""
+    return AdapterParts(
+        config=model.config,
+        prompt=model.prompt,
+        backbone=model.backbone,
+        embedding_scale=model.embedding_scale,
+        head_weights=model.head.weights(),
+        head_settings=model.head_settings(),
+    )
