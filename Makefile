@@ -9,6 +9,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 TRANSFER_ARGS ?=
+PARTS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -26,7 +27,7 @@ TEST_STAMP := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all test-latest families parity bench transfer lint format wheel no-tensorflow clean clean-latest
+.PHONY: help quickstart test test-all soak test-latest families parity bench transfer lint format wheel no-tensorflow clean clean-latest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -56,6 +57,9 @@ test-latest: $(LATEST_STAMP) ## Run the tests on PyTorch with the newest version
 
 clean-latest: ## Remove the environment of newest versions
 	@rm -rf $(LATEST)
+
+soak: $(TEST_STAMP) ## Kill, damage and crowd what must stay whole, for minutes; PARTS="files threads" picks
+	@KERAS_BACKEND=torch $(PY) -m tests.soak $(PARTS)
 
 families: $(TEST_STAMP) ## Measure every backbone family anew and write docs/families.md
 	@$(PY) -m tools.families jax tensorflow torch

@@ -22,6 +22,7 @@ from keras_mpt.config_values import (
     member,
 )
 from keras_mpt.files import config_files
+from keras_mpt.files.adapter_files import AdapterFiles, read_steadily
 
 # What keras_mpt adds to PEFT's fields. PEFT warns of keys that it does not know, so these are
 # kept in a file of our own beside `adapter_config.json`.
@@ -231,13 +232,30 @@ class PromptTuningConfig:
             config = keras_mpt.PromptTuningConfig.from_pretrained(tmp_path)
             ```
         """
-        values, own = config_files.read_config(save_directory)
+
+        def parse(files: AdapterFiles) -> PromptTuningConfig:
+            found = cls.from_files(files)
+            files.check_tied()
+            return found
+
+        config = read_steadily(save_directory, parse)
+        assert isinstance(config, cls)
+        return config
+
+    @classmethod
+    def from_files(cls, files: AdapterFiles) -> Self:
+        """As `from_pretrained`, of files that were read; whether they belong together is not seen.
+
+        Args:
+            files: a directory's `AdapterFiles`.
+        """
+        values, own = files.fields()
         peft_type = member(PeftType, "peft_type", values.get("peft_type"))
         found = _CLASSES[peft_type]
         if not issubclass(found, cls):
             raise ValueError(
                 f"`save_directory` should hold a config of {cls.__name__}. Received: "
-                f"save_directory={str(save_directory)!r} with peft_type={str(peft_type)!r}"
+                f"save_directory={str(files.directory)!r} with peft_type={str(peft_type)!r}"
             )
         if own is None:
             own = {"prompt_position": "before", "task_init": "normal"}

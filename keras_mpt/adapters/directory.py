@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,23 +12,14 @@ import numpy as np
 
 from keras_mpt.adapters.backbone_identity import backbone_difference, backbone_identity
 from keras_mpt.adapters.differences import config_difference, head_difference
+from keras_mpt.adapters.reading import Adapter
 from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import check_flag, shown
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import START_DONE, TASKS_START_DONE
-from keras_mpt.files.atomic import write_together
-from keras_mpt.files.config_files import (
-    CONFIG_NAME,
-    OWN_CONFIG_NAME,
-    config_bytes,
-    read_config,
-)
-from keras_mpt.files.state_dict import (
-    BIN_NAME,
-    SAFETENSORS_NAME,
-    checked_values,
-    read_state_dict,
-)
+from keras_mpt.files.adapter_files import write_adapter
+from keras_mpt.files.config_files import OWN_CONFIG_NAME
+from keras_mpt.files.state_dict import checked_values
 from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.types import Backbone, Config
 
@@ -60,38 +50,22 @@ class AdapterParts:
 
 def save(parts: AdapterParts, directory: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Writes an adapter; see `PromptTunedModel.save_adapter`."""
-    from safetensors.numpy import save as safetensors_bytes
-
-    overwrite, target = check_flag("overwrite", overwrite), Path(directory)
-    names = (CONFIG_NAME, OWN_CONFIG_NAME, SAFETENSORS_NAME, BIN_NAME)
-    existing = [name for name in names if (target / name).exists()]
-    if existing and not overwrite:
-        raise ValueError(
-            "`directory` should hold no adapter yet, or `overwrite` be True. Received: "
-            f"directory={str(target)!r} with {existing}"
-        )
+    overwrite = check_flag("overwrite", overwrite)
     state = {**parts.prompt.get_peft_state_dict(), **_head_state(parts)}
     state[PROMPT] = state[PROMPT] * parts.embedding_scale
-    state = {name: np.ascontiguousarray(value) for name, value in state.items()}
     _check_finite(state)
     peft_fields, own_fields = _saved_config(parts).split_fields()
-    # "pt" tells transformers and PEFT that the arrays are laid out as PyTorch's.
-    files = {SAFETENSORS_NAME: safetensors_bytes(state, metadata={"format": "pt"})}
     own_fields |= {**parts.head_settings, "backbone": backbone_identity(parts.backbone)}
-    files |= config_bytes(peft_fields, own_fields)
-    write_together(target, files)
-    # Only now: until the new weights stand there, these are the adapter.
-    (target / BIN_NAME).unlink(missing_ok=True)
+    write_adapter(directory, peft_fields, own_fields, state, overwrite)
 
 
-def load(parts: AdapterParts, directory: str | os.PathLike[str]) -> None:
-    """Loads an adapter; see `PromptTunedModel.load_adapter`."""
-    config, source = PromptTuningConfig.from_pretrained(directory), str(directory)
-    _check_fits(parts, config, read_config(directory)[1] or {}, source)
+def load(parts: AdapterParts, adapter: Adapter) -> None:
+    """Loads an adapter that was read; see `PromptTunedModel.load_adapter`."""
+    _check_fits(parts, adapter.config, adapter.own_fields, adapter.source)
     head = parts.head_weights
     shapes = {name: tuple(v.shape) for name, v in parts.prompt.named_weights().items()}
     shapes |= {name: _saved_shape(variable) for name, variable in head.items()}
-    values = checked_values(read_state_dict(directory), shapes, source)
+    values = checked_values(adapter.state, shapes, adapter.source)
     values[PROMPT] = values[PROMPT] / parts.embedding_scale
     for name, variable in {**parts.prompt.named_weights(), **head}.items():
         is_kernel = name in head and len(variable.shape) == 2

@@ -14,6 +14,9 @@ from keras_mpt.files.state_dict import BIN_NAME, SAFETENSORS_NAME
 CONFIG_NAME = "adapter_config.json"
 OWN_CONFIG_NAME = "keras_mpt_config.json"
 
+# No config is larger or deeper: a name for each of a million tasks is less.
+_LARGEST, _DEEPEST = 1 << 26, 50
+
 
 def write_config(
     directory: str | os.PathLike[str], peft_fields: dict[str, Any], own_fields: dict[str, Any]
@@ -36,15 +39,6 @@ def config_bytes(peft_fields: dict[str, Any], own_fields: dict[str, Any]) -> dic
     }
 
 
-def read_config(
-    directory: str | os.PathLike[str],
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """PEFT's fields, and ours (`None` where PEFT wrote the directory)."""
-    path = Path(directory)
-    own_path = path / OWN_CONFIG_NAME
-    return read_json(path / CONFIG_NAME), read_json(own_path) if own_path.exists() else None
-
-
 def keep_known(values: dict[str, Any], known: set[str], class_name: str) -> dict[str, Any]:
     """`values` without the keys that this version does not know, which are warned of."""
     unknown = sorted(set(values) - known)
@@ -64,9 +58,28 @@ def read_json(path: Path) -> dict[str, Any]:
             f"`{path.name}` should be a file in the adapter's directory. Received: no such file: "
             f"{str(path)!r}"
         )
+    with open(path, "rb") as file:
+        return json_object(file.read(_LARGEST + 1), path)
+
+
+def json_object(content: bytes, path: Path) -> dict[str, Any]:
+    """The JSON object in a file's content.
+
+    Args:
+        content: bytes.
+        path: the file's, for messages.
+
+    Raises:
+        ValueError: what is no JSON, or another thing than an object; a nest too deep, a number too
+            long or a file too large to be a config.
+    """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        if len(content) > _LARGEST:
+            raise ValueError(f"it has more than {_LARGEST} bytes")
+        values = json.loads(content.decode("utf-8"))
+        if _depth(values) > _DEEPEST:
+            raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"`{path.name}` should be JSON. Received: {str(path)!r}, which is broken: {error}"
         ) from None
@@ -76,6 +89,15 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{type(values).__name__}"
         )
     return values
+
+
+def _depth(values: Any) -> int:
+    """How many levels a nest has."""
+    depth, level = 0, [values]
+    while level := [v for v in level if isinstance(v, (dict, list))]:
+        depth += 1
+        level = [i for v in level for i in (v.values() if isinstance(v, dict) else v)]
+    return depth
 
 
 def _json_bytes(values: dict[str, Any]) -> bytes:

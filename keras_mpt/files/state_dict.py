@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.arrays import to_numpy
+from keras_mpt.files.sealed import opened
 
 SAFETENSORS_NAME = "adapter_model.safetensors"
 BIN_NAME = "adapter_model.bin"
@@ -33,7 +35,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         `{name: array}`. bfloat16 comes as float32, which holds every bfloat16 exactly.
 
     Raises:
-        ValueError: no such file, an empty, truncated or foreign one.
+        ValueError: no such file, an empty, truncated or foreign one, or one of keras_mpt's whose
+            checksum is not that of what it holds.
         ImportError: a `.bin`, `.pt` or `.pth` file without PyTorch installed.
 
     Example:
@@ -47,15 +50,36 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Source: PEFT `utils/save_and_load.py`.
     """
     file = _state_file(Path(path))
-    if file.stat().st_size == 0:
+    return state_and_texts(file.read_bytes(), file)[0]
+
+
+def state_and_texts(content: bytes, file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """What a state dict's file holds, and the texts in it (see `sealed.py`).
+
+    Args:
+        content: bytes. The file's.
+        file: its path, whose end tells its kind.
+
+    Returns:
+        `{name: array}`, and `{name: string}`.
+
+    Raises:
+        ValueError, ImportError: as `read_state_dict`.
+    """
+    if not content:
         raise ValueError(f"`path` should be a state dict. Received: {str(file)!r}, an empty file")
     if file.suffix == ".safetensors":
-        return _read_safetensors(file)
+        try:
+            return opened(content)
+        except ValueError as error:
+            raise ValueError(
+                f"`path` should be a safetensors file. Received: {str(file)!r}, {error}"
+            ) from None
     if file.suffix in (".bin", ".pt", ".pth"):
-        return _read_torch(file)
+        return _read_torch(content, file), {}
     raise ValueError(
         "`path` should end in .safetensors, .bin, .pt or .pth, or be an adapter's directory. "
-        f"Received: path={str(path)!r}"
+        f"Received: path={str(file)!r}"
     )
 
 
@@ -130,23 +154,7 @@ def _state_file(path: Path) -> Path:
     return path
 
 
-def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError, safe_open
-
-    state = {}
-    try:
-        with safe_open(file, framework="numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (it is not a dict)
-                state[name] = to_numpy(tensors.get_tensor(name))
-    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"`path` should be a safetensors file. Received: {str(file)!r}, which is truncated or "
-            f"of another kind: {error}"
-        ) from None
-    return state
-
-
-def _read_torch(file: Path) -> dict[str, np.ndarray]:
+def _read_torch(content: bytes, file: Path) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError as error:
@@ -155,12 +163,15 @@ def _read_torch(file: Path) -> dict[str, np.ndarray]:
             ".safetensors, which needs none."
         ) from error
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
             raise TypeError(f"a {type(state).__name__}")
         for name, value in state.items():
             if not isinstance(name, str) or not isinstance(value, torch.Tensor):
                 raise TypeError(f"a {type(value).__name__} under {name!r}")
+            if value.numel() * value.element_size() > len(content):
+                # A view that repeats its numbers, which would take any amount of memory.
+                raise TypeError(f"a tensor larger than the file under {name!r}")
         return {name: to_numpy(value) for name, value in state.items()}
     except Exception as error:  # torch.load has no one error for a file it cannot read.
         reason = str(error).partition("\n")[0] or type(error).__name__

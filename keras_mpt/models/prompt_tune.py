@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
+from keras_mpt.adapters.directory import load
 from keras_mpt.adapters.head_names import output_weight
+from keras_mpt.adapters.reading import Adapter, read_adapter
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
-from keras_mpt.files.config_files import read_config
-from keras_mpt.files.state_dict import read_state_dict
+from keras_mpt.models.arguments import adapter_parts
 from keras_mpt.models.fitted import config_for_task
 from keras_mpt.models.language_model import LanguageModel
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
@@ -135,25 +137,27 @@ def load_adapter(
 
     Source: PEFT `PeftModel.from_pretrained`.
     """
-    config = PromptTuningConfig.from_pretrained(directory)
+    return load_read_adapter(base, read_adapter(directory), **kwargs)
+
+
+def load_read_adapter(base: Backbone | Task, adapter: Adapter, **kwargs: Any) -> PromptTunedModel:
+    """As `load_adapter`, of an adapter that was read."""
     # PEFT marks every saved adapter as for inference only, and cannot train it on; ours can be.
-    config.inference_mode = False
-    kwargs = {**_head_arguments(directory, config.task_type), **kwargs}
+    config = dataclasses.replace(adapter.config, inference_mode=False)
+    kwargs = {**_head_arguments(adapter), **kwargs}
     model = prompt_tune(base, config, **kwargs, initialize=False)
-    model.load_adapter(directory)
+    load(adapter_parts(model), adapter)
     return model
 
 
-def _head_arguments(
-    directory: str | os.PathLike[str], task_type: TaskType | str | None
-) -> dict[str, Any]:
+def _head_arguments(adapter: Adapter) -> dict[str, Any]:
     """What a saved head was built with: written by us, or seen in PEFT's weights."""
+    task_type = adapter.config.task_type
     if task_type not in _WITH_CLASSES:
         return {}
-    _, own = read_config(directory)
     names = ("num_classes", "pooling", "head_config")
-    found = {name: own[name] for name in names if own is not None and name in own}
-    output = None if found else output_weight(read_state_dict(directory))
+    found = {name: adapter.own_fields[name] for name in names if name in adapter.own_fields}
+    output = None if found else output_weight(dict(adapter.state))
     if output is not None:
         module, weight = output
         found["num_classes"] = int(weight.shape[0])

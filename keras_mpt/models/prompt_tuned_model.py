@@ -13,6 +13,7 @@ from keras import ops
 from keras_mpt import _keras
 from keras_mpt.adapters import directory as adapter
 from keras_mpt.adapters.embedding_scale import embedding_scale
+from keras_mpt.adapters.reading import read_adapter
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
 from keras_mpt.fitting.fitting import Fitting
@@ -346,9 +347,9 @@ class PromptTunedModel(Fitting):
     def save_adapter(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Saves what was trained as a PEFT adapter: `adapter_config.json`, and the weights.
 
-        The directory is written whole or not at all. PEFT opens it; keras_mpt's own fields stand in
-        a file of their own. PEFT puts every prompt before the tokens, so its logits are the model's
-        where `prompt_position` is `"before"`.
+        It is written whole or not at all: whoever is killed or reads finds the old or the new one.
+        PEFT opens it; keras_mpt's own fields stand in a file of their own. PEFT puts every prompt
+        before the tokens: its logits are the model's where `prompt_position` is `"before"`.
 
         Args:
             directory: string. Where to; made where it is missing.
@@ -370,7 +371,7 @@ class PromptTunedModel(Fitting):
         Raises:
             ValueError: a missing or broken file, or an adapter that does not fit this model.
         """
-        adapter.load(adapter_parts(self), directory)
+        adapter.load(adapter_parts(self), read_adapter(directory))
 
     def finish(self) -> None:
         """Says that all variables are there: the last step of a subclass's constructor."""

@@ -14,8 +14,14 @@ import numpy as np
 from keras_mpt.checks import is_integer
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import SOURCE_INITS, MultitaskPromptTuningInit, PromptTuningInit
+from keras_mpt.files.adapter_files import AdapterFiles, read_steadily
 from keras_mpt.files.config_files import OWN_CONFIG_NAME, read_json
-from keras_mpt.files.state_dict import by_own_names, checked_array, read_state_dict
+from keras_mpt.files.state_dict import (
+    SAFETENSORS_NAME,
+    by_own_names,
+    checked_array,
+    read_state_dict,
+)
 
 # Enough rows of a token embedding to know its scale; a large vocabulary is not copied for it.
 _SAMPLE_ROWS = 4096
@@ -153,7 +159,7 @@ def _from_source(
     """The three starts from source tasks, for any number of target tasks."""
     path = config.prompt_tuning_init_state_dict_path
     assert path is not None
-    state = by_own_names(read_state_dict(path))
+    state, names = _source(path)
     length, ranks, tasks = config.total_virtual_tokens, config.num_ranks, config.num_tasks
     prompt = _source_array(state, "prompt_embeddings", (length, token_dim), path)
     if config.prompt_tuning_init == MultitaskPromptTuningInit.ONLY_SOURCE_SHARED:
@@ -164,7 +170,7 @@ def _from_source(
     if config.prompt_tuning_init == MultitaskPromptTuningInit.AVERAGE_SOURCE_TASKS:
         cols, rows = (np.repeat(x.mean(0, keepdims=True), tasks, axis=0) for x in (cols, rows))
     else:
-        sources = _source_indices(config, num_sources, path)
+        sources = _source_indices(config, num_sources, names, path)
         cols, rows = cols[sources], rows[sources]
     return {"prompt_embeddings": prompt, "prefix_task_cols": cols, "prefix_task_rows": rows}
 
@@ -192,11 +198,12 @@ def _source_array(
     return checked_array(name, value, shape, path)
 
 
-def _source_indices(config: MultitaskPromptTuningConfig, num_sources: int, path: str) -> list[int]:
+def _source_indices(
+    config: MultitaskPromptTuningConfig, num_sources: int, names: list[str], path: str
+) -> list[int]:
     """One source task per target task, as numbers."""
     given = config.prompt_tuning_init_task
     sources = given if isinstance(given, list) else [given] * config.num_tasks
-    names = _source_names(path)
     indices = [names.index(s) if isinstance(s, str) and s in names else s for s in sources]
     for index, source in zip(indices, sources, strict=True):
         if not is_integer(index, 0, num_sources):
@@ -208,8 +215,21 @@ def _source_indices(config: MultitaskPromptTuningConfig, num_sources: int, path:
     return [int(index) for index in indices if index is not None]
 
 
-def _source_names(path: str) -> list[str]:
-    """The names of the source's tasks, where keras_mpt wrote it."""
+def _source(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """A source's weights, and the names of its tasks where keras_mpt wrote it."""
     file = Path(path)
-    own = (file if file.is_dir() else file.parent) / OWN_CONFIG_NAME
-    return list(read_json(own).get("task_names") or []) if own.is_file() else []
+    folder = file if file.is_dir() else file.parent
+    if file not in (folder, folder / SAFETENSORS_NAME):
+        own = read_json(folder / OWN_CONFIG_NAME) if (folder / OWN_CONFIG_NAME).is_file() else {}
+        return by_own_names(read_state_dict(path)), _names(own)
+
+    def parse(files: AdapterFiles) -> tuple[dict[str, np.ndarray], list[str]]:
+        files.check_tied()
+        return by_own_names(files.state), _names(files.own_fields or {})
+
+    return read_steadily(folder, parse)
+
+
+def _names(own: dict[str, Any]) -> list[str]:
+    names = own.get("task_names")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []

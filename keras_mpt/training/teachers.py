@@ -12,11 +12,11 @@ from keras import ops
 
 from keras_mpt.adapters.backbone_identity import backbone_difference
 from keras_mpt.adapters.differences import Difference, config_difference, head_difference
+from keras_mpt.adapters.reading import Adapter, read_adapter
 from keras_mpt.checks import shown
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
-from keras_mpt.files.config_files import read_config
 from keras_mpt.heads.task_heads import NO_CLASS
-from keras_mpt.models.prompt_tune import load_adapter
+from keras_mpt.models.prompt_tune import load_read_adapter
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.tasks import multitask_config
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
@@ -132,7 +132,7 @@ def load_teachers(student: PromptTunedModel, teachers: Any) -> list[PromptTunedM
 
 def check_teacher(
     name: str,
-    directory: str | os.PathLike[str],
+    adapter: Adapter,
     config: PromptTuningConfig,
     backbone: Backbone,
     head: Mapping[str, Any] | None = None,
@@ -141,18 +141,17 @@ def check_teacher(
 
     Args:
         name: string. Its task.
-        directory: string. Its adapter.
+        adapter: its adapter, read.
         config: the config of the student, or of the teachers to be.
         backbone: the backbone to use it on.
         head: dict of what its head is to be built with, such as `num_classes`. Defaults to `None`.
     """
-    saved = PromptTuningConfig.from_pretrained(directory)
+    saved, own = adapter.config, adapter.own_fields
     if isinstance(saved, MultitaskPromptTuningConfig):
         raise ValueError(
             f"`teachers` should hold one ordinary prompt each (PROMPT_TUNING). Received: for task "
-            f"{name!r} a {saved.peft_type} adapter in {str(directory)!r}"
+            f"{name!r} a {saved.peft_type} adapter in {adapter.source!r}"
         )
-    own = read_config(directory)[1] or {}
     _refuse(name, config_difference(config, saved, _MAY_DIFFER))
     _refuse(name, head_difference(head or {}, own))
     other_backbone = backbone_difference(own.get("backbone"), backbone)
@@ -163,8 +162,9 @@ def check_teacher(
 def _loaded(student: PromptTunedModel, k: int, name: str, teacher: Any) -> PromptTunedModel:
     model = teacher
     if isinstance(teacher, (str, os.PathLike)):
-        check_teacher(name, teacher, student.config, student.backbone)
-        model = load_adapter(student.backbone, teacher)
+        adapter = read_adapter(teacher)
+        check_teacher(name, adapter, student.config, student.backbone)
+        model = load_read_adapter(student.backbone, adapter)
     if type(model) is not type(student) or isinstance(model.config, MultitaskPromptTuningConfig):
         raise ValueError(
             f"`teachers` should be of the student's class, {type(student).__name__}, with one "

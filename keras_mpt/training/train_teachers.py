@@ -11,10 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mpt.adapters.reading import has_adapter, read_adapter
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import check_task_name
 from keras_mpt.data.columns import as_columns
-from keras_mpt.files.config_files import CONFIG_NAME
 from keras_mpt.heads.num_classes import in_order, is_listed
 from keras_mpt.models.prompt_tune import prompt_tune
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
@@ -95,9 +95,9 @@ def train_teachers(
     for name in names:
         _set_seed(seed)
         model = _teacher(base, config, classes[name], kwargs)
-        if (directories[name] / CONFIG_NAME).is_file():
-            extras = model.head_settings()
-            check_teacher(name, directories[name], config, backbone, extras)
+        if has_adapter(directories[name]):
+            adapter = read_adapter(directories[name])
+            check_teacher(name, adapter, config, backbone, model.head_settings())
         else:
             waiting[name] = model, *_prepared(model, name, datasets[name])
     while waiting:
@@ -118,7 +118,8 @@ def train_teachers(
             callbacks=list(callbacks or []),
             verbose=verbose,
         )
-        model.save_adapter(directories[name])
+        # A config may be there, of an adapter without weights: no teacher.
+        model.save_adapter(directories[name], overwrite=True)
     return directories
 
 

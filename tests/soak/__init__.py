@@ -1,0 +1,1 @@
+"""What is promised of files and threads, put to the test for minutes: `python -m tests.soak`."""
