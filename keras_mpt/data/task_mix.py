@@ -31,9 +31,10 @@ class TaskMix(keras.utils.PyDataset):
     came. To validate on all rows, each once, `stack_tasks` is there.
 
     Args:
-        datasets: dict of task name to `(x, y)`, in the order of the model's tasks. `x` is a dict of
-            arrays (N, …), or a list of N strings or pairs of strings, or a tuple of two such lists;
-            columns of tables will do. Where some rows are pairs, others have an empty second text.
+        datasets: dict of task name to `(x, y)`, of any of the model's tasks in any order: a model
+            whose tasks have names goes by these. `x` is a dict of arrays (N, …), or a list of N
+            strings or pairs of strings, or a tuple of two such lists; columns of tables will do.
+            Where some rows are pairs, others have an empty second text.
             `y` is an array (N, …), or `None` for all tasks where a language model's preprocessor
             makes the targets of text. `(x, y, sample_weight)` gives rows weights; those of tasks
             without are 1.
@@ -52,9 +53,9 @@ class TaskMix(keras.utils.PyDataset):
         **kwargs: those of `keras.utils.PyDataset`.
 
     Yields:
-        `(x, y)`: `x` a dict of arrays (B, …) with `task_ids` (B,) int32, and `text` where `x` was
-        strings; `y` an array (B, …). `(x,)` where there are no targets, `(x, y, sample_weight)`
-        where there are weights.
+        `(x, y)`: `x` a dict of arrays (B, …) with `task_ids` (B,) int32, the tasks' places in
+        `datasets`, and `text` where `x` was strings; `y` an array (B, …). `(x,)` where there are no
+        targets, `(x, y, sample_weight)` where there are weights.
 
     Raises:
         ValueError: a dataset that is empty, has other inputs than the rest or more or fewer targets

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.data.columns import as_array
+from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.fitting.model_inputs import ModelInputs, in_memory
 from keras_mpt.fitting.streams import is_stream, map_batches
 from keras_mpt.types import Data, TargetData, Tensor
@@ -42,8 +46,9 @@ class Preparation:
     def __call__(self, x: Data, y: TargetData = None, sample_weight: TargetData = None) -> Batch:
         """Data checked and tokenized; a stream's batches when they are read."""
         if is_stream(x):
-            self._check_task_names(x)
-            stream = map_batches(x, self._noting(self._arrays), self._noting(self._tensors))
+            ids = self._ids_of_mix(x)
+            arrays = self._arrays if ids is None else functools.partial(self._of_mix, ids)
+            stream = map_batches(x, self._noting(arrays), self._noting(self._tensors))
             return stream, y, sample_weight
         return self._arrays(x, y, sample_weight)
 
@@ -61,6 +66,10 @@ class Preparation:
     def _arrays(self, x: Data, y: TargetData = None, sample_weight: TargetData = None) -> Batch:
         x, y, sample_weight = self._tokenized(x, as_array(y), as_array(sample_weight))
         return in_memory(self._checked(x, y)), y, sample_weight
+
+    def _of_mix(self, ids: np.ndarray, x: Data, *targets: Any) -> Batch:
+        """The same of a batch of a `TaskMix`, whose tasks have these ids in the model."""
+        return self._arrays({**x, "task_ids": ids[x["task_ids"]]}, *targets)
 
     def _tensors(self, *data: Any) -> Batch:
         """The same inside `tf.data`."""
@@ -93,15 +102,24 @@ class Preparation:
 
         return noted
 
-    def _check_task_names(self, stream: Any) -> None:
-        """Refuses a `TaskMix` of other tasks: its ids are numbers in its own order."""
-        config, given = self.inputs.config, getattr(stream, "task_names", None)
-        own = config.task_names if isinstance(config, MultitaskPromptTuningConfig) else None
-        if own is not None and given is not None and given != own:
-            raise ValueError(
-                f"`x` should mix the model's tasks in the model's order, {own}. Received: x with "
-                f"tasks {given}"
-            )
+    def _ids_of_mix(self, stream: Any) -> np.ndarray | None:
+        """The model's id of each of a `TaskMix`'s tasks, whose own ids are places in the mix.
+
+        `None` where the stream is no mix, or the model has no tasks.
+        """
+        if not isinstance(stream, TaskMix) or not self.inputs.has_tasks:
+            return None
+        given = stream.task_names
+        own = {name: k for k, name in enumerate(self.inputs.task_names)}
+        if all(name in own for name in given):
+            return np.array([own[name] for name in given], "int32")
+        config = self.inputs.config
+        assert isinstance(config, MultitaskPromptTuningConfig)
+        if config.task_names is None and len(given) == len(own):
+            return None
+        raise ValueError(
+            f"`x` should mix tasks that the model has, {list(own)}. Received: x with tasks {given}"
+        )
 
 
 def check_has_targets(y: TargetData) -> None:

@@ -251,16 +251,6 @@ def test_tokens_instead_of_text_and_mistakes(model):
         model.fit({"text": TEXTS, "task_ids": NAMED[:3]}, LABELS, verbose=0)
 
 
-def test_a_mix_in_another_order_is_refused(model):
-    datasets = {"topic": (TEXTS[2:], [2, 0]), "tone": (TEXTS[:2], [0, 1])}
-    with pytest.raises(ValueError) as raised:
-        model.fit(keras_mpt.TaskMix(datasets, batch_size=2), verbose=0)
-    assert str(raised.value) == (
-        "`x` should mix the model's tasks in the model's order, ['tone', 'topic']. Received: x "
-        "with tasks ['topic', 'tone']"
-    )
-
-
 @pytest.mark.parametrize(
     ("y", "words"),
     [
