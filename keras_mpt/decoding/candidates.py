@@ -47,6 +47,13 @@ class Candidates:
 
     def best(self, scores: np.ndarray) -> list[str] | np.ndarray:
         """Each row's likeliest candidate as it came, or its index where it came as token ids."""
+        none = np.flatnonzero(np.isneginf(scores).all(axis=1))
+        if none.size:
+            raise ValueError(
+                "`candidates` should have one of a probability above 0 for each row. Received: "
+                f"candidates of which none has, in {none.size} rows, the first of them row "
+                f"{none[0]}"
+            )
         best = scores.argmax(axis=1)
         if not isinstance(self.given[0][0], str):
             return best

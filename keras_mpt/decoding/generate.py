@@ -15,6 +15,7 @@ from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.generation_inputs import (
     as_text,
     check_room,
+    check_rows_are_right,
     tokenized,
     trim,
     up_to_step,
@@ -22,6 +23,7 @@ from keras_mpt.decoding.generation_inputs import (
     without_task_ids,
 )
 from keras_mpt.decoding.state import Batch, Context
+from keras_mpt.decoding.watched import draw
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.types import Preprocessor, Sampler, TaskIds, Tensor
 
@@ -58,8 +60,10 @@ def generate(
     own_positions = any(name in x for name in last.other_names)
     decoder = decoding.decoder(use_cache and not own_positions)
     batch = _batch(decoder, x)
-    made = decoding.functions.drawing(generate_step, decoder, sampler)(batch, stop_token_ids=stops)
-    made = dict(zip((reader.ids_name, reader.mask_name), map(to_numpy, made), strict=True))
+    found = decoding.functions.drawing(generate_step, decoder, sampler)(batch, stop_token_ids=stops)
+    token_ids, mask, is_right = map(to_numpy, found)
+    check_rows_are_right(is_right)
+    made = {reader.ids_name: token_ids, reader.mask_name: mask}
     if strip_prompt:
         made = without_input(made, batch.mask != 0, reader.ids_name, reader.mask_name)
     if text is None:
@@ -87,7 +91,7 @@ def generate_step(
     sampler: Sampler,
     model: keras.Model,
     stop_token_ids: tuple[int, ...] | None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """One batch: a function to compile.
 
     Args:
@@ -98,7 +102,7 @@ def generate_step(
         stop_token_ids: ints that end a row, or `None`.
 
     Returns:
-        The generated tokens (B, S), and their mask.
+        The generated tokens (B, S), their mask, and for each row whether its logits were numbers.
     """
     import keras_hub
 
@@ -111,10 +115,11 @@ def generate_step(
     states, cache = decoder.read(text_ids, batch.context, room, is_contrastive)
     if states is not None:
         states = ops.pad(states, [(0, 0), (0, room), (0, 0)])
-    token_ids = sampler(
-        next=decoder.next_logits,
+    token_ids, is_right = draw(
+        sampler,
+        decoder.next_logits,
+        cache,
         prompt=token_ids,
-        cache=cache,
         index=ops.min(ops.sum(ops.cast(given, "int32"), axis=-1)),
         mask=given,
         stop_token_ids=stop_token_ids,
@@ -127,7 +132,7 @@ def generate_step(
         ends = ops.any(ops.stack(stops), axis=0) & ops.logical_not(given)
         ends = ops.cast(ends, "int32")
         mask = ops.equal(ops.cumsum(ends, axis=-1) - ends, 0)
-    return token_ids, mask
+    return token_ids, mask, ops.all(ops.reshape(is_right, (token_ids.shape[0], -1)), axis=1)
 
 
 def _stop_token_ids(

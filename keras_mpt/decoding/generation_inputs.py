@@ -110,6 +110,21 @@ def check_right_padding(mask: np.ndarray, mask_name: str) -> None:
         )
 
 
+def check_rows_are_right(is_right: np.ndarray) -> None:
+    """Refuses to answer from logits that are no numbers.
+
+    Args:
+        is_right: array (B,), false where a row has such logits.
+    """
+    wrong = np.flatnonzero(np.logical_not(is_right))
+    if wrong.size:
+        raise ValueError(
+            "The model's logits should be finite for it to answer, so its prompts and its backbone "
+            "should hold no NaN, as they may after a training that diverged. Received: NaN or "
+            f"infinity in {wrong.size} of {len(is_right)} rows, the first of them row {wrong[0]}"
+        )
+
+
 def trim(x: dict[str, Tensor], token_input: TokenInput) -> None:
     """Cuts an encoder's inputs, in place, to the longest row: it runs once for each new token.
 

@@ -14,6 +14,7 @@ from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.generation_inputs import (
     as_text,
     check_right_padding,
+    check_rows_are_right,
     tokenized,
     trim,
     up_to_step,
@@ -56,6 +57,7 @@ def score(
     width = up_to_step(longest) + chosen.longest
     width = width if left is None else min(width, left)
     scores = _log_likelihoods(decoding, x, lengths, chosen, width, use_cache)
+    check_rows_are_right(~np.isnan(scores).any(axis=1))
     if normalize == "mean":
         scores /= chosen.lengths
     return scores, chosen

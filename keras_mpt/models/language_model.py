@@ -187,8 +187,8 @@ class LanguageModel(PromptTunedModel):
 
         Raises:
             ValueError: wrong inputs or task ids, rows that are not padded on the right, no room for
-                new tokens, strings without a preprocessor, a `max_length` that is no size, or a
-                flag that is neither True nor False.
+                new tokens, strings without a preprocessor, a `max_length` that is no size, a flag
+                that is neither True nor False, or logits that are NaN or infinite.
         """
         return generating.generate(
             self.decoding,
@@ -242,7 +242,8 @@ class LanguageModel(PromptTunedModel):
         Raises:
             ValueError: wrong inputs or task ids, candidates of another form, without tokens or
                 not as many for each row, strings without a preprocessor, token ids outside the
-                vocabulary, or more tokens than the backbone has positions for.
+                vocabulary, more tokens than the backbone has positions for, or logits that are NaN
+                or infinite.
 
         Example:
             ```python
@@ -288,7 +289,7 @@ class LanguageModel(PromptTunedModel):
             NumPy array (B,) of their indices.
 
         Raises:
-            ValueError: as in `score`.
+            ValueError: as in `score`; or a row whose candidates all have a probability of 0.
         """
         options: Any = {"task_ids": task_ids, "normalize": normalize, "use_cache": use_cache}
         found = scoring.score(self.decoding, self.model_inputs, inputs, candidates, **options)

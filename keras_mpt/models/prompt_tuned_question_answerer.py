@@ -112,7 +112,7 @@ def best_spans(logits: Tensor, max_length: int = 30) -> np.ndarray:
         An int array (B, 2): each answer's first and last token.
 
     Raises:
-        ValueError: logits of another shape, or a `max_length` under 1.
+        ValueError: logits of another shape or that are not finite, or a `max_length` under 1.
 
     Example:
         ```python
@@ -122,12 +122,20 @@ def best_spans(logits: Tensor, max_length: int = 30) -> np.ndarray:
         ```
     """
     logits = to_numpy(logits)
-    if logits.ndim != 3 or logits.shape[1] != 2:
+    if logits.ndim != 3 or logits.shape[1] != 2 or logits.shape[2] == 0:
         raise ValueError(
             f"`logits` should have shape (B, 2, S). Received: logits of shape {logits.shape}"
         )
     if not is_integer(max_length, least=1):
         raise ValueError(f"`max_length` should be at least 1. Received: max_length={max_length!r}")
+    # −∞ may stand where there is no token, but not everywhere.
+    is_right = ~(np.isnan(logits) | np.isposinf(logits)).any(axis=(1, 2))
+    wrong = np.flatnonzero(~(is_right & np.isfinite(logits).any(axis=2).all(axis=1)))
+    if wrong.size:
+        raise ValueError(
+            f"`logits` should be finite. Received: logits with NaN or infinity in {wrong.size} "
+            f"rows, the first of them row {wrong[0]}"
+        )
     length = logits.shape[2]
     scores = logits[:, 0, :, None] + logits[:, 1, None, :]
     span = np.arange(length)[None, :] - np.arange(length)[:, None]
