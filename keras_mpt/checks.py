@@ -103,6 +103,40 @@ def check_token_ids(name: str, ids: np.ndarray, vocabulary_size: int) -> None:
         )
 
 
+def check_mask(name: str, mask: np.ndarray) -> None:
+    """Refuses a mask of other values than 1 and 0, which would change what is computed."""
+    wrong = mask[(mask != 0) & (mask != 1)]
+    if wrong.size:
+        raise ValueError(
+            f"`{name}` should be 1 (or True) at tokens and 0 at padding. Received: {name} with "
+            f"{np.unique(wrong)[:8].tolist()}"
+        )
+
+
+def check_table_ids(name: str, ids: np.ndarray, rows: int | None, taken: int = 0) -> None:
+    """Refuses numbers that the backbone has no embeddings for: backends differ in what they do.
+
+    Args:
+        name: string. The input.
+        ids: array of numbers.
+        rows: int. How many rows the table has; `None` where they are looked up in none, and need
+            only be finite.
+        taken: int. How many of these the prompt takes. Defaults to `0`.
+    """
+    if rows is None:
+        is_wrong = ~np.isfinite(ids)
+    else:
+        is_wrong = (ids < 0) | (ids >= rows - taken) | (ids != np.floor(ids))
+    if is_wrong.any():
+        wanted = "be finite" if rows is None else f"have ids in [0, {rows - taken})"
+        why = "" if rows is None else f": the backbone has {rows} of them"
+        why += f" and the prompt takes {taken}" if taken else ""
+        raise ValueError(
+            f"`{name}` should {wanted}{why}. Received: {name} with "
+            f"{np.unique(ids[is_wrong])[:8].tolist()}"
+        )
+
+
 def task_id(
     argument: str, task: Any, names: Sequence[str], others: str = "", after: str = ""
 ) -> int:

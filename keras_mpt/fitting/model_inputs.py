@@ -15,12 +15,13 @@ import keras
 import numpy as np
 
 from keras_mpt.arrays import as_arrays, concrete, to_numpy
-from keras_mpt.checks import check_token_ids
+from keras_mpt.checks import check_mask, check_table_ids, check_token_ids
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.data.columns import as_columns
 from keras_mpt.data.texts import TEXT_NAMES
 from keras_mpt.fitting.text import both_weights, tokens_of
 from keras_mpt.prompts.task_ids import check_task_ids
+from keras_mpt.splicing.cut import TokenInput
 from keras_mpt.splicing.splice import Splice
 from keras_mpt.types import Data, Preprocessor, TargetData, Tensor
 
@@ -153,26 +154,44 @@ class ModelInputs:
         """Inputs after all checks that can be made of what is known: names, shapes and values.
 
         Raises:
-            ValueError: missing or unknown names, a mask that does not match, a sequence that with
-                the prompt is too long for the backbone, token ids outside the vocabulary, or task
-                ids of no task.
+            ValueError: missing or unknown names, a mask that does not match or is not of 1 and 0, a
+                sequence that with the prompt is too long for the backbone, token ids outside the
+                vocabulary, segments that the backbone does not have, or task ids of no task.
         """
         self.check_shapes(x)
         x = {name: value for name, value in x.items() if value is not None}
         splice = self.splice
-        for token_input, size in zip(splice.token_inputs, splice.vocabulary_sizes, strict=True):
+        for i, (token_input, size) in enumerate(
+            zip(splice.token_inputs, splice.vocabulary_sizes, strict=True)
+        ):
             ids = concrete(x[token_input.name], token_input.name)
             if ids is not None:
                 check_token_ids(token_input.name, ids, size)
-        if splice.at:
-            for token_input in splice.token_inputs[: splice.num_transformer_submodules]:
-                _check_start_tokens(x, token_input.mask_name)
+            is_prompted = i < splice.num_transformer_submodules
+            self._check_beside_ids(x, token_input, is_prompted)
         if self.has_tasks:
             shape = _shape(x[splice.token_inputs[0].name])
             batch_size = None if shape is None else shape[0]
             names = self.task_names
             x["task_ids"] = check_task_ids(x["task_ids"], len(names), batch_size, names)
         return x
+
+    def _check_beside_ids(
+        self, x: dict[str, Tensor], token_input: TokenInput, is_prompted: bool
+    ) -> None:
+        """Refuses a mask, segments or positions that cannot be meant."""
+        name = token_input.mask_name
+        mask = None if name is None else concrete(x[name], name)
+        if name is not None and mask is not None:
+            check_mask(name, mask)
+            if self.splice.at and is_prompted:
+                _check_start_tokens(mask, name)
+        for name in token_input.other_names:
+            ids = concrete(x[name], name) if name in x else None
+            if ids is not None:
+                is_moved = is_prompted and name in token_input.position_names
+                taken = self.splice.num_virtual_tokens if is_moved else 0
+                check_table_ids(name, ids, self.splice.table_rows[name], taken)
 
     def check_shapes(self, x: Data) -> None:
         """Refuses inputs that are missing, unknown, of another shape or too long."""
@@ -265,10 +284,9 @@ def _check_same_shape(
         )
 
 
-def _check_start_tokens(x: dict[str, Tensor], mask_name: str | None) -> None:
+def _check_start_tokens(mask: np.ndarray, mask_name: str) -> None:
     """A prompt after the start token needs that token in front: not so under left padding."""
-    mask = None if mask_name is None else concrete(x[mask_name], mask_name)
-    if mask is not None and not mask[:, 0].all():
+    if not mask[:, 0].all():
         raise ValueError(
             f"`{mask_name}` should be 1 at each row's first token: the prompt stands behind it, so "
             f"rows should be padded on the right. Received: {mask_name} with "

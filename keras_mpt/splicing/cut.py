@@ -99,6 +99,17 @@ def cut(backbone: Backbone) -> CutGraph:
     return CutGraph(tuple(token_inputs), rest, plain_names)
 
 
+def tables_of(backbone: Backbone, name: str) -> list[keras.layers.Layer]:
+    """The layers with weights that look an input up.
+
+    Args:
+        backbone: a functional backbone.
+        name: string. The name of one of its inputs, such as "segment_ids".
+    """
+    tensor = next(tensor for tensor in backbone.inputs if tensor.name == name)
+    return [node.operation for node in _lookups(backbone, tensor)]
+
+
 def part(inputs: list[Any], outputs: Tensors, **kwargs: Any) -> keras.Model:
     """Part of a functional graph as a model of its own, which leaves no trace on the whole.
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mpt.splicing.cut import TokenInput, cut
+from keras_mpt.splicing.cut import TokenInput, cut, tables_of
 from keras_mpt.splicing.hidden_states import HiddenStates
 from keras_mpt.splicing.insert import (
     drop,
@@ -58,6 +58,8 @@ class Splice:
             )
         self.token_inputs = self.graph.token_inputs
         self.vocabulary_sizes = [vocabulary_size(t.embedding) for t in self.token_inputs]
+        names = [name for t in self.token_inputs for name in t.other_names]
+        self.table_rows = {name: _table_rows(tables_of(backbone, name)) for name in names}
         self.num_virtual_tokens = num_virtual_tokens
         self.num_transformer_submodules = num_transformer_submodules
         self.at = {"before": 0, "after_start": 1}[prompt_position]
@@ -240,6 +242,11 @@ def vocabulary_size(embedding: keras.layers.Layer) -> int:
     if hasattr(table, "input_dim"):
         return int(table.input_dim)
     return max(int(w.shape[0]) for w in table.weights if len(w.shape) == 2)
+
+
+def _table_rows(tables: list[keras.layers.Layer]) -> int | None:
+    """How many ids the smallest of some tables has, or `None` where there is none that says it."""
+    return min((int(t.input_dim) for t in tables if hasattr(t, "input_dim")), default=None)
 
 
 def _max_sequence_length(backbone: Backbone) -> int | None:

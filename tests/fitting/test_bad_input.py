@@ -107,6 +107,11 @@ CASES = {
         lambda x, y: ({**x, "token_ids": -np.ones_like(x["token_ids"])}, y),
         "`token_ids` should have token ids in [0, 50). Received: token_ids with [-1]",
     ),
+    "mask of other values": (
+        lambda x, y: ({**x, "padding_mask": x["padding_mask"] * 3 - 1}, y),
+        "`padding_mask` should be 1 (or True) at tokens and 0 at padding. Received: padding_mask "
+        "with [-1, 2]",
+    ),
     "mask of another length": (
         changed("padding_mask", np.ones((ROWS, LENGTH - 1), "int32")),
         "`padding_mask` should have the shape of `token_ids`, (4, 6). Received: padding_mask of "
