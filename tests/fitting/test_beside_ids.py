@@ -41,7 +41,7 @@ def test_a_mask_is_of_1_and_0(classifier, value):
 def test_masks_of_other_dtypes_are_the_same(classifier):
     x = rows(classifier)
     wanted = ops.convert_to_numpy(classifier(x))
-    for dtype in ("bool", "float32", "int64", "uint8"):
+    for dtype in ("bool", "float32"):
         found = classifier({**x, "padding_mask": x["padding_mask"].astype(dtype)})
         np.testing.assert_array_equal(ops.convert_to_numpy(found), wanted)
 
