@@ -27,7 +27,7 @@ TEST_STAMP := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all soak test-latest families parity bench transfer lint format wheel no-tensorflow clean clean-latest
+.PHONY: help quickstart test test-all soak fuzz test-latest families parity bench transfer lint format wheel no-tensorflow clean clean-latest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -60,6 +60,9 @@ clean-latest: ## Remove the environment of newest versions
 
 soak: $(TEST_STAMP) ## Kill, damage and crowd what must stay whole, for minutes; PARTS="files threads" picks
 	@KERAS_BACKEND=torch $(PY) -m tests.soak $(PARTS)
+
+fuzz: $(TEST_STAMP) ## Load 10,000 damaged adapters: each is refused, or is what was saved
+	@KERAS_BACKEND=torch $(PY) -m tests.soak fuzz
 
 families: $(TEST_STAMP) ## Measure every backbone family anew and write docs/families.md
 	@$(PY) -m tools.families jax tensorflow torch

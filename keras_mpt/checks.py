@@ -12,6 +12,11 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+# Sizes are counted in 32 bits.
+_SIZES = 1 << 31
+# How much of a value a message shows.
+_SHOWN = 400
+
 
 def is_integer(value: object, least: int | None = None, below: int | None = None) -> TypeGuard[int]:
     """Whether a value is an integer, and in the range [least, below)."""
@@ -26,10 +31,22 @@ def is_number(value: object) -> TypeGuard[float]:
     return is_real and math.isfinite(value)  # type: ignore[arg-type]
 
 
+def received(value: Any) -> str:
+    """A value in a message: not too long, and also where Python refuses to write it out."""
+    try:
+        text = repr(value)
+    except ValueError:  # An integer of thousands of digits.
+        text = f"a {type(value).__name__} too long to write"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
 def check_size(name: str, value: Any) -> int:
-    """A positive integer as Python's own, which JSON takes."""
-    if not is_integer(value, least=1):
-        raise ValueError(f"`{name}` should be a positive integer. Received: {name}={value!r}")
+    """A positive integer as Python's own, which JSON takes, and no larger than any size is."""
+    if not is_integer(value, 1, _SIZES):
+        limit = f" below {_SIZES}" if is_integer(value, _SIZES) else ""
+        raise ValueError(
+            f"`{name}` should be a positive integer{limit}. Received: {name}={received(value)}"
+        )
     return int(value)
 
 
@@ -41,7 +58,9 @@ def check_sizes(sizes: Mapping[str, Any]) -> tuple[int, ...]:
 def check_count(name: str, value: Any) -> int:
     """An integer, 0 or more."""
     if not is_integer(value, least=0):
-        raise ValueError(f"`{name}` should be an integer, 0 or more. Received: {name}={value!r}")
+        raise ValueError(
+            f"`{name}` should be an integer, 0 or more. Received: {name}={received(value)}"
+        )
     return int(value)
 
 
@@ -63,14 +82,14 @@ def check_number(
     if not is_number(value) or is_low:
         limit = "" if least is None else f" at least {least:g}"
         limit = limit if above is None else f" above {above:g}"
-        raise ValueError(f"`{name}` should be a number{limit}. Received: {name}={value!r}")
+        raise ValueError(f"`{name}` should be a number{limit}. Received: {name}={received(value)}")
     return float(value)
 
 
 def check_flag(name: str, value: Any) -> bool:
     """True or False, as Python's own."""
     if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"`{name}` should be True or False. Received: {name}={value!r}")
+        raise ValueError(f"`{name}` should be True or False. Received: {name}={received(value)}")
     return bool(value)
 
 
@@ -89,7 +108,7 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     if not any(is_flag(value) == is_flag(choice) and value == choice for choice in choices):
         *others, last = [repr(choice) for choice in choices]
         raise ValueError(
-            f"`{name}` should be {', '.join(others)} or {last}. Received: {name}={value!r}"
+            f"`{name}` should be {', '.join(others)} or {last}. Received: {name}={received(value)}"
         )
 
 
@@ -155,7 +174,7 @@ def task_id(
         raise ValueError(
             f"`{argument}` should be {others}one of the tasks {list(names)}, "
             f"{'' if after else 'or '}an id in [0, {len(names)}){after}. Received: "
-            f"{argument}={task!r}"
+            f"{argument}={received(task)}"
         )
     return int(task)
 

@@ -10,7 +10,7 @@ import enum
 import os
 from typing import Any, ClassVar, Self
 
-from keras_mpt.checks import check_flag, check_size, is_integer
+from keras_mpt.checks import check_flag, check_size, received
 from keras_mpt.config_values import (
     SOURCE_INITS,
     MultitaskPromptTuningInit,
@@ -19,7 +19,11 @@ from keras_mpt.config_values import (
     TaskType,
     check_task_name,
     checked_frozen_tasks,
+    checked_seed,
+    checked_sources,
+    checked_submodules,
     member,
+    plain_values,
 )
 from keras_mpt.files import config_files
 from keras_mpt.files.adapter_files import AdapterFiles, read_steadily
@@ -119,35 +123,20 @@ class PromptTuningConfig:
         self.prompt_tuning_init = member(
             self._init_enum, "prompt_tuning_init", self.prompt_tuning_init
         )
-        # Paths as strings, which JSON can hold.
-        for name in (f.name for f in dataclasses.fields(self) if f.name.endswith("_path")):
-            if getattr(self, name) is not None:
-                setattr(self, name, os.fspath(getattr(self, name)))
+        for name, value in plain_values(vars(self)).items():
+            setattr(self, name, value)
         self._check_sizes("num_virtual_tokens")
         given = [n for n in _OPTIONAL_SIZES if getattr(self, n) is not None]
         self._check_sizes(*given)
         # PEFT takes `None` for False.
         mode = self.inference_mode
         self.inference_mode = mode is not None and check_flag("inference_mode", mode)
-        if self.seed is not None:
-            if not is_integer(self.seed, least=0):
-                raise ValueError(
-                    f"`seed` should be an integer, 0 or more, or None. Received: seed={self.seed!r}"
-                )
-            self.seed = int(self.seed)
-        submodules = self.num_transformer_submodules
-        if submodules is not None and not is_integer(submodules, 1, 3):
-            raise ValueError(
-                "`num_transformer_submodules` should be 1 (prompt the encoder, or the only stack) "
-                "or 2 (prompt the decoder as well). Received: "
-                f"num_transformer_submodules={submodules!r}"
-            )
-        if submodules is not None:
-            self.num_transformer_submodules = int(submodules)
+        self.seed = checked_seed(self.seed)
+        self.num_transformer_submodules = checked_submodules(self.num_transformer_submodules)
         if self.prompt_position not in (None, "before", "after_start"):
             raise ValueError(
                 "`prompt_position` should be 'before', 'after_start' or None. Received: "
-                f"prompt_position={self.prompt_position!r}"
+                f"prompt_position={received(self.prompt_position)}"
             )
         text_start = self.prompt_tuning_init == PromptTuningInit.TEXT
         if text_start and self.prompt_tuning_init_text is None:
@@ -344,7 +333,7 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
         if self.task_init not in ("ones", "normal"):
             raise ValueError(
                 "`task_init` should be 'ones' (a prompt starts as P) or 'normal' (PEFT's). "
-                f"Received: task_init={self.task_init!r}"
+                f"Received: task_init={received(self.task_init)}"
             )
         self.train_shared = check_flag("train_shared", self.train_shared)
         needs_source = self.prompt_tuning_init in SOURCE_INITS
@@ -354,15 +343,8 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
                 f"directory when prompt_tuning_init='{self.prompt_tuning_init}'. Received: "
                 "prompt_tuning_init_state_dict_path=None"
             )
-        sources = self.prompt_tuning_init_task
-        if isinstance(sources, (list, tuple)):
-            self.prompt_tuning_init_task = sources = list(sources)
-            if len(sources) != self.num_tasks:
-                raise ValueError(
-                    "`prompt_tuning_init_task` should be one source task, or a list with one per "
-                    f"target task (num_tasks={self.num_tasks}). Received: "
-                    f"prompt_tuning_init_task={sources}"
-                )
+        sources = checked_sources(self.prompt_tuning_init_task, self.num_tasks)
+        self.prompt_tuning_init_task = sources
         self._check_task_names()
         frozen = checked_frozen_tasks(self.frozen_tasks, self.names, self.train_shared)
         self.frozen_tasks = frozen
@@ -378,7 +360,7 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
         ):
             raise ValueError(
                 f"`task_names` should be {self.num_tasks} different strings (num_tasks="
-                f"{self.num_tasks}). Received: task_names={names!r}"
+                f"{self.num_tasks}). Received: task_names={received(names)}"
             )
         for name in names:
             check_task_name("task_names", name)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import enum
+import os
+from collections.abc import Mapping
 from typing import Any
+
+from keras_mpt.checks import is_integer, received
 
 
 class PeftType(enum.StrEnum):
@@ -112,7 +116,9 @@ def member(enumeration: Any, name: str, value: Any) -> Any:
         return enumeration(value.value if isinstance(value, enum.Enum) else value)
     except ValueError:
         valid = ", ".join(repr(str(m)) for m in enumeration)
-        raise ValueError(f"`{name}` should be one of {valid}. Received: {name}={value!r}") from None
+        raise ValueError(
+            f"`{name}` should be one of {valid}. Received: {name}={received(value)}"
+        ) from None
 
 
 def checked_frozen_tasks(frozen: Any, names: list[str], train_shared: bool) -> list[str] | None:
@@ -129,3 +135,82 @@ def checked_frozen_tasks(frozen: Any, names: list[str], train_shared: bool) -> l
             f"train_shared=True with frozen_tasks={frozen!r}"
         )
     return list(frozen) if frozen else None
+
+
+_TEXTS = (
+    "peft_version",
+    "base_model_name_or_path",
+    "revision",
+    "prompt_tuning_init_text",
+    "tokenizer_name_or_path",
+    "prompt_tuning_init_state_dict_path",
+)
+
+
+def plain_values(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are carried through, as JSON has them; paths become strings.
+
+    Args:
+        fields: mapping of a config's field to its value.
+
+    Raises:
+        ValueError: a field of another type.
+    """
+    found: dict[str, Any] = {}
+    for name in _TEXTS:
+        value = fields.get(name)
+        text = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if not isinstance(text, (str, type(None))):
+            raise _other_type(name, "a string", value)
+        found[name] = text
+    for name in ("auto_mapping", "tokenizer_kwargs"):
+        found[name] = value = fields.get(name)
+        is_dict = isinstance(value, dict) and all(isinstance(key, str) for key in value)
+        if value is not None and not is_dict:
+            raise _other_type(name, "a dict by strings", value)
+    modules = fields.get("modules_to_save")
+    is_list = isinstance(modules, (list, tuple)) and all(isinstance(m, str) for m in modules)
+    if modules is not None and not is_list:
+        raise _other_type("modules_to_save", "a list of strings", modules)
+    found["modules_to_save"] = None if modules is None else list(modules)
+    return {name: value for name, value in found.items() if name in fields}
+
+
+def checked_seed(seed: Any) -> int | None:
+    """A seed as Python's own integer."""
+    if seed is not None and not is_integer(seed, least=0):
+        raise ValueError(
+            f"`seed` should be an integer, 0 or more, or None. Received: seed={received(seed)}"
+        )
+    return None if seed is None else int(seed)
+
+
+def checked_submodules(submodules: Any) -> int | None:
+    """M as Python's own integer."""
+    if submodules is not None and not is_integer(submodules, 1, 3):
+        raise ValueError(
+            "`num_transformer_submodules` should be 1 (prompt the encoder, or the only stack) "
+            "or 2 (prompt the decoder as well). Received: "
+            f"num_transformer_submodules={received(submodules)}"
+        )
+    return None if submodules is None else int(submodules)
+
+
+def checked_sources(sources: Any, num_tasks: int) -> Any:
+    """`prompt_tuning_init_task`: a source task, or a list with one per target task."""
+    is_list = isinstance(sources, (list, tuple))
+    if is_list and len(sources) != num_tasks:
+        raise ValueError(
+            "`prompt_tuning_init_task` should be one source task, or a list with one per "
+            f"target task (num_tasks={num_tasks}). Received: "
+            f"prompt_tuning_init_task={received(sources)}"
+        )
+    given = list(sources) if is_list else [0 if sources is None else sources]
+    # True and False are refused where the tasks are looked for.
+    if not all(isinstance(source, (str, bool)) or is_integer(source) for source in given):
+        raise _other_type("prompt_tuning_init_task", "tasks by name or id", sources)
+    return list(sources) if is_list else sources
+
+
+def _other_type(name: str, wanted: str, value: Any) -> ValueError:
+    return ValueError(f"`{name}` should be {wanted}, or None. Received: {name}={received(value)}")

@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.arrays import to_numpy
+from keras_mpt.checks import is_integer, received
 from keras_mpt.types import Backbone, Config, Tensor
 
 # How many numbers of each variable tell one backbone from another.
@@ -86,6 +87,11 @@ def backbone_difference(noted: dict[str, Any] | None, backbone: Backbone) -> str
     """
     if noted is None:
         return None
+    if not _is_identity(noted):
+        raise ValueError(
+            "`backbone` of an adapter should be what keras_mpt notes of one, or left out. "
+            f"Received: backbone={received(noted)}"
+        )
     found = backbone_identity(backbone)
     if noted.get("class_name") != found["class_name"]:
         return f"a {noted.get('class_name')}, not a {found['class_name']}"
@@ -102,6 +108,16 @@ def backbone_difference(noted: dict[str, Any] | None, backbone: Backbone) -> str
     ):
         return None
     return f"a {found['class_name']} with other weights"
+
+
+def _is_identity(noted: Any) -> bool:
+    return (
+        isinstance(noted, dict)
+        and isinstance(noted.get("class_name"), str)
+        and is_integer(noted.get("num_parameters"))
+        and isinstance(noted.get("values"), list)
+        and all(isinstance(value, float) for value in noted["values"])
+    )
 
 
 def _first_numbers(variable: keras.Variable) -> Tensor:

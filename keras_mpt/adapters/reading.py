@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.adapters.head_names import output_weight
+from keras_mpt.checks import is_integer, received
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.files.adapter_files import AdapterFiles, read_steadily
 from keras_mpt.files.config_files import OWN_CONFIG_NAME
@@ -97,13 +98,20 @@ def _check_head(adapter: Adapter) -> None:
         if sum(counts) != rows:
             raise ValueError(
                 f"`num_classes` in {OWN_CONFIG_NAME} should be those of the head beside it, {rows} "
-                f"in all. Received: num_classes={classes!r} in {adapter.source!r}"
+                f"in all. Received: num_classes={received(classes)} in {adapter.source!r}"
             )
-    sizes = {n for name, v in adapter.state.items() if name.count(".") for n in v.shape}
     head_config = adapter.own_fields.get("head_config")
-    for name, value in (head_config if isinstance(head_config, dict) else {}).items():
-        if isinstance(value, int) and not isinstance(value, bool) and value not in sizes:
+    if head_config is not None and not isinstance(head_config, dict):
+        raise ValueError(
+            f"`head_config` in {OWN_CONFIG_NAME} should be a dict. Received: "
+            f"head_config={received(head_config)} in {adapter.source!r}"
+        )
+    largest = max(n for value in adapter.state.values() for n in (1, *value.shape))
+    for name, value in (head_config or {}).items():
+        # A dict could name any function to be called.
+        is_plain = value is None or isinstance(value, (bool, int, float, str))
+        if not is_plain or is_integer(value, largest + 1):
             raise ValueError(
-                f"`head_config` in {OWN_CONFIG_NAME} should have sizes of the head beside it. "
-                f"Received: {name}={value!r} in {adapter.source!r}"
+                f"`head_config` in {OWN_CONFIG_NAME} should have words, numbers and sizes of the "
+                f"head beside it. Received: {name}={received(value)} in {adapter.source!r}"
             )

@@ -12,7 +12,8 @@ import numpy as np
 
 from keras_mpt.checks import is_integer, is_number
 from keras_mpt.files.config_files import read_json
-from keras_mpt.files.state_dict import checked_array, read_state_dict
+from keras_mpt.files.paths import is_file_name
+from keras_mpt.files.state_dict import check_shape, checked_array, read_state_dict
 
 CONFIG_NAME, TOKENIZER_NAME = "config.json", "spiece.model"
 WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
@@ -80,6 +81,7 @@ def t5_from_pretrained(directory: str | os.PathLike[str], dtype: Any = None) -> 
     arguments = _backbone_arguments(config, str(folder / CONFIG_NAME))
     preprocessor = _preprocessor(folder, arguments["vocabulary_size"])
     state = read_weights(folder)
+    _check_sizes(state, arguments, str(folder))
     table, head = _table_and_head(state, config, str(folder))
     backbone = keras_hub.models.T5Backbone(
         **arguments, tie_embedding_weights=head is None, dtype=dtype
@@ -282,6 +284,26 @@ def _check_names(found: set[str], wanted: set[str], source: str) -> None:
         )
 
 
+def _check_sizes(state: Mapping[str, Any], arguments: Mapping[str, Any], source: str) -> None:
+    """Refuses sizes that the weights do not have, before anything is made of them."""
+    block = f"encoder.block.{arguments['num_layers'] - 1}.layer"
+    attention = arguments["num_heads"] * arguments["key_value_dim"]
+    width, inner = arguments["hidden_dim"], arguments["intermediate_dim"]
+    wanted = {
+        f"{block}.0.SelfAttention.o.weight": (width, attention),
+        f"{block}.1.DenseReluDense.wo.weight": (width, inner),
+        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": (
+            FIXED["relative_attention_num_buckets"],
+            arguments["num_heads"],
+        ),
+    }
+    names = [name for name in (*TABLES, HEAD) if name in state]
+    wanted |= {name: (arguments["vocabulary_size"], width) for name in names}
+    _check_names(set(wanted) & set(state), set(wanted), source)
+    for name, shape in wanted.items():
+        check_shape(name, state[name].shape, shape, source)
+
+
 def _value(
     state: Mapping[str, np.ndarray], name: str, variable: Any, source: str, transpose: bool = False
 ) -> np.ndarray:
@@ -293,7 +315,7 @@ def _value(
 
 def _read_shards(index: Path) -> dict[str, np.ndarray]:
     shards = read_json(index).get("weight_map")
-    if not isinstance(shards, dict) or not all(_is_file_name(v) for v in shards.values()):
+    if not isinstance(shards, dict) or not all(map(is_file_name, shards.values())):
         raise ValueError(
             f"`weight_map` should be a mapping of each weight to a file of the folder. Received: "
             f"{str(index)!r}, whose weight_map is another thing"
@@ -310,10 +332,6 @@ def _read_shards(index: Path) -> dict[str, np.ndarray]:
             )
         state.update(held)
     return state
-
-
-def _is_file_name(value: Any) -> bool:
-    return isinstance(value, str) and Path(value).name == value
 
 
 def _preprocessor(folder: Path, vocabulary_size: int) -> Any:

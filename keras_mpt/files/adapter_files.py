@@ -21,7 +21,7 @@ import numpy as np
 
 from keras_mpt.files.atomic import Steps, write_steps
 from keras_mpt.files.config_files import CONFIG_NAME, OWN_CONFIG_NAME, config_bytes, json_object
-from keras_mpt.files.sealed import digest, sealed
+from keras_mpt.files.sealed import digest, is_sealed, sealed
 from keras_mpt.files.state_dict import BIN_NAME, SAFETENSORS_NAME, state_and_texts
 
 _T = TypeVar("_T")
@@ -208,6 +208,8 @@ class AdapterFiles:
         kept = json_object(self._weights[1][_ABOUT].encode(), path)
         texts, replaces = kept.get("files"), kept.get("replaces", {})
         if not isinstance(texts, dict) or not isinstance(replaces, dict):
+            raise _not_ours(path)
+        if not is_sealed(self._weights[1], _ABOUT):
             raise _not_ours(path)
         for name in (CONFIG_NAME, OWN_CONFIG_NAME):
             if not isinstance(texts.get(name), str):

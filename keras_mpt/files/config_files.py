@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_mpt.files.atomic import write_together
+from keras_mpt.files.paths import check_target
 from keras_mpt.files.state_dict import BIN_NAME, SAFETENSORS_NAME
 
 CONFIG_NAME = "adapter_config.json"
@@ -22,7 +23,8 @@ def write_config(
     directory: str | os.PathLike[str], peft_fields: dict[str, Any], own_fields: dict[str, Any]
 ) -> None:
     """Writes both files, or neither, and not over those of an adapter."""
-    weights = [n for n in (SAFETENSORS_NAME, BIN_NAME) if (Path(directory) / n).exists()]
+    target = check_target("directory", directory)
+    weights = [n for n in (SAFETENSORS_NAME, BIN_NAME) if (target / n).exists()]
     if weights:
         raise ValueError(
             "`save_directory` should hold no adapter's weights: another config could not read "

@@ -18,8 +18,8 @@ _DTYPES = {
     "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8",
 }  # fmt: skip
 
-# A seal stands in a file's metadata: this, 64 digits, a space, and the text.
-_MARK = "sha256:"
+# A seal stands in a file's metadata beside its text, by the name of the text and this.
+_SEAL = ".sha256"
 
 
 def sealed(arrays: Mapping[str, np.ndarray], name: str, text: str) -> bytes:
@@ -34,7 +34,7 @@ def sealed(arrays: Mapping[str, np.ndarray], name: str, text: str) -> bytes:
 
     arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
     # "pt" tells transformers and PEFT that the arrays are laid out as PyTorch's.
-    metadata = {"format": "pt", name: f"{_MARK}{_seal(arrays, text)} {text}"}
+    metadata = {"format": "pt", name: text, f"{name}{_SEAL}": _seal(arrays, text)}
     content = save(arrays, metadata=metadata)
     # safetensors writes metadata in an order that changes from call to call.
     size, header = _header(content)
@@ -50,7 +50,7 @@ def opened(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         content: bytes.
 
     Returns:
-        Arrays by name, and texts by name: what `sealed` was given, and those of others.
+        Arrays by name, and texts by name: what `sealed` was given, its seal, and those of others.
 
     Raises:
         ValueError: a file that is truncated, of another kind, or has other content than was sealed.
@@ -64,12 +64,15 @@ def opened(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     # It has no one error for a file that it cannot read.
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"which is truncated or of another kind: {error}") from None
-    for name, text in texts.items():
-        if text.startswith(_MARK):
-            seal, _, texts[name] = text.removeprefix(_MARK).partition(" ")
-            if seal != _seal(arrays, texts[name]):
-                raise ValueError("which is damaged: its checksum is that of other content")
+    for name, seal in texts.items():
+        if name.endswith(_SEAL) and seal != _seal(arrays, texts.get(name.removesuffix(_SEAL), "")):
+            raise ValueError("which is damaged: its checksum is that of other content")
     return arrays, texts
+
+
+def is_sealed(texts: Mapping[str, str], name: str) -> bool:
+    """Whether a text that `opened` gave was sealed."""
+    return f"{name}{_SEAL}" in texts
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -118,11 +118,7 @@ def by_own_names(state: Mapping[str, Any]) -> dict[str, Any]:
 def checked_array(name: str, value: Any, shape: tuple[int, ...], source: str) -> np.ndarray:
     """One array as float32, after checking it."""
     array = to_numpy(value)
-    if array.shape != shape:
-        raise ValueError(
-            f"`{name}` in `{source}` should have shape {shape}. Received: {name} of shape "
-            f"{array.shape}"
-        )
+    check_shape(name, array.shape, shape, source)
     if array.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
         raise ValueError(
             f"`{name}` in `{source}` should be float32, float64, float16 or bfloat16. Received: "
@@ -135,6 +131,14 @@ def checked_array(name: str, value: Any, shape: tuple[int, ...], source: str) ->
             f"{int((~np.isfinite(array)).sum())} values that are not"
         )
     return array
+
+
+def check_shape(name: str, found: tuple[int, ...], shape: tuple[int, ...], source: str) -> None:
+    """Refuses an array of another shape."""
+    if found != shape:
+        raise ValueError(
+            f"`{name}` in `{source}` should have shape {shape}. Received: {name} of shape {found}"
+        )
 
 
 def _state_file(path: Path) -> Path:

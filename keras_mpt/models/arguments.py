@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import keras
 
 from keras_mpt.adapters.directory import AdapterParts
+from keras_mpt.checks import received
 from keras_mpt.config import config_from_dict
-from keras_mpt.types import Config
+from keras_mpt.types import Config, Task
 
 
 def saved_arguments(model: Any) -> Config:
@@ -46,4 +48,34 @@ def adapter_parts(model: Any) -> AdapterParts:
         embedding_scale=model.embedding_scale,
         head_weights=model.head.weights(),
         head_settings=model.head_settings(),
+    )
+
+
+def hub_model(found: type[Task], head_config: Config | None, **kwargs: Any) -> Task:
+    """A keras-hub task, with a user's or an adapter's further arguments for it.
+
+    Args:
+        found: the task's class.
+        head_config: dict of further arguments, or `None`.
+        **kwargs: the arguments that are ours.
+
+    Raises:
+        ValueError: arguments that it does not have, or values that it cannot take.
+    """
+    # keras-hub's tasks take any argument, and leave out what they do not know.
+    known = {*inspect.signature(found.__init__).parameters, "name", "dtype", "trainable"}
+    if not isinstance(head_config, (dict, type(None))) or set(head_config or {}) - known:
+        raise _not_arguments(found, head_config, "")
+    try:
+        return found(**kwargs, **(head_config or {}))
+    except (TypeError, ValueError) as error:
+        if not head_config:
+            raise
+        raise _not_arguments(found, head_config, f": {error}") from error
+
+
+def _not_arguments(found: type[Task], head_config: Any, reason: str) -> ValueError:
+    return ValueError(
+        f"`head_config` should be a dict of arguments that keras-hub's {found.__name__} takes. "
+        f"Received: head_config={received(head_config)}{reason}"
     )

@@ -18,6 +18,7 @@ from keras_mpt.fitting.compile_defaults import default_loss, default_metrics, de
 from keras_mpt.fitting.frozen import freeze
 from keras_mpt.fitting.targets import NextTokens
 from keras_mpt.heads.head import FrozenHead
+from keras_mpt.models.arguments import hub_model
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.splicing.cut import cut_head
 from keras_mpt.splicing.positions import task_class
@@ -332,4 +333,4 @@ def hub_task(name: str, backbone: Backbone, head_config: Config | None) -> Task:
             f"`backbone` should be one that keras-hub has a {name} for. Received: a "
             f"{type(backbone).__name__}"
         )
-    return found(backbone=backbone, preprocessor=None, compile=False, **(head_config or {}))
+    return hub_model(found, head_config, backbone=backbone, preprocessor=None, compile=False)

@@ -14,6 +14,7 @@ from keras_mpt.heads.labels import RowLabels
 from keras_mpt.heads.linear_head import linear_head
 from keras_mpt.heads.num_classes import checked_num_classes
 from keras_mpt.heads.pooling import last_token, mean_over_tokens
+from keras_mpt.models.arguments import hub_model
 from keras_mpt.models.classifier import Classifier
 from keras_mpt.splicing.cut import cut_features
 from keras_mpt.splicing.positions import task_class
@@ -97,21 +98,16 @@ class PromptTunedTextClassifier(Classifier):
         head = linear_head(checked_num_classes(num_classes, config), PREFIX, has_bias)
         super().__init__(backbone, config, head=head, targets=RowLabels(head), **kwargs)
         self.pooling = pooling
-        self.head_config = dict(head_config or {})
         below: list[keras.layers.Layer] = []
         if classifier is not None and pooling == "base":
-            task = classifier(
-                backbone=backbone,
-                num_classes=2,
-                preprocessor=None,
-                compile=False,
-                **self.head_config,
-            )
+            ours = {"backbone": backbone, "num_classes": 2, "preprocessor": None, "compile": False}
+            task = hub_model(classifier, head_config, **ours)
             self.features = cut_features(task)
             below = [layer for layer in self.features.layers if layer.weights]
             width = self.features.output.shape[-1]
         else:
             width = self.splice.follows_first_input(backbone.output).shape[-1]
+        self.head_config = dict(head_config or {})
         head.build(width, text_head(backbone, len(below) + 1, pooling), below)
         self.finish()
 

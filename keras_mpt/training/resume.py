@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,6 +13,7 @@ import numpy as np
 from keras_mpt._keras import set_first_epoch
 from keras_mpt.checks import is_integer
 from keras_mpt.data.task_mix import TaskMix
+from keras_mpt.files.paths import check_target
 from keras_mpt.training import run_state
 from keras_mpt.types import Logs
 
@@ -76,10 +76,11 @@ class ResumeTraining(keras.callbacks.Callback):
         self, directory: str | os.PathLike[str], mix: Any, save_freq: str | int = "epoch"
     ) -> None:
         super().__init__()
-        if not os.fspath(directory) or Path(directory).is_file():
+        if not os.fspath(directory) or os.path.isfile(directory):
             raise ValueError(
                 f"`directory` should be a directory. Received: directory={str(directory)!r}"
             )
+        self.directory = check_target("directory", directory)
         if not isinstance(mix, TaskMix):
             raise ValueError(
                 "`mix` should be the TaskMix that `fit` reads: other data cannot be read from the "
@@ -90,7 +91,6 @@ class ResumeTraining(keras.callbacks.Callback):
                 "`save_freq` should be 'epoch' or a positive integer. Received: "
                 f"save_freq={save_freq!r}"
             )
-        self.directory = Path(directory)
         self.mix = mix
         self.save_freq = save_freq
 
@@ -221,6 +221,11 @@ class ResumeTraining(keras.callbacks.Callback):
         """Takes the state on, all of it being checked before anything is changed."""
         model, file = self._trained, str(self.directory / run_state.FILE_NAME)
         run_state.check_same_run(about.pop("run"), self._fingerprint, file)
+        if about["step"] >= self.mix.steps:
+            raise ValueError(
+                f"`directory` should hold a state of this run, whose epochs have {self.mix.steps} "
+                f"batches. Received: {file!r}, which is at step {about['step']}"
+            )
         metrics = [name for name in values if name.startswith("metrics/")]
         if len(metrics) > len(model.metrics_variables):
             # TensorFlow makes some metrics' variables in the first step. No weight is changed.
@@ -228,7 +233,10 @@ class ResumeTraining(keras.callbacks.Callback):
         variables = run_state.moving_variables(model)
         if not about["step"]:
             del variables["metrics"]
-        run_state.check_values(values, variables, file)
+        final = any(name.startswith("final/") for name in values)
+        ended = {"final": list(model.trainable_variables)} if final else {}
+        run_state.check_values(values, {**variables, **ended}, file)
+        run_state.check_generator_states(values, file)
         self._kept_metrics = {"metrics": variables.pop("metrics", [])}
         run_state.assign(values, variables)
         self._about, self._kept_values, self._is_resumed = about, values, True

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,12 +13,11 @@ import numpy as np
 from keras_mpt.adapters.backbone_identity import digest
 from keras_mpt.arrays import to_numpy
 from keras_mpt.data.task_mix import TaskMix
-from keras_mpt.files.atomic import write_together
 from keras_mpt.fitting.fitting import Fitting
+from keras_mpt.training.state_file import FILE_NAME, read_state, write_state
 
-# One file, so that it is replaced in one step: JSON stands in the header of the safetensors.
-FILE_NAME = "training_state.safetensors"
-_HEADER, _FORMAT = "keras_mpt", 1
+# A state's file has a module of its own, and is found here too.
+__all__ = ["FILE_NAME", "read_state", "write_state"]
 
 
 def moving_variables(model: keras.Model) -> dict[str, list[Any]]:
@@ -56,7 +54,7 @@ def values_of(variables: dict[str, list[Any]]) -> dict[str, np.ndarray]:
 def check_values(
     values: dict[str, np.ndarray], variables: dict[str, list[Any]], source: str
 ) -> None:
-    """Refuses values that are not, one for one, those of the variables.
+    """Refuses values that are not, one for one, those of the variables, or are no numbers.
 
     Args:
         values: arrays by kind and number.
@@ -72,6 +70,26 @@ def check_values(
                 f"{wanted.get(name)}. Received: {source!r}, in which it is of shape "
                 f"{found.get(name)}"
             )
+    for kind, listed in variables.items():
+        for i, variable in enumerate(listed):
+            _check_numbers(f"{kind}/{i}", values[f"{kind}/{i}"], variable, source)
+
+
+def _check_numbers(name: str, value: np.ndarray, variable: Any, source: str) -> None:
+    # A backend may hold a dtype that it lacks as another.
+    if value.dtype not in (variable.dtype, to_numpy(variable).dtype):
+        raise ValueError(
+            f"`directory` should hold a state of this run, with `{name}` of dtype "
+            f"{variable.dtype}. Received: {source!r}, in which it is of dtype {value.dtype}"
+        )
+    # A metric may well start at infinity, as the least value so far.
+    is_wrong = np.isnan if name.startswith("metrics/") else lambda x: ~np.isfinite(x)
+    if value.dtype.kind == "f" and is_wrong(value).any():
+        raise ValueError(
+            f"`directory` should hold a state of finite numbers. Received: {source!r}, in which "
+            f"`{name}` has {int(is_wrong(value).sum())} values that are not: the run had gone "
+            "astray. Without that file it starts anew"
+        )
 
 
 def assign(values: dict[str, np.ndarray], variables: dict[str, list[Any]]) -> None:
@@ -108,6 +126,33 @@ def set_generator_states(states: dict[str, np.ndarray]) -> None:
             torch.set_rng_state(torch.tensor(state))
         elif int(device.partition(":")[2]) < torch.cuda.device_count():
             torch.cuda.set_rng_state(torch.tensor(state), device)
+
+
+def check_generator_states(values: dict[str, np.ndarray], source: str) -> None:
+    """Refuses what `set_generator_states` could not put back.
+
+    Args:
+        values: arrays by name; those of generators count.
+        source: string. Where they come from, for messages.
+    """
+    if keras.backend.backend() != "torch":
+        return
+    import torch
+
+    for name, value in values.items():
+        kind, _, device = name.partition("/")
+        if kind != "generator":
+            continue
+        try:
+            if re.fullmatch(r"cpu|cuda:\d{1,3}", device) is None or value.dtype != "uint8":
+                raise ValueError(f"{value.dtype} for {device!r}")
+            if device == "cpu":
+                torch.Generator().set_state(torch.tensor(value))
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"`directory` should hold a state of this run, with `{name}` as PyTorch's "
+                f"generators have it. Received: {source!r}, in which it is another: {error}"
+            ) from None
 
 
 def run_fingerprint(model: keras.Model, mix: TaskMix) -> dict[str, Any]:
@@ -153,54 +198,6 @@ def check_same_run(found: dict[str, Any], wanted: dict[str, Any], source: str) -
             f"`directory` should hold a state of this run, or none. Received: {source!r} of "
             f"another run: {'; '.join(shown)}{more}"
         )
-
-
-def write_state(
-    directory: str | os.PathLike[str], about: dict[str, Any], values: dict[str, np.ndarray]
-) -> None:
-    """Writes a state in place of the older one, whole or not at all.
-
-    Args:
-        directory: string. Made where it is missing.
-        about: JSON values.
-        values: arrays by name.
-    """
-    from safetensors.numpy import save
-
-    arrays = {name: np.asarray(value, order="C") for name, value in values.items()}
-    header = {_HEADER: json.dumps({"format": _FORMAT, **about})}
-    write_together(directory, {FILE_NAME: save(arrays, metadata=header)})
-
-
-def read_state(
-    directory: str | os.PathLike[str],
-) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
-    """Reads what `write_state` wrote; `None` where it wrote nothing.
-
-    Args:
-        directory: string.
-
-    Raises:
-        ValueError: a file that is truncated or of another kind.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    file = Path(directory) / FILE_NAME
-    if not file.exists():
-        return None
-    try:
-        with safe_open(file, framework="numpy") as opened:
-            about = json.loads((opened.metadata() or {})[_HEADER])
-            values = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        if about["format"] != _FORMAT:
-            raise ValueError(f"its format is {about['format']}, not {_FORMAT}")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            "`directory` should hold a whole state of a run, or none. Received: "
-            f"{str(file)!r}, which is truncated or of another kind ({error}). Without that file "
-            "the run starts anew"
-        ) from None
-    return about, values
 
 
 _NONE = object()

@@ -13,8 +13,9 @@ from keras import ops
 from keras_mpt.adapters.backbone_identity import backbone_difference
 from keras_mpt.adapters.differences import Difference, config_difference, head_difference
 from keras_mpt.adapters.reading import Adapter, read_adapter
-from keras_mpt.checks import shown
+from keras_mpt.checks import received, shown
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.files.paths import is_file_name
 from keras_mpt.heads.task_heads import NO_CLASS
 from keras_mpt.models.prompt_tune import load_read_adapter
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
@@ -115,6 +116,12 @@ def load_teachers(student: PromptTunedModel, teachers: Any) -> list[PromptTunedM
     """
     names = multitask_config(student).names
     if isinstance(teachers, (str, os.PathLike)):
+        wrong = [name for name in names if not is_file_name(name)]
+        if wrong:
+            raise ValueError(
+                "`teachers` should be a dict where the student's tasks have names that no folder "
+                f"can have. Received: teachers={os.fspath(teachers)!r} with tasks {received(wrong)}"
+            )
         teachers = {n: Path(teachers) / n for n in names if (Path(teachers) / n).is_dir()}
     if not isinstance(teachers, Mapping):
         raise ValueError(

@@ -12,9 +12,11 @@ import keras
 import numpy as np
 
 from keras_mpt.adapters.reading import has_adapter, read_adapter
+from keras_mpt.checks import received
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import check_task_name
 from keras_mpt.data.columns import as_columns
+from keras_mpt.files.paths import check_target, is_file_name
 from keras_mpt.heads.num_classes import in_order, is_listed
 from keras_mpt.models.prompt_tune import prompt_tune
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
@@ -89,7 +91,10 @@ def train_teachers(
     """
     names = _checked(datasets, config)
     classes = _classes(names, num_classes)
-    directories = {name: Path(directory) / name for name in names}
+    directories = {
+        name: check_target("directory", Path(check_target("directory", directory)) / name)
+        for name in names
+    }
     backbone = getattr(base, "backbone", base)
     waiting = {}
     for name in names:
@@ -163,10 +168,10 @@ def _checked(datasets: Any, config: Any) -> list[str]:
             f"datasets={datasets!r}"
         )
     for name, data in datasets.items():
-        if not isinstance(name, str) or not name or Path(name).name != name:
+        if not is_file_name(name):
             raise ValueError(
                 "`datasets` should have names that a folder can have. Received: a task named "
-                f"{name!r}"
+                f"{received(name)}"
             )
         check_task_name("datasets", name)
         x = data[0] if isinstance(data, (tuple, list)) and data else None

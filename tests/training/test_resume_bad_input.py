@@ -1,8 +1,11 @@
 """What cannot be resumed is refused before the first step, and nothing is changed."""
 
+import json
+
 import numpy as np
 import pytest
 from keras import ops
+from safetensors.numpy import save_file
 
 import keras_mpt
 from keras_mpt import ResumeTraining
@@ -140,6 +143,68 @@ def test_values_of_other_shapes(state, tmp_path):
         "`directory` should hold a state of this run, with `optimizer/3` of shape ("
     )
     assert error.endswith("in which it is of shape (2, 2)")
+
+
+@only_eager
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("epoch", value) for value in (-1, "1", 0.5, None, True, [], 10**12)),
+        *(("step", value) for value in (-1, "1", None, 5, 10**6)),
+        *(("mix_epoch", value) for value in (-1, {}, None)),
+        *(("logs", value) for value in (3, {}, [3], [["x", {}]], [[0, 3]], [[0]])),
+        *(("stopped", value) for value in (0, "no", None)),
+        *(("run", value) for value in (3, [], "x", None)),
+    ],
+)
+def test_a_field_of_another_type(field, value, state, tmp_path):
+    about, values = read_state(state)
+    write_state(tmp_path, {**about, field: value}, values)
+    error = refused(tmp_path)
+    assert error.startswith("`directory` should hold a ") and field in error
+
+
+@only_eager
+@pytest.mark.parametrize("field", ["epoch", "step", "mix_epoch", "logs", "stopped", "run"])
+def test_a_field_that_is_missing(field, state, tmp_path):
+    about, values = read_state(state)
+    write_state(tmp_path, {k: v for k, v in about.items() if k != field}, values)
+    assert f"truncated or of another kind ('{field}')" in refused(tmp_path)
+
+
+@only_eager
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("trained/0", lambda v: v * np.nan, "`trained/0` has 24 values that are not"),
+        ("optimizer/3", lambda v: v + np.inf, "`optimizer/3` has "),
+        ("trained/0", lambda v: v.astype("float64"), "`trained/0` of dtype float32. Received: "),
+        ("trained/0", lambda v: v.astype("int32"), "in which it is of dtype int32"),
+        ("generator/cpu", lambda v: v[:-8], "`generator/cpu` as PyTorch's generators have it"),
+        ("generator/cpu", lambda v: v.astype("float32"), "`generator/cpu` as PyTorch's gen"),
+    ],
+)
+def test_values_that_no_run_has(name, change, words, state, tmp_path):
+    about, values = read_state(state)
+    write_state(tmp_path, about, {**values, name: change(values[name])})
+    assert words in refused(tmp_path)
+
+
+@only_eager
+def test_one_bit_of_a_value(state, tmp_path):
+    content = bytearray((state / FILE_NAME).read_bytes())
+    content[-5] ^= 1
+    (tmp_path / FILE_NAME).write_bytes(content)
+    assert "(damaged: its checksum is that of other content)" in refused(tmp_path)
+
+
+@only_eager
+def test_a_state_of_before_there_were_checksums(state, tmp_path):
+    about, values = read_state(state)
+    del about["has_checksum"]
+    save_file(values, tmp_path / FILE_NAME, metadata={"keras_mpt": json.dumps(about)})
+    with pytest.raises(runs.Interrupted):
+        runs.fit(runs.make_model(), tmp_path, 1)
 
 
 @only_eager

@@ -4,7 +4,7 @@ import pytest
 
 import keras_mpt
 from tests import tiny
-from tests.marks import only_eager, slow_on_jax
+from tests.marks import only_eager, only_torch, slow_on_jax
 from tests.training.setting import LENGTH, TASKS, Setting
 
 
@@ -145,8 +145,60 @@ def test_bad_data_are_refused_before_any_training(tmp_path):
     for message, given in wrong.items():
         with pytest.raises(ValueError, match=message):
             train(setting, tmp_path, datasets=given, num_classes=2 if "../a" in given else TASKS)
+    for name in ("..", ".", "", "/a", "a/b", "a\\b", "c:a", "a\0", "a" * 250, 3):
+        given = {"tone": datasets["tone"], name: datasets["topic"]}
+        with pytest.raises(ValueError, match="names that a folder can have. Received: a task"):
+            train(setting, tmp_path, datasets=given, num_classes=3)
     with pytest.raises(ValueError, match="`num_classes` should have each task's number"):
         train(setting, tmp_path, num_classes={"tone": 2})
     with pytest.raises(ValueError, match="`config` should be a PromptTuningConfig"):
         train(setting, tmp_path, config=keras_mpt.MultitaskPromptTuningConfig(num_virtual_tokens=3))
     assert not list(tmp_path.iterdir())
+
+
+@only_torch
+def test_where_no_teacher_can_be_kept(tmp_path):
+    """It is said before any of them is trained."""
+    setting = Setting("bert")
+    (tmp_path / "topic").write_text("mine")
+    for directory, words in (
+        (tmp_path, "topic', a file"),
+        (tmp_path / "topic" / "deeper", "under '.*topic', a file"),
+        (f"{tmp_path}/a\0", "with a NUL in it"),
+    ):
+        with pytest.raises(ValueError, match=f"`directory` should be a directory. .*{words}"):
+            train(setting, directory)
+    assert [p.name for p in tmp_path.iterdir()] == ["topic"]
+
+
+@only_torch
+def test_half_a_teacher_is_none(tmp_path):
+    setting = Setting("bert")
+    whole = train(setting, tmp_path / "whole")
+    train(setting, tmp_path / "parts")
+    weights = tmp_path / "parts" / "tone" / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()
+    train(setting, tmp_path / "parts")
+    states = [keras_mpt.read_state_dict(d) for d in (whole["tone"], tmp_path / "parts" / "tone")]
+    for key in states[0]:
+        np.testing.assert_array_equal(states[0][key], states[1][key])
+    # Of a broken one nobody knows what it was: it is not trained over.
+    weights.write_bytes(content[:-4])
+    with pytest.raises(ValueError, match="should be a safetensors file. Received: .*truncated"):
+        train(setting, tmp_path / "parts")
+    assert weights.read_bytes() == content[:-4]
+
+
+@only_torch
+def test_teachers_are_not_looked_for_elsewhere(tmp_path):
+    setting = Setting("bert")
+    train(setting, tmp_path / "all")
+    for names in (["tone", ".."], [str(tmp_path / "all" / "tone"), "topic"], ["tone", "a\0"]):
+        config = keras_mpt.MultitaskPromptTuningConfig(
+            task_type="SEQ_CLS", num_virtual_tokens=LENGTH, num_tasks=2, task_names=names
+        )
+        model = keras_mpt.prompt_tune(setting.backbone, config, num_classes=[2, 3], pooling="mean")
+        message = "`teachers` should be a dict where the student's tasks have names that no folder"
+        with pytest.raises(ValueError, match=message):
+            keras_mpt.Distillation(model, tmp_path / "all")
