@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
-from keras.src.backend import in_symbolic_scope
+from keras.src.backend import get_keras_mask as keras_mask
+from keras.src.backend import in_symbolic_scope, set_keras_mask
 
 from keras_mpt.types import Config, Tensor, Tensors
 
@@ -25,17 +26,22 @@ __all__ = [
     "hub_cache_builder",
     "in_symbolic_scope",
     "is_validation_of_fit",
+    "keep_compile_arguments",
     "keeping_history",
+    "keras_mask",
     "list_torch_parameters",
     "mean_values",
     "replaced_variables",
     "restore_jax_state",
     "set_first_epoch",
+    "set_keras_mask",
     "variables_of_optimizer",
 ]
 
 # `in_symbolic_scope`: whether Keras is working out shapes. On PyTorch it may do so on tensors of
 # ones, whose values mean nothing and must not be checked; nothing about those tensors shows it.
+#
+# `get_keras_mask`, `set_keras_mask`: how a loss with `ignore_class` tells Keras which values count.
 
 
 def mean_values(metric: keras.Metric) -> Callable[[Tensor, Tensor], Tensor] | None:
@@ -66,6 +72,14 @@ def forget_compile_arguments(model: keras.Model) -> None:
     later one gives `None`.
     """
     model.loss = model._compile_loss = model._compile_metrics = None
+
+
+def keep_compile_arguments(model: keras.Model, given: Config) -> None:
+    """Lets a model remember what `compile` was given, not what that was resolved to for Keras.
+
+    `_compile_config`, as above.
+    """
+    model._compile_config.config.update(given)
 
 
 def build_from_batch(model: keras.Model, batch: tuple[Any, ...]) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import abc
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_mpt import _keras
 from keras_mpt.data.task_mix import shuffle_of
 from keras_mpt.fitting.frozen import freeze
 from keras_mpt.fitting.kept import Kept, kept_through, step_that_keeps
 from keras_mpt.fitting.model_inputs import ModelInputs
-from keras_mpt.fitting.preparation import Preparation
+from keras_mpt.fitting.objective import Objective
+from keras_mpt.fitting.own_columns import OwnColumnsLoss, of_tasks, with_outputs_axis
+from keras_mpt.fitting.preparation import Preparation, build_from, check_class_weight
 from keras_mpt.fitting.recompile import follow_trained
 from keras_mpt.fitting.steps import data_are_checked, keeping_variables, on_checked_data
 from keras_mpt.fitting.targets import Targets
@@ -35,7 +39,8 @@ class Fitting(keras.Model, abc.ABC):
         **kwargs: those of `keras.Model`.
     """
 
-    # Keras's own, which are wrapped here.
+    # Keras's own, which are wrapped or set here.
+    loss: Any
     train_function: Any
     test_function: Any
     predict_function: Any
@@ -52,6 +57,7 @@ class Fitting(keras.Model, abc.ABC):
         self.targets = targets
         self.has_one_output = has_one_output
         self.kept = Kept()
+        self.objective: Objective | None = None
         self._task_report: TaskReport | None = None
 
     @property
@@ -111,20 +117,14 @@ class Fitting(keras.Model, abc.ABC):
                 generator. Defaults to `None`.
             y: array, list or column of targets (N, …), where `x` is no stream. Defaults to `None`.
             batch_size: int. Rows of a step; `None` is Keras's 32. Defaults to `None`.
-            epochs: int. Defaults to `1`.
-            verbose: as in Keras. Defaults to `"auto"`.
-            callbacks: list of `keras.callbacks.Callback`. Defaults to `None`.
-            validation_split: float. As in Keras. Defaults to `0.0`.
             validation_data: `(x, y)`, `(x, y, sample_weight)` or a stream. Defaults to `None`.
             shuffle: bool. `None` is Keras's `True`; batches of a `TaskMix` come in its own order,
                 and `True` is refused. Defaults to `None`.
             class_weight: dict of class to weight, for one class per row. Defaults to `None`.
             sample_weight: float array or list (N,) or (N, S). Defaults to `None`.
-            initial_epoch: int. As in Keras. Defaults to `0`.
-            steps_per_epoch: int. As in Keras. Defaults to `None`.
-            validation_steps: int. As in Keras. Defaults to `None`.
-            validation_batch_size: int. As in Keras. Defaults to `None`.
-            validation_freq: int. As in Keras. Defaults to `1`.
+            epochs, verbose, callbacks, validation_split, initial_epoch, steps_per_epoch,
+                validation_steps, validation_batch_size, validation_freq: as in
+                `keras.Model.fit`, with its defaults.
 
         Returns:
             A `keras.callbacks.History`. Beside the loss and the metrics of all rows, it holds those
@@ -135,11 +135,7 @@ class Fitting(keras.Model, abc.ABC):
             ValueError: wrong data. Arrays are checked before the first step; a stream's batch is
                 checked before the step that it is for.
         """
-        if self.targets.several_per_row and class_weight is not None:
-            raise ValueError(
-                "`class_weight` should be left out: Keras takes it for one class per row. Give "
-                f"`sample_weight` per token, (N, S). Received: class_weight={class_weight!r}"
-            )
+        check_class_weight(class_weight, self.targets.several_per_row)
         shuffle = shuffle_of(x, shuffle)
         follow_trained(self)
         prepare = self._preparation()
@@ -150,7 +146,7 @@ class Fitting(keras.Model, abc.ABC):
                 validation_data = prepare(*given)
             elif validation_data is not None:
                 validation_data, _, _ = prepare(validation_data)
-            self._build_from(x)
+            build_from(self, x)
             return super().fit(
                 x,
                 y,
@@ -186,12 +182,8 @@ class Fitting(keras.Model, abc.ABC):
 
         Args:
             x: as in `fit`. Defaults to `None`.
-            y: as in `fit`. Defaults to `None`.
-            batch_size: as in `fit`. Defaults to `None`.
-            verbose: as in Keras. Defaults to `"auto"`.
-            sample_weight: as in `fit`. Defaults to `None`.
-            steps: int. As in Keras. Defaults to `None`.
-            callbacks: as in `fit`. Defaults to `None`.
+            y, batch_size, sample_weight: as in `fit`. They default to `None`.
+            verbose, steps, callbacks: as in `keras.Model.evaluate`, with its defaults.
             return_dict: bool. Whether to give a dict by name: each task's loss and metrics stand
                 under its name. Defaults to `False`.
             **kwargs: what Keras's own `fit` gives.
@@ -203,7 +195,7 @@ class Fitting(keras.Model, abc.ABC):
         with prepare.plain_errors():
             if not _keras.is_validation_of_fit(kwargs):
                 x, y, sample_weight = prepare(x, y, sample_weight)
-                self._build_from(x)
+                build_from(self, x)
             return super().evaluate(
                 x,
                 y,
@@ -228,10 +220,7 @@ class Fitting(keras.Model, abc.ABC):
 
         Args:
             x: as in `fit`; targets in a stream are left out.
-            batch_size: as in `fit`. Defaults to `None`.
-            verbose: as in Keras. Defaults to `"auto"`.
-            steps: int. As in Keras. Defaults to `None`.
-            callbacks: as in `fit`. Defaults to `None`.
+            batch_size, verbose, steps, callbacks: as in `keras.Model.predict`, with its defaults.
 
         Returns:
             The model's outputs as NumPy arrays.
@@ -279,28 +268,39 @@ class Fitting(keras.Model, abc.ABC):
         """Data checked and tokenized, as `fit` does it: what it would train on.
 
         Args:
-            x: as in `fit`.
-            y: as in `fit`. Defaults to `None`.
-            sample_weight: as in `fit`. Defaults to `None`.
+            x, y, sample_weight: as in `fit`.
             needs_targets: bool. Whether data are refused that `fit` would find no targets in.
                 Defaults to `False`.
 
         Returns:
             `(x, y, sample_weight)`.
         """
-        needs_targets = needs_targets and self._needs_targets
-        prepare = Preparation(self.model_inputs, self._check_targets, needs_targets=needs_targets)
-        return prepare(x, y, sample_weight)
+        return self._preparation(needs_targets=needs_targets)(x, y, sample_weight)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """`keras.Model.compile`; each task gets its own copy of the loss and the metrics."""
+        """`keras.Model.compile`; each task gets its own copy of the loss and the metrics.
+
+        Names of losses and metrics mean those of logits. `loss`, `loss_weights`, `metrics` and
+        `weighted_metrics` may be dicts by task; a task without a loss in it has the default.
+
+        Args:
+            *args, **kwargs: those of `keras.Model.compile`.
+
+        Raises:
+            ValueError: a loss or metric that reads logits as probabilities, or is wrong for a task.
+        """
+        given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
+        goals = {name: given.pop(name, None) for name in Objective.arguments}
+        names, objective = self.model_inputs.task_names, None
+        if self.has_one_output:
+            objective = Objective(self.targets.setting(names), **goals)
         _keras.forget_compile_arguments(self)
-        super().compile(*args, **kwargs)
-        self._task_report = None
-        if self.model_inputs.has_tasks and self.has_one_output:
-            self._task_report = TaskReport(
-                self.model_inputs.task_names, _keras.compile_arguments(self)
-            )
+        super().compile(**(goals if objective is None else objective.for_keras()), **given)
+        _keras.keep_compile_arguments(self, goals)
+        if isinstance(self.loss, OwnColumnsLoss):  # What a user may hand on is what was given.
+            self.loss = goals["loss"]
+        self.objective = objective
+        self._task_report = TaskReport(names, objective) if names and objective else None
 
     def compile_arguments(self) -> Config:
         """What `compile` was given, to compile another model with."""
@@ -327,17 +327,21 @@ class Fitting(keras.Model, abc.ABC):
         training: bool = True,
     ) -> Tensor:
         """The loss over the targets that count."""
-        y, sample_weight = self.targets.counted(self.model_inputs, x or {}, y, sample_weight)
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
+        y, sample_weight = self._counted(x or {}, y, y_pred, sample_weight)
+        if sample_weight is not None:  # A copy: on PyTorch Keras writes a loss's mask into it.
+            sample_weight = ops.copy(sample_weight)
+        with of_tasks((x or {}).get("task_ids")):
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def compute_metrics(
         self, x: dict[str, Tensor], y: Tensor, y_pred: Tensors, sample_weight: Tensor = None
     ) -> dict[str, Any]:
         """Updates the metrics of all rows and of each task."""
-        y, sample_weight = self.targets.counted(self.model_inputs, x, y, sample_weight)
-        if self._task_report is not None:
-            self._task_report.update(x["task_ids"], y, y_pred, sample_weight)
-        logs: dict[str, Any] = super().compute_metrics(x, y, y_pred, sample_weight)
+        y, sample_weight = self._counted(x, y, y_pred, sample_weight)
+        with of_tasks(x.get("task_ids")):
+            if self._task_report is not None:
+                self._task_report.update(x["task_ids"], y, y_pred, sample_weight)
+            logs: dict[str, Any] = super().compute_metrics(x, y, y_pred, sample_weight)
         return logs
 
     def train_step(self, *args: Any) -> Any:
@@ -380,22 +384,17 @@ class Fitting(keras.Model, abc.ABC):
         self.train_function = self.test_function = self.predict_function = None
         _keras.list_torch_parameters(self)
 
-    @property
-    def _needs_targets(self) -> bool:
-        return bool(self.compiled and self.loss is not None)
-
-    def _preparation(self, with_targets: bool = True) -> Preparation:
-        return Preparation(
-            self.model_inputs, self._check_targets, with_targets, self._needs_targets
-        )
+    def _preparation(self, with_targets: bool = True, needs_targets: bool = True) -> Preparation:
+        needs_targets = needs_targets and bool(self.compiled) and self.loss is not None
+        return Preparation(self.model_inputs, self._check_targets, with_targets, needs_targets)
 
     def _check_targets(self, x: dict[str, Tensor], y: TargetData) -> None:
-        self.targets.check(self.model_inputs, x, y, self.loss)
+        if self.objective is not None:
+            self.targets.check(self.model_inputs, x, y, self.objective)
 
-    def _build_from(self, x: Data) -> None:
-        """Builds the loss and the metrics, where Keras would run an epoch's hooks to get a batch.
-
-        `TaskMix` would count that one as an epoch.
-        """
-        if isinstance(x, keras.utils.PyDataset) and keras.backend.backend() != "tensorflow":
-            _keras.build_from_batch(self, x[0])
+    def _counted(self, x: Data, y: Tensor, y_pred: Tensors, sample_weight: Tensor) -> Any:
+        """Targets and weights as the loss and the metrics take them."""
+        y, sample_weight = self.targets.counted(self.model_inputs, x, y, sample_weight)
+        if self.has_one_output and y is not None and len(y.shape) > 1:
+            y = with_outputs_axis(y, y_pred)
+        return y, sample_weight

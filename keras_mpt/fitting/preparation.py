@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
+from keras_mpt import _keras
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.data.columns import as_array
 from keras_mpt.data.task_mix import TaskMix
@@ -119,6 +121,24 @@ class Preparation:
             return None
         raise ValueError(
             f"`x` should mix tasks that the model has, {list(own)}. Received: x with tasks {given}"
+        )
+
+
+def build_from(model: keras.Model, x: Data) -> None:
+    """Builds the loss and the metrics, where Keras would run an epoch's hooks to get a batch.
+
+    `TaskMix` would count that one as an epoch.
+    """
+    if isinstance(x, keras.utils.PyDataset) and keras.backend.backend() != "tensorflow":
+        _keras.build_from_batch(model, x[0])
+
+
+def check_class_weight(class_weight: Mapping[int, float] | None, several_per_row: bool) -> None:
+    """Refuses weights of classes where a row has several."""
+    if several_per_row and class_weight is not None:
+        raise ValueError(
+            "`class_weight` should be left out: Keras takes it for one class per row. Give "
+            f"`sample_weight` per token, (N, S). Received: class_weight={class_weight!r}"
         )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import keras
 
 from keras_mpt import _keras
 from keras_mpt.fitting.kept import Kept
+from keras_mpt.fitting.objective import Objective, is_by_task
+from keras_mpt.fitting.targets import Targets
 from keras_mpt.types import Config
 
 
@@ -15,6 +19,8 @@ class Compiled(Protocol):
     """What these functions ask of a model: a `Fitting` has it."""
 
     kept: Kept
+    targets: Targets
+    has_one_output: bool
     # As `keras.Model` has them.
     compiled: Any
     compile: Any
@@ -39,6 +45,44 @@ def arguments_afresh(model: Compiled) -> Config | None:
     for name in ("metrics", "weighted_metrics"):
         arguments[name] = keras.tree.map_structure(fresh, arguments[name])
     return arguments
+
+
+def by_names(arguments: Config | None, names: dict[str, str]) -> Config | None:
+    """What `compile` was given by tasks, for those that there are, by their new names.
+
+    Args:
+        arguments: what `arguments_afresh` gave.
+        names: dict of old to new name.
+    """
+    if arguments is None:
+        return None
+    return arguments | {
+        argument: {names[k]: value for k, value in arguments[argument].items() if k in names}
+        for argument in Objective.arguments
+        if is_by_task(arguments[argument])
+    }
+
+
+def check_goals(
+    model: Compiled,
+    arguments: Config | None,
+    names: Sequence[str],
+    num_classes: int | Sequence[int] | None,
+) -> None:
+    """Refuses tasks that a model cannot be compiled for as it was.
+
+    Args:
+        model: a model.
+        arguments: what `by_names` gave.
+        names: the tasks' names.
+        num_classes: int, or each task's number of classes; `None` where there are no classes.
+    """
+    if arguments is None or not model.has_one_output:
+        return
+    setting = model.targets.setting(names)
+    if setting.classes is not None:
+        setting = dataclasses.replace(setting, classes=num_classes)
+    Objective(setting, **{name: arguments[name] for name in Objective.arguments})
 
 
 def compile_again(model: Compiled, arguments: Config | None, optimizer: Any) -> None:

@@ -6,21 +6,23 @@ Letters: B rows, S tokens, C classes.
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import ClassVar, TypeAlias
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_mpt.arrays import concrete, to_numpy
+from keras_mpt.fitting.losses import Kind
 from keras_mpt.fitting.model_inputs import ModelInputs
+from keras_mpt.fitting.objective import Objective, Setting
+from keras_mpt.fitting.own_columns import weight_per_target
 from keras_mpt.types import TargetData, Tensor
 
 # The label of a token that does not count, as in transformers and PyTorch.
 IGNORED = -100
 
 Inputs: TypeAlias = dict[str, Tensor]
-Loss: TypeAlias = "keras.losses.Loss | str | None"
 
 
 class Targets(abc.ABC):
@@ -30,16 +32,33 @@ class Targets(abc.ABC):
     several_per_row: ClassVar[bool] = False
     # A label that does not count, if there is one.
     ignored: ClassVar[int | None] = None
+    # Whether they are of logits; of other outputs nothing is known.
+    of_logits: ClassVar[bool] = True
+    # What a loss may take.
+    kinds: ClassVar[frozenset[Kind]] = frozenset(Kind)
+
+    @property
+    def num_classes(self) -> int | Sequence[int] | None:
+        """The number of classes, or each task's; `None` where there are no classes."""
+        return None
+
+    def setting(self, names: Sequence[str]) -> Setting:
+        """What `compile` should know.
+
+        Args:
+            names: the tasks' names; none where there are no tasks.
+        """
+        return Setting(names, self.num_classes, self.of_logits, self.ignored, self.kinds)
 
     @abc.abstractmethod
-    def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, loss: Loss) -> None:
+    def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, objective: Objective) -> None:
         """Refuses targets that cannot be right.
 
         Args:
             inputs: the model's inputs.
             x: dict of a batch's checked inputs.
             y: its targets.
-            loss: what the model was compiled with.
+            objective: what the model was compiled for.
         """
 
     @abc.abstractmethod
@@ -54,25 +73,27 @@ class Targets(abc.ABC):
         Args:
             inputs: the model's inputs.
             x: dict of a batch's inputs.
-            y: its targets, (B,) or (B, S).
+            y: its targets, (B,), (B, S) or (B, S, C).
             sample_weight: float tensor (B,) or (B, S), or `None`.
 
         Returns:
             `(y, sample_weight)`: where a row has several targets, its weight counts for each.
         """
-        if not self.several_per_row or y is None or len(y.shape) != 2:
+        if not self.several_per_row or y is None or len(y.shape) not in (2, 3):
             return y, sample_weight
+        each = y if len(y.shape) == 2 else y[..., 0]
         if sample_weight is not None:
-            sample_weight = weight_per_target(ops.cast(sample_weight, "float32"), y)
+            sample_weight = weight_per_target(ops.cast(sample_weight, "float32"), each)
         if self.ignored is None:
             return y, sample_weight
-        counts = ops.not_equal(y, ops.cast(self.ignored, y.dtype))
+        counts = ops.not_equal(each, ops.cast(self.ignored, y.dtype))
         mask = self.token_mask(inputs, x)
         if mask is not None:
             counts = ops.logical_and(counts, ops.cast(mask, "bool"))
         weight = ops.cast(counts, "float32")
         weight = weight if sample_weight is None else weight * sample_weight
-        return ops.where(counts, y, ops.zeros_like(y)), weight
+        is_counted = counts if len(y.shape) == 2 else counts[..., None]
+        return ops.where(is_counted, y, ops.zeros_like(y)), weight
 
     def weights(
         self, inputs: ModelInputs, x: Inputs, values: Tensor, sample_weight: Tensor | None
@@ -103,7 +124,9 @@ class Targets(abc.ABC):
 class AnyTargets(Targets):
     """Targets that nothing is known of: those of a backbone's own outputs."""
 
-    def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, loss: Loss) -> None:
+    of_logits = False
+
+    def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, objective: Objective) -> None:
         """Nothing is refused."""
 
     def token_mask(self, inputs: ModelInputs, x: Inputs) -> None:
@@ -119,18 +142,25 @@ class NextTokens(Targets):
     """
 
     several_per_row = True
+    kinds = frozenset({Kind.LABELS, Kind.DISTRIBUTIONS, Kind.CLASSES, Kind.UNKNOWN})
 
     def __init__(self, vocabulary_size: int) -> None:
         self.vocabulary_size = vocabulary_size
 
-    def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, loss: Loss) -> None:
+    def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, objective: Objective) -> None:
         """Refuses labels outside the vocabulary: backends differ in what they make of these."""
-        labels = concrete(y, "y")
-        if labels is None or not takes_labels(loss):
+        labels, size = concrete(y, "y"), self.vocabulary_size
+        if labels is None:
             return
-        ignored, size = ignored_by(loss), self.vocabulary_size
-        wrong = labels[((labels < 0) | (labels >= size)) & (labels != ignored)]
-        if wrong.size:
+        ids = x.get("task_ids")
+        for goal, rows in objective.by_sort(ids, len(labels)):
+            takes_labels = goal.kind is Kind.LABELS
+            if not takes_labels and not (goal.kind is Kind.CLASSES and labels.ndim == 2):
+                continue
+            own = labels[rows]
+            wrong = own[((own < 0) | (own >= size)) & (own != goal.ignored)]
+            if not wrong.size:
+                continue
             raise ValueError(
                 f"`y` should hold token ids in [0, {size}), also where they do not count: those "
                 "have a `sample_weight` of 0, or are the loss's `ignore_class`. Received: y with "
@@ -146,8 +176,9 @@ class Spans(Targets):
     """The first and the last token of each row's answer, (B, 2)."""
 
     several_per_row = True
+    kinds = frozenset({Kind.LABELS, Kind.CLASSES, Kind.UNKNOWN})
 
-    def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, loss: Loss) -> None:
+    def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, objective: Objective) -> None:
         """Refuses spans that are not among a row's tokens."""
         spans, ids_name = to_numpy(y), inputs.splice.token_inputs[0].name
         rows, length = x[ids_name].shape
@@ -172,36 +203,6 @@ class Spans(Targets):
     def token_mask(self, inputs: ModelInputs, x: Inputs) -> None:
         """`None`: a start and an end are no tokens."""
         return None
-
-
-def takes_labels(loss: Loss) -> bool:
-    """Whether targets are class labels under this loss, rather than numbers."""
-    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
-        return True
-    name: str = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
-    return "sparse" in name
-
-
-def ignored_by(loss: Loss) -> int | None:
-    """The label that does not count under a loss, or `None`."""
-    return getattr(loss, "ignore_class", None)
-
-
-def weight_per_target(weight: Tensor, y: Tensor) -> Tensor:
-    """Weights of rows as weights of each of a row's targets.
-
-    Keras would lay weights (B,) along the last axis of targets (B, S).
-
-    Args:
-        weight: float tensor (B,) or (B, S).
-        y: targets, (B,) or (B, S).
-
-    Returns:
-        A float tensor of the shape of `y`.
-    """
-    if len(weight.shape) < len(y.shape):
-        weight = ops.reshape(weight, (-1, *[1] * (len(y.shape) - 1)))
-    return ops.broadcast_to(weight, ops.shape(y))
 
 
 def mask_of(inputs: ModelInputs, x: Inputs, i: int) -> Tensor | None:

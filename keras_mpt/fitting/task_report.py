@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+import abc
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_mpt._keras import mean_values
-from keras_mpt.fitting.targets import Loss, weight_per_target
+from keras_mpt._keras import keras_mask
+from keras_mpt.fitting.objective import Asked, Objective, metric_function, metric_name
+from keras_mpt.fitting.own_columns import (
+    Part,
+    current_rows,
+    is_row_of,
+    own_columns,
+    values_of,
+    weight_per_target,
+)
 from keras_mpt.types import Tensor, Tensors
 
 # With more tasks than this a log line serves nobody, and every metric costs an update a step.
@@ -21,33 +28,41 @@ MAX_REPORTED_TASKS = 32
 class TaskReport:
     """The compiled loss and metrics once more per task, fed with that task's rows.
 
-    What it reports of a task is what `evaluate` on the task's rows alone would report.
+    What it reports of a task is what `evaluate` on the task's rows alone would report, in one
+    batch: a mean over several is one over all their values.
 
     Args:
         names: list of T strings.
-        compiled: dict of `compile`'s arguments; its `loss`, `metrics` and `weighted_metrics` count.
+        objective: what the model is compiled for.
     """
 
-    def __init__(self, names: Sequence[str], compiled: dict[str, Any]) -> None:
-        self._measures: list[_Measure] = []
-        loss = compiled.get("loss")
-        if len(names) <= MAX_REPORTED_TASKS and not isinstance(loss, (list, dict, type(None))):
-            self._measures.append(_loss_measure(loss))
-            for argument in ("metrics", "weighted_metrics"):
-                for metric in keras.tree.flatten(compiled.get(argument) or []):
-                    known = [measure.name for measure in self._measures]
-                    weighted = argument == "weighted_metrics"
-                    self._measures.append(_metric_measure(metric, weighted, known))
-        # None where nothing is reported: 10,000 tasks' rows are not to be found for nobody.
-        self.tasks = [
-            [RowsMetric(measure.make(), f"{name}_{measure.name}") for measure in self._measures]
-            for name in (names if self._measures else ())
+    def __init__(self, names: Sequence[str], objective: Objective) -> None:
+        # With many tasks, those alone that were asked for by name: 10,000 tasks' rows are not to be
+        # found for nobody.
+        is_short = len(names) <= MAX_REPORTED_TASKS
+        measures: list[_Measure] = []
+        if is_short and objective.has_loss:
+            measures.append(_LossMeasure(range(len(names)), objective))
+        known: list[set[str]] = [{"loss"} for _ in names]
+        for asked in objective.asked if names else ():
+            tasks = range(len(names)) if asked.task is None else [asked.task]
+            if asked.task is None and not is_short:
+                continue
+            name = metric_name(asked.metric)
+            name = f"weighted_{name}" if name in known[tasks[0]] else name
+            measures.append(_metric_measure(asked, name, tasks, objective))
+            for k in tasks:
+                known[k].add(name)
+        self._reports: list[tuple[_Measure, dict[int, RowsMetric]]] = [
+            (m, {k: RowsMetric(m.make(), f"{names[k]}_{m.name}") for k in m.tasks})
+            for m in measures
         ]
+        self._tasks = sorted({k for measure in measures for k in measure.tasks})
 
     @property
     def metrics(self) -> list[RowsMetric]:
         """All tasks' metrics, in the tasks' order."""
-        return [metric for task in self.tasks for metric in task]
+        return [of[k] for k in self._tasks for _, of in self._reports if k in of]
 
     def update(
         self, task_ids: Tensor, y: Tensor, y_pred: Tensors, sample_weight: Tensor | None = None
@@ -60,23 +75,13 @@ class TaskReport:
             y_pred: outputs, (B, …).
             sample_weight: float tensor (B,) or (B, S), or `None`. Defaults to `None`.
         """
-        rows = [ops.cast(ops.equal(task_ids, k), "float32") for k in range(len(self.tasks))]
-        weights = rows
-        if sample_weight is not None:
-            given = ops.cast(sample_weight, "float32")
-            weights = [weight_per_target(r, given) * given for r in rows]
-        for i, measure in enumerate(self._measures):
-            data: tuple[Any, ...] = (y, y_pred)
-            if measure.values is not None:
-                data = (measure.values(y, y_pred, sample_weight),)
-                if len(data[0].shape) == 0:  # One number for the batch cannot be told apart.
-                    continue
-            for k, task in enumerate(self.tasks):
-                weight = weights[k] if measure.weighted else rows[k]
-                has_several = len(weight.shape) < len(y.shape) < len(y_pred.shape)
-                if measure.values is None and has_several:
-                    weight = weight_per_target(weight, y)
-                task[i].update_rows(data, rows[k], weight)
+        rows = {k: ops.cast(ops.equal(task_ids, k), "float32") for k in self._tasks}
+        for measure, reports in self._reports:
+            batch = measure.batch(y, y_pred, sample_weight)
+            if batch is not None:
+                for k, report in reports.items():
+                    data, weight = batch.of(rows[k])
+                    report.update_rows(data, rows[k], weight)
 
 
 class RowsMetric(keras.metrics.Metric):
@@ -114,84 +119,150 @@ class RowsMetric(keras.metrics.Metric):
         self.metric.reset_state()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Measure:
-    """What is reported of each task.
+class _Batch:
+    """What a measure takes of a batch.
 
-    Attributes:
-        name: string, such as "accuracy".
-        make: gives a fresh metric for one task.
-        values: `(y, y_pred, sample_weight)` to a value per row or token, of which that metric is
-            the mean; `None` where it takes `(y, y_pred)` itself.
-        weighted: whether the metric's own weights are the sample weights.
+    Args:
+        data: what its metric is of.
+        weight: float tensor (B, …), or `None` for ones.
     """
 
-    name: str
-    make: Callable[[], Any]
-    values: Callable[[Any, Any, Any], Any] | None
-    weighted: bool
+    def __init__(self, data: tuple[Any, ...], weight: Tensor | None) -> None:
+        self.data = data
+        self.weight = weight
+
+    def of(self, rows: Tensor) -> tuple[tuple[Any, ...], Tensor]:
+        """The data and the weights of some rows.
+
+        Args:
+            rows: float tensor (B,), 1 for those rows.
+        """
+        if self.weight is None:
+            return self.data, rows
+        return self.data, weight_per_target(rows, self.weight) * self.weight
 
 
-def _loss_measure(loss: Loss) -> _Measure:
-    per_row = _PerRow(loss)
-    # Under this reduction Keras divides by the sum of the weights, else by the number of rows.
-    if getattr(loss, "reduction", None) == "mean_with_sample_weight":
-        return _Measure("loss", keras.metrics.Mean, lambda y, p, _: per_row(y, p), True)
-    return _Measure("loss", keras.metrics.Mean, per_row, False)
+class _Sum(_Batch):
+    """The sum of values over rows, which counts as much as there are rows."""
+
+    def of(self, rows: Tensor) -> tuple[tuple[Any, ...], Tensor]:
+        """One sum, and the number of rows."""
+        (values,) = self.data
+        return (ops.sum(values * weight_per_target(rows, values)),), ops.sum(rows)
 
 
-def _metric_measure(metric: keras.Metric, weighted: bool, known: list[str]) -> _Measure:
-    if metric in ("accuracy", "acc"):
-        name, metric = metric, _accuracy
-    else:
-        given, metric = metric, keras.metrics.get(metric)
-        name = given if isinstance(given, str) else getattr(metric, "name", None)
-        name = name or metric.__name__
-    name = f"weighted_{name}" if name in known else name
-    values = mean_values(metric)
-    if values is not None:  # These are computed once for all tasks, not once for each.
-        return _Measure(name, keras.metrics.Mean, lambda y, p, _: values(y, p), weighted)
-    if isinstance(metric, keras.Metric):
-        config = metric.get_config()
-        return _Measure(name, lambda: type(metric).from_config(dict(config)), None, weighted)
-    return _Measure(name, keras.metrics.Mean, lambda y, p, _: metric(y, p), weighted)
+class _Measure(abc.ABC):
+    """What is reported of some tasks.
+
+    Args:
+        name: string, such as "accuracy".
+        tasks: the tasks.
+    """
+
+    def __init__(self, name: str, tasks: Sequence[int]) -> None:
+        self.name, self.tasks = name, tasks
+
+    def make(self) -> Any:
+        """A fresh metric for one task."""
+        return keras.metrics.Mean()
+
+    @abc.abstractmethod
+    def batch(self, y: Tensor, y_pred: Tensor, sample_weight: Tensor | None) -> _Batch | None:
+        """What it takes of a batch; `None` where that cannot be told apart by rows."""
 
 
-class _PerRow(keras.Loss):
-    """A loss or loss function without its reduction."""
+class _LossMeasure(_Measure):
+    """The loss, by its own way to make one number of many."""
 
-    def __init__(self, loss: Loss) -> None:
-        super().__init__(name="loss", reduction=None)
-        self.function: Any = _crossentropy
-        if str(loss).lower() not in ("crossentropy", "ce"):
-            self.function = keras.losses.get(loss)
-            if isinstance(self.function, keras.Loss):
-                self.function = self.function.call
+    def __init__(self, tasks: Sequence[int], objective: Objective) -> None:
+        super().__init__("loss", tasks)
+        self._parts, self._reduction = objective.parts, objective.reduction
 
-    def call(self, y: Tensor, y_pred: Tensors) -> Tensor:
-        """A loss per row or token."""
-        if len(y.shape) == len(y_pred.shape) - 1 and y_pred.shape[-1] == 1:
-            y = ops.expand_dims(y, -1)
-        return self.function(y, y_pred)
+    def batch(self, y: Tensor, y_pred: Tensor, sample_weight: Tensor | None) -> _Batch | None:
+        """Values, and what Keras would divide their sum by."""
+        y = ops.cast(y, "float32")  # As a `keras.Loss` has it.
+        y_pred = ops.cast(y_pred, "float32")
+        values = values_of(self._parts, y, y_pred)
+        if len(values.shape) == 0:
+            return None
+        mask = keras_mask(values)
+        weight = None if sample_weight is None else ops.cast(sample_weight, values.dtype)
+        if weight is not None:
+            weight = weight_per_target(weight, values)
+        count = None if mask is None else ops.cast(mask, values.dtype)
+        if self._reduction == "mean_with_sample_weight":
+            return _Batch((values,), _product(weight, count))
+        values = _product(values, weight)
+        if self._reduction == "sum":
+            return _Sum((_product(values, count),), None)
+        return _Batch((values,), count)
 
 
-def _by_shapes(binary: Any, sparse: Any, categorical: Any, y: Tensor, y_pred: Tensors) -> Tensor:
-    """As Keras chooses among the kinds of accuracy and of cross-entropy."""
-    if y_pred.shape[-1] == 1:
-        return binary(y, y_pred)
-    is_sparse = len(y.shape) < len(y_pred.shape) or y.shape[-1] == 1
-    return (sparse if is_sparse else categorical)(y, y_pred)
+class _MeanMeasure(_Measure):
+    """A metric that is the mean of a function, which is computed once for all tasks."""
+
+    def __init__(
+        self, name: str, tasks: Sequence[int], parts: Sequence[Part], weighted: bool
+    ) -> None:
+        super().__init__(name, tasks)
+        self._parts, self._weighted = parts, weighted
+
+    def batch(self, y: Tensor, y_pred: Tensor, sample_weight: Tensor | None) -> _Batch | None:
+        """Values, and the sample weights where these count."""
+        values = values_of(self._parts, y, y_pred)
+        if len(values.shape) == 0:
+            return None
+        weight = ops.cast(sample_weight, "float32") if self._has(sample_weight) else None
+        return _Batch((values,), weight)
+
+    def _has(self, sample_weight: Tensor | None) -> bool:
+        return self._weighted and sample_weight is not None
 
 
-_accuracy = functools.partial(
-    _by_shapes,
-    keras.metrics.binary_accuracy,
-    keras.metrics.sparse_categorical_accuracy,
-    keras.metrics.categorical_accuracy,
-)
-_crossentropy = functools.partial(
-    _by_shapes,
-    keras.losses.binary_crossentropy,
-    keras.losses.sparse_categorical_crossentropy,
-    keras.losses.categorical_crossentropy,
-)
+class _OtherMeasure(_Measure):
+    """Any other metric, on rows of one task or of tasks with the same columns."""
+
+    def __init__(
+        self,
+        name: str,
+        tasks: Sequence[int],
+        metric: keras.Metric,
+        weighted: bool,
+        classes: int | None,
+    ) -> None:
+        super().__init__(name, tasks)
+        self._metric, self._weighted, self._classes = metric, weighted, classes
+
+    def make(self) -> Any:
+        """A fresh one of the metric's class."""
+        return type(self._metric).from_config(dict(self._metric.get_config()))
+
+    def batch(self, y: Tensor, y_pred: Tensor, sample_weight: Tensor | None) -> _Batch | None:
+        """Targets and outputs, in those columns."""
+        if self._classes is not None:
+            is_own = is_row_of(self.tasks, current_rows())
+            y, y_pred = own_columns(y, y_pred, is_own, self._classes)
+        weight = None
+        if self._weighted and sample_weight is not None:
+            weight = ops.cast(sample_weight, "float32")
+        if 1 < len(y.shape) < len(y_pred.shape):  # Keras would lay those of rows along tokens.
+            given = ops.ones(ops.shape(y)[:1]) if weight is None else weight
+            weight = weight_per_target(given, y)
+        return _Batch((y, y_pred), weight)
+
+
+def _metric_measure(
+    asked: Asked, name: str, tasks: Sequence[int], objective: Objective
+) -> _Measure:
+    function = metric_function(asked.metric)
+    if function is not None:
+        return _MeanMeasure(name, tasks, objective.metric_parts(function, tasks), asked.weighted)
+    classes = objective.setting.of_tasks[tasks[0]] if objective.setting.differ else None
+    has_own = classes is not None and asked.task is not None
+    return _OtherMeasure(name, tasks, asked.metric, asked.weighted, classes if has_own else None)
+
+
+def _product(values: Tensor | None, weight: Tensor | None) -> Tensor | None:
+    if values is None or weight is None:
+        return weight if values is None else values
+    return values * weight

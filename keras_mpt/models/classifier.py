@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_mpt.config import PromptTuningConfig
-from keras_mpt.fitting.compile_defaults import default_loss, default_optimizer, metric_arguments
+from keras_mpt.fitting.compile_defaults import default_optimizer
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.heads.linear_head import LinearHead
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
@@ -69,16 +69,15 @@ class Classifier(PromptTunedModel):
         Args:
             optimizer: optimizer. Defaults to `"auto"`: Adam at 0.005, as soft prompts want larger
                 steps than weights.
-            loss: loss. Defaults to `"auto"`: sparse cross-entropy on logits, the mean over the
-                labels that count.
-            metrics: list of metrics. Defaults to `"auto"`: accuracy over the labels that count.
-            **kwargs: the other arguments of `keras.Model.compile`.
+            loss: loss of logits, which names mean too, or a dict of task name to loss. Defaults to
+                `"auto"`: sparse cross-entropy on logits, the mean over the labels that count; of
+                one class, which is a score, the squared error.
+            metrics: list of metrics, or a dict of task name to list. Defaults to `"auto"`: accuracy
+                over the labels that count, the mean absolute error of a score.
+            **kwargs: the other arguments of `keras.Model.compile`; `loss_weights` and
+                `weighted_metrics` may be dicts by task too.
         """
-        super().compile(
-            optimizer=default_optimizer(optimizer),
-            loss=default_loss(loss, self.targets),
-            **{**metric_arguments(metrics, self.targets), **kwargs},
-        )
+        super().compile(default_optimizer(optimizer), loss, metrics=metrics, **kwargs)
 
     def user_features(self, outputs: Any) -> Tensor:
         """The features (B, S, d) of the user's tokens."""

@@ -14,7 +14,7 @@ from keras_mpt.decoding import score as scoring
 from keras_mpt.decoding.compiled import CompiledFunctions
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.reader import Reader
-from keras_mpt.fitting.compile_defaults import default_loss, default_metrics, default_optimizer
+from keras_mpt.fitting.compile_defaults import default_optimizer
 from keras_mpt.fitting.frozen import freeze
 from keras_mpt.fitting.targets import NextTokens
 from keras_mpt.heads.head import FrozenHead
@@ -107,19 +107,17 @@ class LanguageModel(PromptTunedModel):
 
         Args:
             optimizer: optimizer. Defaults to `"auto"`: Adam at 0.005.
-            loss: loss. Defaults to `"auto"`: sparse cross-entropy on logits.
-            weighted_metrics: list of metrics. Defaults to `"auto"`: accuracy.
+            loss: loss of logits, which names mean too, or a dict of task name to loss. Defaults to
+                `"auto"`: sparse cross-entropy on logits.
+            weighted_metrics: list of metrics, or a dict of task name to list. Defaults to `"auto"`:
+                accuracy.
             sampler: a `keras_hub.samplers.Sampler` or its name, for `generate`. Defaults to
                 `"top_k"`.
             **kwargs: the other arguments of `keras.Model.compile`.
         """
         found = generating.sampler_of(sampler)
-        super().compile(
-            optimizer=default_optimizer(optimizer),
-            loss=default_loss(loss, self.targets),
-            weighted_metrics=default_metrics(weighted_metrics),
-            **kwargs,
-        )
+        optimizer = default_optimizer(optimizer)
+        super().compile(optimizer, loss, weighted_metrics=weighted_metrics, **kwargs)
         self.set_sampler(found)
 
     def set_sampler(self, sampler: Any) -> None:

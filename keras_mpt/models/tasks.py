@@ -16,7 +16,14 @@ from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import check_flag, task_id
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import START_DONE, TASKS_START_DONE, check_task_name
-from keras_mpt.fitting.recompile import Compiled, arguments_afresh, compile_again, fresh
+from keras_mpt.fitting.recompile import (
+    Compiled,
+    arguments_afresh,
+    by_names,
+    check_goals,
+    compile_again,
+    fresh,
+)
 from keras_mpt.heads.head import Head
 from keras_mpt.prompts.starts import seed_of, task_factors
 from keras_mpt.types import Backbone, Config, Preprocessor
@@ -92,6 +99,7 @@ def rename_task(model: HasTasks, old: str | int, new: str) -> None:
     names = [*config.names[:task], new, *config.names[task + 1 :]]
     frozen = [new if n == config.names[task] else n for n in config.frozen_tasks or []]
     model.set_config(dataclasses.replace(config, task_names=names, frozen_tasks=frozen))
+    arguments = by_names(arguments, dict(zip(config.names, names, strict=True)))
     # Not the one that `compile` was given, which Keras may have wrapped to scale the loss.
     compile_again(model, arguments, model.optimizer if model.compiled else None)
 
@@ -194,7 +202,9 @@ def _change_tasks(
     changes: Config,
 ) -> None:
     """Changes the tasks, all being checked: what can still fail comes before the changes."""
-    config, arguments = multitask_config(model), arguments_afresh(model)
+    config = multitask_config(model)
+    arguments = by_names(arguments_afresh(model), {name: name for name in names})
+    check_goals(model, arguments, names, num_classes)
     optimizer = None if arguments is None else fresh(arguments["optimizer"])
     model.prompt.replace_tasks(*factors)
     model.head.replace_tasks(heads, num_classes)

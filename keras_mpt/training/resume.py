@@ -66,7 +66,7 @@ class ResumeTraining(keras.callbacks.Callback):
         mix = keras_mpt.TaskMix(
             {"task_0": (rows, [0, 1, 1, 0]), "task_1": (rows, [1, 1, 0, 0])}, batch_size=4
         )
-        model.compile("adam", "sparse_categorical_crossentropy")
+        model.compile("adam")
         resume = keras_mpt.ResumeTraining(tmp_path / "run", mix, save_freq=1)
         model.fit(mix, epochs=2, callbacks=[resume])
         ```

@@ -67,7 +67,7 @@ def two_speed_optimizer(shared: Any = 0.01, factors: Any = 0.1, head: Any = 0.01
         optimizer = keras_mpt.two_speed_optimizer(
             shared=0.002, factors=warm, head=keras.optimizers.AdamW(0.002, weight_decay=0.01)
         )
-        model.compile(optimizer, "sparse_categorical_crossentropy")
+        model.compile(optimizer)
         p, factors, head = model.optimizer.optimizers
         p.learning_rate = 0.001
         ```

@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 import keras_mpt
+from keras_mpt.fitting.objective import Objective, Setting
 from keras_mpt.fitting.task_report import MAX_REPORTED_TASKS, TaskReport
 from tests import tiny
 
@@ -143,8 +144,8 @@ def test_a_task_without_rows_is_nan_until_it_has_some(made):
     assert np.isfinite(list(found.values())).all()
 
 
-def test_one_number_for_the_whole_batch_is_no_task_s(made):
-    model, x = made
+def test_one_number_for_the_whole_batch_is_no_task_s():
+    model, x = make([3, 3])
     model.compile(
         keras.optimizers.SGD(0.0), loss=lambda y, p: ops.mean(row_losses(y, p)), metrics=[]
     )
@@ -153,6 +154,13 @@ def test_one_number_for_the_whole_batch_is_no_task_s(made):
     np.testing.assert_allclose(found.pop("loss"), expected, rtol=1e-5)
     assert list(found) == ["tone_loss", "topic_loss"]
     assert np.isnan(list(found.values())).all()
+
+
+def test_one_number_for_the_whole_batch_is_refused_where_classes_differ(made):
+    model, x = made
+    model.compile(loss=lambda y, p: ops.mean(row_losses(y, p)), metrics=[])
+    with pytest.raises(ValueError, match="`loss` should give a value per row or token"):
+        model.fit(x, LABELS, verbose=0)
 
 
 def test_numbers_as_targets_are_no_labels():
@@ -174,8 +182,7 @@ def test_numbers_as_targets_are_no_labels():
         rows = k == TASK_IDS
         losses = np.logaddexp(0, logits) - two * logits
         np.testing.assert_allclose(found[f"{task}_loss"], losses[rows].mean(), rtol=1e-5)
-        # As Keras's own "accuracy" does, it compares the output itself with a half.
-        right = ((logits > 0.5) == two)[rows].mean()
+        right = ((logits > 0) == two)[rows].mean()
         np.testing.assert_allclose(found[f"{task}_accuracy"], right, rtol=1e-6)
 
 
@@ -189,7 +196,7 @@ def test_a_label_that_the_loss_ignores_is_allowed(made):
 @pytest.mark.parametrize(("extra", "reported"), [(0, MAX_REPORTED_TASKS), (1, 0)])
 def test_so_many_tasks_and_no_more(extra, reported):
     names = [f"task_{k}" for k in range(MAX_REPORTED_TASKS + extra)]
-    metrics = TaskReport(names, {"loss": "mse", "metrics": ["mae"]}).metrics
+    metrics = TaskReport(names, Objective(Setting(names), "mse", metrics=["mae"])).metrics
     assert [m.name for m in metrics] == [
         f"{name}_{of}" for name in names[:reported] for of in ("loss", "mae")
     ]
