@@ -138,7 +138,9 @@ def _is_candidate(value: Any) -> bool:
 
 def _tokens(candidate: Any, preprocessor: Preprocessor | None) -> np.ndarray:
     if not isinstance(candidate, str):
-        return np.asarray(candidate, "int64")
+        # An integer that no array holds is no token either.
+        most = np.iinfo("int64").max
+        return np.asarray([min(max(int(i), -1), most) for i in candidate], "int64")
     if preprocessor is None:
         raise ValueError(
             "`candidates` should be lists of token ids where the model has no preprocessor to "

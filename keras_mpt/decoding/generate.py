@@ -14,8 +14,10 @@ from keras_mpt.decoding.decoder import Decoder
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.generation_inputs import (
     as_text,
+    check_positions,
     check_room,
     check_rows_are_right,
+    checked_stops,
     tokenized,
     trim,
     up_to_step,
@@ -25,7 +27,7 @@ from keras_mpt.decoding.generation_inputs import (
 from keras_mpt.decoding.state import Batch, Context
 from keras_mpt.decoding.watched import draw
 from keras_mpt.fitting.model_inputs import ModelInputs
-from keras_mpt.types import Preprocessor, Sampler, TaskIds, Tensor
+from keras_mpt.types import Sampler, TaskIds, Tensor
 
 
 def generate(
@@ -45,15 +47,18 @@ def generate(
     if max_length is not None:
         max_length = check_size("max_length", max_length)
     check_flags({"strip_prompt": strip_prompt, "use_cache": use_cache})
-    stops = _stop_token_ids(stop_token_ids, preprocessor)
+    splice = model_inputs.splice
+    stops = checked_stops(stop_token_ids, preprocessor, splice.vocabulary_sizes[-1])
     inputs, task_ids = without_task_ids(inputs, task_ids)
-    text = as_text(inputs, preprocessor, len(model_inputs.splice.token_inputs) > 1)
+    text = as_text(inputs, preprocessor, len(splice.token_inputs) > 1)
+    if text is not None and max_length is not None:
+        check_positions(max_length, splice)
     tokens = inputs if text is None else tokenized(text, preprocessor, max_length)
     if task_ids is not None:
         tokens = {**tokens, "task_ids": task_ids}
     x = {name: to_numpy(value) for name, value in model_inputs.prepare(tokens).items()}
     check_room(x[reader.mask_name], reader.mask_name, None if text is not None else max_length)
-    *encoder_inputs, last = model_inputs.splice.token_inputs
+    *encoder_inputs, last = splice.token_inputs
     for token_input in encoder_inputs:
         trim(x, token_input)
     # Positions of the user's own are no cache's.
@@ -133,22 +138,6 @@ def generate_step(
         ends = ops.cast(ends, "int32")
         mask = ops.equal(ops.cumsum(ends, axis=-1) - ends, 0)
     return token_ids, mask, ops.all(ops.reshape(is_right, (token_ids.shape[0], -1)), axis=1)
-
-
-def _stop_token_ids(
-    stop_token_ids: Any, preprocessor: Preprocessor | None
-) -> tuple[int, ...] | None:
-    if not isinstance(stop_token_ids, str):
-        stops = np.reshape(np.asarray([] if stop_token_ids is None else stop_token_ids), -1)
-        return tuple(int(i) for i in stops) or None
-    if preprocessor is None:
-        raise ValueError(
-            "`stop_token_ids` should be None or a list of token ids where the model has no "
-            "preprocessor to take them from. Received: stop_token_ids='auto'"
-        )
-    tokenizer = preprocessor.tokenizer
-    ends = [tokenizer.end_token_id, getattr(tokenizer, "end_token2_id", None)]
-    return tuple(int(i) for i in ends if i is not None)
 
 
 def sampler_of(sampler: Any) -> Sampler:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_mpt.arrays import to_numpy
+from keras_mpt.arrays import is_array, to_numpy
+from keras_mpt.checks import is_integer
 from keras_mpt.data.columns import as_list
 from keras_mpt.splicing.cut import TokenInput
+from keras_mpt.splicing.splice import Splice
 from keras_mpt.types import Preprocessor, TaskIds, Tensor
 
 # What is run is cut to its longest row, in steps of this: each width is compiled anew.
@@ -75,6 +77,52 @@ def without_task_ids(inputs: Any, task_ids: TaskIds | None) -> tuple[Any, TaskId
     return inputs, own_ids if task_ids is None else task_ids
 
 
+def checked_stops(
+    stop_token_ids: Any, preprocessor: Preprocessor | None, vocabulary_size: int
+) -> tuple[int, ...] | None:
+    """The tokens that end a row; `None` where none does.
+
+    Args:
+        stop_token_ids: what `generate` was given.
+        preprocessor: keras-hub preprocessor whose tokenizer "auto" asks, or `None`.
+        vocabulary_size: int. V.
+
+    Raises:
+        ValueError: anything but "auto", `None`, a token id or a sequence of them; ids outside
+            [0, V), which would end nothing; or "auto" without a preprocessor.
+    """
+    if isinstance(stop_token_ids, str) and stop_token_ids == "auto":
+        if preprocessor is None:
+            raise ValueError(
+                "`stop_token_ids` should be None or a list of token ids where the model has no "
+                "preprocessor to take them from. Received: stop_token_ids='auto'"
+            )
+        tokenizer = preprocessor.tokenizer
+        ends = [tokenizer.end_token_id, getattr(tokenizer, "end_token2_id", None)]
+        return tuple(int(i) for i in ends if i is not None) or None
+    given = [] if stop_token_ids is None else stop_token_ids
+    if is_array(given):
+        given = to_numpy(given).tolist()
+    stops = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not all(is_integer(stop, 0, vocabulary_size) for stop in stops):
+        raise ValueError(
+            "`stop_token_ids` should be 'auto', None, a token id or a list of them, in [0, "
+            f"{vocabulary_size}). Received: stop_token_ids={stop_token_ids!r}"
+        )
+    return tuple(int(stop) for stop in stops) or None
+
+
+def check_positions(max_length: int, splice: Splice) -> None:
+    """Refuses a length that the backbone has no positions for, before room is made for it."""
+    taken = splice.num_virtual_tokens * splice.states_have_prompt
+    limit = splice.max_sequence_length
+    if limit is not None and max_length > limit - taken:
+        raise ValueError(
+            f"`max_length` should be at most {limit - taken}: the backbone has {limit} positions "
+            f"and the prompt takes {taken}. Received: max_length={max_length}"
+        )
+
+
 def tokenized(
     text: Text, preprocessor: Preprocessor, max_length: int | None
 ) -> dict[str, np.ndarray]:
@@ -103,6 +151,10 @@ def check_room(mask: np.ndarray, mask_name: str, max_length: int | None = None) 
 def check_right_padding(mask: np.ndarray, mask_name: str) -> None:
     """Refuses rows that have their tokens elsewhere than in front, or none."""
     mask = mask != 0
+    if not len(mask):
+        raise ValueError(
+            f"`inputs` should have at least one row. Received: {mask_name} of shape {mask.shape}"
+        )
     if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
         raise ValueError(
             f"`{mask_name}` should be 1 at each row's tokens, then 0: rows are padded on the right "

@@ -39,11 +39,10 @@ def score(
     check_choice("normalize", normalize, ("sum", "mean"))
     check_flags({"use_cache": use_cache})
     splice = model_inputs.splice
-    chosen = as_candidates(candidates, model_inputs.preprocessor, splice.vocabulary_size)
+    chosen = as_candidates(candidates, model_inputs.preprocessor, splice.vocabulary_sizes[-1])
     x, lengths = _rows_to_score(model_inputs, inputs, task_ids)
     chosen.check_rows(len(lengths))
-    prompted = len(splice.token_inputs) <= splice.num_transformer_submodules
-    taken = splice.num_virtual_tokens * prompted
+    taken = splice.num_virtual_tokens * splice.states_have_prompt
     limit = splice.max_sequence_length
     left = None if limit is None else limit - taken
     longest = int(lengths.max())

@@ -186,7 +186,8 @@ class LanguageModel(PromptTunedModel):
 
         Raises:
             ValueError: wrong inputs or task ids, rows that are not padded on the right, no room for
-                new tokens, strings without a preprocessor, a `max_length` that is no size, a flag
+                new tokens, strings without a preprocessor, a `max_length` that is no size or more
+                than there are positions, `stop_token_ids` that are not in the vocabulary, a flag
                 that is neither True nor False, or logits that are NaN or infinite.
         """
         return generating.generate(

@@ -9,7 +9,7 @@ from keras import ops
 import keras_mpt
 from tests.data.tables import Column, Series
 from tests.decoding.language_models import IDS, KINDS, generated, inputs, make
-from tests.marks import IS_EAGER, slow_on_jax
+from tests.marks import IS_EAGER, only_torch, slow_on_jax
 
 TASK_IDS = [0, 2]
 
@@ -228,6 +228,65 @@ def test_stop_tokens_in_other_forms():
     np.testing.assert_array_equal(one, several)
     whole = model.generate(inputs("gpt2"), task_ids=TASK_IDS, stop_token_ids=None)["token_ids"]
     np.testing.assert_array_equal(none, whole)
+
+
+STOPS = ["x", "7", "Auto", 50, -1, 1.5, True, [1.0], [3, True], [[3]], {3}, [None], 2**70, b"x", {}]
+
+
+@only_torch
+@pytest.mark.parametrize("stop", [*STOPS, np.float32(3), np.array(["3"]), np.array([[3]])])
+def test_stop_tokens_that_are_none(preprocessor, stop):
+    model = make("gpt2", preprocessor)
+    words = (
+        r"`stop_token_ids` should be 'auto', None, a token id or a list of them, in \[0, 50\)\. "
+    )
+    for x in (inputs("gpt2"), "a"):
+        with pytest.raises(ValueError, match=words + "Received: stop_token_ids="):
+            model.generate(x, task_ids=0, stop_token_ids=stop)
+
+
+@only_torch
+def test_stop_tokens_as_numpy_and_tensors():
+    model = make("gpt2")
+    x = inputs("gpt2")
+    wanted = model.generate(x, task_ids=TASK_IDS, stop_token_ids=[7])["padding_mask"]
+    for stop in (np.int64(7), np.array(7), np.array([7, 7]), (7,), ops.convert_to_tensor([7])):
+        found = model.generate(x, task_ids=TASK_IDS, stop_token_ids=stop)["padding_mask"]
+        np.testing.assert_array_equal(found, wanted)
+
+
+@only_torch
+@pytest.mark.parametrize("length", [True, np.True_, 8.0, "8", -1])
+def test_lengths_that_are_none(preprocessor, length):
+    words = "`max_length` should be a positive integer. Received: max_length="
+    with pytest.raises(ValueError, match=words):
+        make("gpt2", preprocessor).generate("a", length, task_ids=0)
+    with pytest.raises(ValueError, match=words):
+        make("gpt2").generate(inputs("gpt2"), length, task_ids=0, stop_token_ids=None)
+
+
+@only_torch
+def test_no_room_is_made_for_a_length_without_positions(preprocessor):
+    words = (
+        "`max_length` should be at most 29: the backbone has 32 positions and the prompt takes 3"
+    )
+    model = make("gpt2", preprocessor)
+    for length in (30, 2**60):
+        with pytest.raises(ValueError, match=words):
+            model.generate("a", length, task_ids=0)
+    assert isinstance(model.generate("a", 29, task_ids=0), str)
+
+
+@only_torch
+def test_no_rows_are_refused():
+    x = {name: value[:0] for name, value in inputs("gpt2").items()}
+    model = make("gpt2")
+    for act in (
+        lambda: model.generate(x, task_ids=0, stop_token_ids=None),
+        lambda: model.predict_labels(x, [[1]], task_ids=0),
+    ):
+        with pytest.raises(ValueError, match="`inputs` should have at least one row"):
+            act()
 
 
 def test_mixed_text_trains_a_language_model(preprocessor):

@@ -247,6 +247,11 @@ CANDIDATES_REFUSED = {
         [[5, tiny.VOCABULARY], [-1]],
         r"`candidates` should have token ids in \[0, 50\). Received: candidates with \[-1, 50\]",
     ),
+    "beyond any array": (
+        [[5, 2**70], [-(2**70)]],
+        r"`candidates` should have token ids in \[0, 50\). Received: candidates with \[-1, 9",
+    ),
+    "True": ([[True]], "`candidates` should be a list of strings or of lists of token ids"),
     "of other rows": (
         [[[5], [6]]] * 3,
         "`candidates` should have one list per row, 2 of them, or be one list for all rows. "
