@@ -1,7 +1,6 @@
 """Multitask Prompt Tuning (Wang et al., ICLR 2023) for Keras 3."""
 
 from keras_mpt import analysis, models
-from keras_mpt.adapters.t5 import t5_from_pretrained
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import (
     MultitaskPromptTuningInit,
@@ -13,6 +12,8 @@ from keras_mpt.data.few_shot import few_shot
 from keras_mpt.data.stack_tasks import stack_tasks
 from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.files.state_dict import read_state_dict
+from keras_mpt.hugging_face.backbone import backbone_from_pretrained
+from keras_mpt.hugging_face.t5 import t5_from_pretrained
 from keras_mpt.models.prompt_tune import load_adapter, prompt_tune
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
 from keras_mpt.prompts.parameter_count import (
@@ -42,6 +43,7 @@ __all__ = [
     "__version__",
     "adapt",
     "analysis",
+    "backbone_from_pretrained",
     "few_shot",
     "full_prompt_parameter_count",
     "load_adapter",

@@ -24,6 +24,8 @@ __all__ = [
     "forget_compile_arguments",
     "hub_cache_allocator",
     "hub_cache_builder",
+    "hub_converter",
+    "hub_weights",
     "in_symbolic_scope",
     "is_validation_of_fit",
     "keep_compile_arguments",
@@ -35,6 +37,7 @@ __all__ = [
     "restore_jax_state",
     "set_first_epoch",
     "set_keras_mask",
+    "sublayers",
     "variables_of_optimizer",
 ]
 
@@ -205,3 +208,31 @@ def hub_cache_allocator(task: Any) -> Callable[..., Tensors] | None:
     `_initialize_cache`: what some tasks have in the place of a `_build_cache` that does both.
     """
     return getattr(task, "_initialize_cache", None)
+
+
+def sublayers(model: keras.Model) -> list[keras.layers.Layer]:
+    """All layers of a model, those within layers too, in an order that a rebuilt model has as well.
+
+    `_flatten_layers`: the public `layers` stops at the first level.
+    """
+    return list(model._flatten_layers(include_self=False, recursive=True))
+
+
+def hub_converter(folder: str, config: Config) -> Any:
+    """keras-hub's module that reads a kind of Hugging Face checkpoint, by `config["model_type"]`.
+
+    `keras_hub.src`: its `from_preset` gives the weights no chance to be read as they are.
+    """
+    from keras_hub.src.utils.transformers.preset_loader import TransformersPresetLoader
+
+    return TransformersPresetLoader(folder, config).converter
+
+
+def hub_weights() -> type[Any]:
+    """keras-hub's class that opens a checkpoint's weights, for its converters.
+
+    `keras_hub.src`: as `hub_converter`.
+    """
+    from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
+
+    return SafetensorLoader

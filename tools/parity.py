@@ -17,7 +17,7 @@ import keras
 
 from tests.parity.families import ALL_ON, FAMILIES, TRAINED
 from tools.machine import versions
-from tools.parity_page import render
+from tools.parity_page import OWN, render
 
 DOCS = Path(__file__).parents[1] / "docs"
 JSON_FILE, DOCUMENT = DOCS / "parity.json", DOCS / "parity.md"
@@ -26,7 +26,13 @@ PACKAGES = ("keras", "keras-hub", "peft", "transformers", "torch")
 
 def measure() -> dict[str, Any]:
     """All measurements, as JSON holds them."""
-    from tests.parity.measure import TOLERANCE, base_difference, export_error, import_error
+    from tests.parity.measure import (
+        TOLERANCE,
+        base_difference,
+        export_error,
+        import_error,
+        own_difference,
+    )
     from tests.parity.measure import make_pair as make
     from tests.parity.training import STEPS, training_error
 
@@ -35,8 +41,8 @@ def measure() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             pair = make(family, Path(folder))
             row = {"family": family.name, "task type": family.task_type, "note": family.note}
-            row |= {"import": import_error(pair).error, "export": export_error(pair).error}
-            row |= {"base": base_difference(pair), "training": None}
+            row |= {"import": import_error(pair), "export": export_error(pair)}
+            row |= {"base": base_difference(pair), OWN: own_difference(pair), "training": None}
             if family.name in TRAINED:
                 row["training"], least = training_error(pair)
                 moved.append(least)

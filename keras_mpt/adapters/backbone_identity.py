@@ -17,6 +17,7 @@ from keras import ops
 
 from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import is_integer, received
+from keras_mpt.layer_settings import distinct_settings, settings_difference
 from keras_mpt.types import Backbone, Config, Tensor
 
 # How many numbers of each variable tell one backbone from another.
@@ -64,7 +65,7 @@ def backbone_identity(backbone: Backbone) -> Config:
         backbone: a backbone.
 
     Returns:
-        A dict of "class_name", "num_parameters" and "values", as JSON values.
+        A dict of "class_name", "num_parameters", "values" and "settings", as JSON values.
     """
     matrices = [w for w in backbone.weights if len(w.shape) >= 2]
     chosen = np.linspace(0, len(matrices) - 1, _NOTED if matrices else 0).astype(int)
@@ -72,6 +73,7 @@ def backbone_identity(backbone: Backbone) -> Config:
         "class_name": type(backbone).__name__,
         "num_parameters": sum(int(np.prod(w.shape)) for w in backbone.weights),
         "values": [_middle(matrices[i]) for i in chosen],
+        "settings": distinct_settings(backbone),
     }
 
 
@@ -96,7 +98,7 @@ def backbone_difference(noted: dict[str, Any] | None, backbone: Backbone) -> str
     if noted.get("class_name") != found["class_name"]:
         return f"a {noted.get('class_name')}, not a {found['class_name']}"
     if any("int" in str(w.dtype) for w in backbone.weights if len(w.shape) >= 2):
-        return None
+        return _other_settings(noted, backbone)
     if noted.get("num_parameters") != found["num_parameters"]:
         return (
             f"a {found['class_name']} of {noted.get('num_parameters')} parameters, not "
@@ -106,7 +108,7 @@ def backbone_difference(noted: dict[str, Any] | None, backbone: Backbone) -> str
     if len(values) == len(found["values"]) and np.allclose(
         values, found["values"], rtol=1e-2, atol=1e-4
     ):
-        return None
+        return _other_settings(noted, backbone)
     return f"a {found['class_name']} with other weights"
 
 
@@ -117,6 +119,17 @@ def _is_identity(noted: Any) -> bool:
         and is_integer(noted.get("num_parameters"))
         and isinstance(noted.get("values"), list)
         and all(isinstance(value, float) for value in noted["values"])
+    )
+
+
+def _other_settings(noted: dict[str, Any], backbone: Backbone) -> str | None:
+    """As `backbone_difference`, of what layers compute with beside their weights."""
+    difference = settings_difference(noted.get("settings"), backbone)
+    if difference is None:
+        return None
+    return (
+        f"a {type(backbone).__name__} {difference}; `keras_mpt.backbone_from_pretrained` reads a "
+        "checkpoint's own"
     )
 
 

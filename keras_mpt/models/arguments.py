@@ -10,6 +10,7 @@ import keras
 from keras_mpt.adapters.directory import AdapterParts
 from keras_mpt.checks import received
 from keras_mpt.config import config_from_dict
+from keras_mpt.layer_settings import apply_settings, read_settings
 from keras_mpt.types import Config, Task
 
 
@@ -17,6 +18,7 @@ def saved_arguments(model: Any) -> Config:
     """The constructor's arguments that every prompt-tuned model has, as JSON values."""
     return {
         "backbone": keras.saving.serialize_keras_object(model.backbone),
+        "backbone_settings": read_settings(model.backbone),
         "config": model.config.to_dict(),
         "preprocessor": keras.saving.serialize_keras_object(model.preprocessor),
         "layers_trainable": [layer.trainable for layer in model.layers],
@@ -34,6 +36,7 @@ def rebuilt_arguments(
     arguments = dict(saved)
     for name in ("backbone", "preprocessor"):
         arguments[name] = keras.saving.deserialize_keras_object(arguments[name], custom_objects)
+    apply_settings(arguments["backbone"], arguments.pop("backbone_settings", {}))
     arguments["config"] = config_from_dict(arguments["config"])
     trainable = arguments.pop("trainable", True), arguments.pop("layers_trainable", [])
     return arguments, trainable

@@ -1,11 +1,15 @@
 """The families that keras-hub reads Hugging Face weights of, each as a tiny random model.
 
+What a configuration says beside sizes is what the released models of the family say: epsilons,
+activations, scales, windows, kinds of positions.
+
 `transformers` and `torch` are imported where they are used, so that this file can be read without.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -46,15 +50,9 @@ class Family:
         backbone: the name of keras-hub's class.
         make: function without arguments that gives a `transformers` model, with the head that
             published checkpoints of the family have.
-        backbone_config: what keras-hub's converter does not take from transformers' configuration.
-        load: function from the saved folder to what `load_adapter` takes; `None` is keras-hub's
-            `Backbone.from_preset` with `backbone_config`.
         published: changes to the saved `config.json` that make it what published checkpoints have
             and keras-hub's converter reads, where transformers 5 now writes something else.
-        randomized: function of the model, called after its weights were drawn.
         adjust: function of the model and its folder, called after it was saved.
-        as_keras_hub: function that makes a copy of the model compute what keras-hub's does, where
-            the two differ.
         note: what the reader of the table should know.
     """
 
@@ -62,25 +60,23 @@ class Family:
     task_type: str
     backbone: str
     make: Callable[[], Any]
-    backbone_config: dict[str, Any] = dataclasses.field(default_factory=dict)
-    load: Callable[[Path], Any] | None = None
     published: dict[str, Any] = dataclasses.field(default_factory=dict)
-    randomized: Callable[[Any], None] | None = None
     adjust: Callable[[Any, Path], None] | None = None
-    as_keras_hub: Callable[[Any], None] | None = None
     note: str = ""
 
 
-def _model(class_name: str, config_name: str, **config: Any) -> Callable[[], Any]:
-    """A function that makes a model of transformers from a configuration of this size."""
+def _make(class_name: str, config_name: str, **config: Any) -> Any:
+    """A model of transformers from a configuration of this size."""
+    import transformers
 
-    def make() -> Any:
-        import transformers
+    cls, config_cls = getattr(transformers, class_name), getattr(transformers, config_name)
+    return cls(config_cls(**config))
 
-        cls, config_cls = getattr(transformers, class_name), getattr(transformers, config_name)
-        return cls(config_cls(**config))
 
-    return make
+def variant(name: str, **changes: Any) -> Family:
+    """A family's row with other values in its configuration."""
+    family = next(f for f in FAMILIES if f.name == name)
+    return dataclasses.replace(family, make=functools.partial(family.make, **changes))
 
 
 def _family(
@@ -88,7 +84,13 @@ def _family(
 ) -> Family:
     fields = {f.name for f in dataclasses.fields(Family)}
     others = {key: sizes.pop(key) for key in list(sizes) if key in fields}
-    return Family(name, task_type, f"{backbone}Backbone", _model(model, config, **sizes), **others)
+    return Family(
+        name,
+        task_type,
+        f"{backbone}Backbone",
+        functools.partial(_make, model, config, **sizes),
+        **others,
+    )
 
 
 def _causal(name: str, prefix: str, backbone: str, **kwargs: Any) -> Family:
@@ -100,12 +102,6 @@ def _causal(name: str, prefix: str, backbone: str, **kwargs: Any) -> Family:
 def _encoder(name: str, prefix: str, backbone: str, **kwargs: Any) -> Family:
     model, config = f"{prefix}ForSequenceClassification", f"{prefix}Config"
     return _family(name, "SEQ_CLS", backbone, model, config, **kwargs)
-
-
-def _load_t5(folder: Path) -> Any:
-    import keras_mpt
-
-    return keras_mpt.t5_from_pretrained(folder)
 
 
 def _t5gemma() -> Any:
@@ -145,23 +141,6 @@ def _t5gemma2() -> Any:
         **_COMMON,
     )  # fmt: skip
     return transformers.T5Gemma2ForConditionalGeneration(config)
-
-
-def _without_token_type(model: Any) -> None:
-    model.base_model.embeddings.token_type_embeddings.weight.data.zero_()
-
-
-def _with_tanh_gelu(model: Any) -> None:
-    from transformers.activations import ACT2FN
-
-    for module in model.modules():
-        if hasattr(module, "intermediate_act_fn"):
-            module.intermediate_act_fn = ACT2FN["gelu_new"]
-
-
-def _float16_values(model: Any) -> None:
-    for weight in model.parameters():
-        weight.data = weight.data.half().float()
 
 
 def _rename(folder: Path, renamed: Callable[[str], str]) -> None:
@@ -225,52 +204,53 @@ _LINEAR_ATTENTION = {
 _EXPERTS = {"moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2}
 _SHARED_EXPERT = {**_EXPERTS, "shared_expert_intermediate_size": 16}
 
+_LLAMA_3 = {
+    "rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 8,
+}  # fmt: skip
+_YARN = {"rope_type": "yarn", "factor": 32.0, "truncate": False}
+_THETA = {"rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0}}
+_GEMMA_3_ROPE = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0},
+}
+
 FAMILIES = (
-    _encoder(
-        "bert", "Bert", "Bert", backbone_config={"dropout": 0.0}, hidden_act="gelu_new",
-        note="with the tanh GELU, which keras-hub always computes", **_ENCODER, **_NO_DROPOUT,
-    ),
-    _encoder(
-        "bert_gelu", "Bert", "Bert", as_keras_hub=_with_tanh_gelu,
-        note="with the exact GELU of published checkpoints, which keras-hub does not compute",
-        **_ENCODER, **_NO_DROPOUT,
-    ),
-    _encoder(
-        "roberta", "Roberta", "Roberta", randomized=_without_token_type, **_ROBERTA,
-        note="token type row 0: keras-hub's converter drops it", **_NO_DROPOUT,
-    ),
+    _encoder("bert", "Bert", "Bert", **_ENCODER, **_NO_DROPOUT, note="with the exact GELU"),
+    _encoder("roberta", "Roberta", "Roberta", **_ROBERTA, **_NO_DROPOUT,
+             note="its row of segments is random here, 0 in published ones"),
     _encoder("xlm_roberta", "XLMRoberta", "XLMRoberta", **_ROBERTA, **_NO_DROPOUT),
     _encoder(
         "distilbert", "DistilBert", "DistilBert", dim=16, hidden_dim=32, n_layers=2, n_heads=2,
         max_position_embeddings=64, dropout=0.0, attention_dropout=0.0, **_COMMON,
     ),
-    _encoder(
-        "albert", "Albert", "Albert", embedding_size=16, **_ENCODER, **_NO_DROPOUT,
-    ),
+    _encoder("albert", "Albert", "Albert", embedding_size=16, **_ENCODER, **_NO_DROPOUT,
+             hidden_act="gelu", note="version 1; version 2 has the tanh GELU"),
     _encoder(
         "esm", "Esm", "ESM", adjust=_norms_by_weight, position_embedding_type="rotary",
-        note="on PyTorch; on JAX keras-hub's own attends to padding", token_dropout=False,
+        note="on PyTorch; on JAX keras-hub's own attends to padding", token_dropout=True,
         mask_token_id=3, **_ROBERTA, **_NO_DROPOUT,
     ),
     _causal(
         "gpt2", "GPT2", "GPT2", model="GPT2LMHeadModel", n_embd=16, n_layer=2, n_head=2,
         n_positions=64, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **_COMMON,
     ),
-    _causal("llama", "Llama", "Llama3", **_GROUPED),
-    _causal("mistral", "Mistral", "Mistral", randomized=_float16_values, **_HEADS, sliding_window=6,
-            note="weights with float16 values: keras-hub's converter rounds to them"),
-    _causal("mixtral", "Mixtral", "Mixtral", **_GROUPED, num_local_experts=4),
+    _causal("llama", "Llama", "Llama3", **_GROUPED, rms_norm_eps=1e-5, rope_parameters=_LLAMA_3,
+            note="Llama 3.1, as transformers 5 writes its rotary positions"),
+    _causal("smollm2", "Llama", "Llama3", **{**_GROUPED, "tie_word_embeddings": True},
+            rms_norm_eps=1e-5),
+    _causal("mistral", "Mistral", "Mistral", **_HEADS, sliding_window=6, rms_norm_eps=1e-5),
+    _causal("mixtral", "Mixtral", "Mixtral", **_GROUPED, num_local_experts=4, **_THETA),
     _causal("gpt_oss", "GptOss", "GptOss", adjust=_write_mxfp4, **{**_HEADS, "hidden_size": 32},
-            num_local_experts=4, num_experts_per_tok=2, sliding_window=64, layer_types=_LAYERS,
-            published={"rope_scaling": {"rope_type": "yarn", "factor": 32.0}},
-            note="window longer than the sequence: keras-hub's is another"),
-    _causal("smollm3", "SmolLM3", "SmolLM3", **{**_GROUPED, "tie_word_embeddings": True}),
-    _causal("qwen", "Qwen2", "Qwen", **_GROUPED),
-    _causal("qwen_moe", "Qwen2Moe", "QwenMoe", **_GROUPED, **_SHARED_EXPERT),
-    _causal("qwen3", "Qwen3", "Qwen3", **_HEADS, rms_norm_eps=1e-5,
-            note="rms_norm_eps 1e-5, which keras-hub's query and key norms always have"),
+            num_local_experts=4, num_experts_per_tok=2, sliding_window=6, layer_types=_LAYERS,
+            rms_norm_eps=1e-5, published={"rope_scaling": _YARN}),
+    _causal("smollm3", "SmolLM3", "SmolLM3", **{**_GROUPED, "tie_word_embeddings": True},
+            no_rope_layers=[1, 0]),
+    _causal("qwen", "Qwen2", "Qwen", **_GROUPED, **_THETA),
+    _causal("qwen_moe", "Qwen2Moe", "QwenMoe", **_GROUPED, **_SHARED_EXPERT, **_THETA),
+    _causal("qwen3", "Qwen3", "Qwen3", **_HEADS, **_THETA),
     _causal("qwen3_moe", "Qwen3Moe", "Qwen3Moe", published={"num_experts": 4}, **_HEADS,
-            **_EXPERTS),
+            **_EXPERTS, **_THETA, norm_topk_prob=True),
     _causal("qwen3_5", "Qwen3_5", "Qwen3_5", config="Qwen3_5TextConfig",
             published={"model_type": "qwen3_5"}, adjust=_beside_vision, **_HEADS,
             **_LINEAR_ATTENTION),
@@ -278,10 +258,11 @@ FAMILIES = (
             published={"model_type": "qwen3_5_moe"}, adjust=_beside_vision, **_HEADS,
             **_LINEAR_ATTENTION, **_SHARED_EXPERT),
     _causal("gemma", "Gemma", "Gemma", **_GEMMA),
-    _causal("gemma2", "Gemma2", "Gemma", **_GEMMA, sliding_window=6, query_pre_attn_scalar=8),
+    _causal("gemma2", "Gemma2", "Gemma", **_GEMMA, sliding_window=6, query_pre_attn_scalar=9,
+            note="a scale of queries as the 27B's, which is not a head's width"),
     _causal("gemma3", "Gemma3", "Gemma3", config="Gemma3TextConfig", **_GEMMA, sliding_window=6,
-            layer_types=["sliding_attention"] * 2, query_pre_attn_scalar=8,
-            note="all layers sliding: keras-hub passes over `layer_types`"),
+            layer_types=_LAYERS, rope_parameters=_GEMMA_3_ROPE, query_pre_attn_scalar=10,
+            note="a scale of queries as the 27B's, which is not a head's width"),
     _causal("gemma4", "Gemma4", "Gemma4", config="Gemma4TextConfig", **_GEMMA, sliding_window=6,
             layer_types=_LAYERS, hidden_size_per_layer_input=0, global_head_dim=8),
     _family(
@@ -292,11 +273,10 @@ FAMILIES = (
         max_position_embeddings=64, decoder_start_token_id=2, forced_eos_token_id=None, **_COMMON,
     ),
     _family(
-        "t5", "SEQ_2_SEQ_LM", "T5", "T5ForConditionalGeneration", "T5Config", load=_load_t5,
-        **_T5,
+        "t5", "SEQ_2_SEQ_LM", "T5", "T5ForConditionalGeneration", "T5Config", **_T5,
     ),
     _family(
-        "t5_v1_1", "SEQ_2_SEQ_LM", "T5", "T5ForConditionalGeneration", "T5Config", load=_load_t5,
+        "t5_v1_1", "SEQ_2_SEQ_LM", "T5", "T5ForConditionalGeneration", "T5Config",
         feed_forward_proj="gated-gelu", tie_word_embeddings=False, **_T5,
     ),
     Family("t5gemma", "SEQ_2_SEQ_LM", "T5GemmaBackbone", _t5gemma,

@@ -7,14 +7,19 @@ import pytest
 
 import keras_mpt
 from tests.parity.families import KINDS
-from tests.parity.measure import LENGTH, each_family, export_error, load_peft_adapter, peft
+from tests.parity.measure import (
+    LENGTH,
+    TOLERANCE,
+    each_family,
+    export_error,
+    load_peft_adapter,
+    peft,
+)
 
 
 @each_family
 def test_logits_are_ours(name, pair_of):
-    pair = pair_of(name)
-    measured = export_error(pair)
-    assert measured.error <= measured.limit
+    assert export_error(pair_of(name)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -19,6 +19,5 @@ def test_every_family_has_a_row():
     ]
     assert {name for name, row in rows.items() if row["training"] is not None} == set(TRAINED)
     for family in FAMILIES:
-        if family.as_keras_hub is None:
-            row = rows[family.name]
-            assert max(row["import"], row["export"], row["base"]) <= report["tolerance"]
+        row = rows[family.name]
+        assert max(row["import"], row["export"], row["base"]) <= report["tolerance"]

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_mpt.checks import is_integer, is_number
 from keras_mpt.files.config_files import read_json
 from keras_mpt.files.paths import is_file_name
 from keras_mpt.files.state_dict import check_shape, checked_array, read_state_dict
+from keras_mpt.layer_settings import gelu_new
 
 CONFIG_NAME, TOKENIZER_NAME = "config.json", "spiece.model"
 WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
@@ -126,20 +126,7 @@ def read_weights(directory: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     )
 
 
-@keras.saving.register_keras_serializable(package="keras_mpt")
-def gelu_new(x: Any) -> Any:
-    """GELU by its tanh formula, transformers' "gelu_new"; it has a name, so that it can be saved.
-
-    Args:
-        x: float tensor.
-
-    Returns:
-        A tensor of its shape.
-    """
-    return keras.activations.gelu(x, approximate=True)
-
-
-ACTIVATIONS = {
+_ACTIVATIONS = {
     "relu": "relu",
     "gelu": "gelu",
     "gelu_new": gelu_new,
@@ -192,14 +179,14 @@ def _feed_forward(config: Mapping[str, Any], source: str) -> dict[str, Any]:
     projection = str(config.get("feed_forward_proj", default))
     derived = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
     name = config.get("dense_act_fn", derived)
-    if not isinstance(name, str) or name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in _ACTIVATIONS:
         raise ValueError(
-            f"`feed_forward_proj` should be one of {sorted(ACTIVATIONS)}, or 'gated-' and one of "
+            f"`feed_forward_proj` should be one of {sorted(_ACTIVATIONS)}, or 'gated-' and one of "
             f"them. Received: feed_forward_proj={projection!r} with activation {name!r} in "
             f"{source!r}"
         )
     gated = config.get("is_gated_act", projection.startswith("gated-"))
-    return {"activation": ACTIVATIONS[name], "use_gated_activation": bool(gated)}
+    return {"activation": _ACTIVATIONS[name], "use_gated_activation": bool(gated)}
 
 
 def _table_and_head(

@@ -13,7 +13,7 @@ from keras import ops
 from safetensors.numpy import load_file, save_file
 
 import keras_mpt
-from keras_mpt.adapters.t5 import read_weights
+from keras_mpt.hugging_face.t5 import read_weights
 from tests.files.attack import Attack
 from tests.marks import IS_EAGER, only_eager, slow_on_jax
 

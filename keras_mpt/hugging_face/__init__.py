@@ -1,0 +1,1 @@
+"""Hugging Face folders as keras-hub backbones that compute what transformers does."""

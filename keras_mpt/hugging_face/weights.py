@@ -1,0 +1,103 @@
+"""A checkpoint's weights as keras-hub's converters ask for them, and which of them they left."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from keras_mpt import _keras
+
+# Where a model has no output matrix of its own, its file has none: the token table serves.
+_HEAD, _TABLE = "lm_head.weight", "embed_tokens.weight"
+# What files hold that is computed and not learned; that only images or sounds need; and a table of
+# positions that ESM's files have beside rotary ones.
+_NOT_FOR_TEXT = re.compile(
+    r"(inv_freq|position_ids|token_type_ids|masked_bias|attn\.bias)$|rotary_emb\."
+    r"|vision|visual|audio|multi_modal|eoi_embedding|^esm\.embeddings\.position_embeddings"
+)
+# What is added, so that zeros there change nothing.
+_ADDED = re.compile(r"(bias|embeddings\.weight)$")
+# What BART adds to its logits stands in no layer.
+_LOGITS_BIAS = "final_logits_bias"
+
+
+class _Unrounded(np.ndarray):
+    """An array that no conversion makes coarser: keras-hub rounds Mistral's to float16."""
+
+    def astype(self, dtype: Any, *args: Any, **kwargs: Any) -> Any:
+        if np.dtype(dtype) == np.float16:
+            return self
+        return super().astype(dtype, *args, **kwargs)
+
+
+def open_weights(folder: str) -> Any:
+    """The weights of a folder, to be used as a context.
+
+    Args:
+        folder: string. It has a `model.safetensors`, or its shards and their index.
+
+    Returns:
+        What keras-hub's converters take as their `loader`, which notes what they read.
+    """
+    parent = _keras.hub_weights()
+
+    class Weights(parent):  # type: ignore[misc, valid-type]
+        """Gives tensors as the file has them, and the token table for a head that is tied to it."""
+
+        def __init__(self) -> None:
+            super().__init__(folder)
+            self.read: set[str] = set()
+
+        def get_prefixed_key(self, hf_weight_key: str, dict_like: Any) -> str:
+            key: str = super().get_prefixed_key(hf_weight_key, dict_like)
+            known = list(dict_like.keys())  # A file of safetensors cannot be iterated over itself.
+            if key.endswith(_HEAD) and key not in known:
+                tables = [k for k in known if k.endswith(_TABLE)]
+                key = tables[0] if len(tables) == 1 else key
+            self.read.add(key)
+            return key
+
+        def get_tensor(self, hf_weight_key: str) -> Any:
+            return np.asarray(super().get_tensor(hf_weight_key)).view(_Unrounded)
+
+    return Weights()
+
+
+def left_out(weights: Any, is_tied: bool) -> list[str]:
+    """The weights that change a text's numbers and that nothing read.
+
+    They stand in a layer of which something was read. Heads of other tasks do not, and zeros that
+    would be added change nothing.
+
+    Args:
+        weights: what `open_weights` gave, after a converter read it.
+        is_tied: bool. Whether the token table serves for logits, whatever else the file has.
+
+    Returns:
+        A sorted list of names.
+    """
+    modules = {name.rpartition(".")[0] for name in weights.read}
+    parents = {name.rpartition(".")[0] for name in modules} - {""}
+    always = (_LOGITS_BIAS,) if is_tied else (_LOGITS_BIAS, _HEAD)
+    found = []
+    for name in names(weights) - weights.read:
+        module = name.rpartition(".")[0]
+        is_in_layer = module in modules or module.rpartition(".")[0] in parents
+        counts = name in always or (is_in_layer and not _NOT_FOR_TEXT.search(name))
+        if counts and not (_ADDED.search(name) and not np.any(tensor(weights, name))):
+            found.append(name)
+    return sorted(found)
+
+
+def names(weights: Any) -> set[str]:
+    """The names of all weights in the files that were opened."""
+    if weights.safetensor_config is not None:
+        return set(weights.safetensor_config["weight_map"])
+    return {name for file in weights.safetensor_files.values() for name in list(file.keys())}
+
+
+def tensor(weights: Any, name: str) -> np.ndarray:
+    """A weight in float32, by its name in the file."""
+    return np.asarray(weights.get_tensor(name), "float32")
