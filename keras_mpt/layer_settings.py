@@ -169,8 +169,8 @@ def _alike(a: Any, b: list[Any]) -> bool:
     """Whether two lists hold the same names, or numbers as near as JSON keeps them."""
     if not isinstance(a, list) or len(a) != len(b):
         return False
-    return all(x == y or (_is_float(x) and math.isclose(x, y)) for x, y in zip(a, b, strict=True))
+    return all(x == y or _are_close(x, y) for x, y in zip(a, b, strict=True))
 
 
-def _is_float(value: Any) -> bool:
-    return isinstance(value, float)
+def _are_close(a: Any, b: Any) -> bool:
+    return isinstance(a, float) and isinstance(b, float) and math.isclose(a, b)

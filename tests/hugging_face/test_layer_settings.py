@@ -1,6 +1,6 @@
 """What is set on a backbone's layers is kept in `.keras` files and noted in adapters."""
 
-import json
+import re
 
 import keras
 import keras_hub
@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 import keras_mpt
+from keras_mpt.adapters.backbone_identity import backbone_difference, backbone_identity
 from keras_mpt.layer_settings import apply_settings, read_settings
 from tests.marks import only_torch
 
@@ -97,17 +98,18 @@ def test_load_adapter_says_which_setting_differs(tmp_path):
 
 
 @only_torch
-@pytest.mark.parametrize("noted", [None, {}, 3, {"epsilon": 3}, {"of_tomorrow": [1]}])
-def test_adapters_that_note_less_load_as_before(noted, tmp_path):
-    model = keras_mpt.prompt_tune(llama(1e-5), CONFIG)
-    model.save_adapter(tmp_path)
-    file = tmp_path / "keras_mpt_config.json"
-    own = json.loads(file.read_text())
-    assert own["backbone"]["settings"]["epsilon"] == [1e-5]
-    own["backbone"]["settings"] = noted
-    file.write_text(json.dumps(own))
-    if noted == {"epsilon": 3}:
-        with pytest.raises(ValueError, match="with `epsilon` 3 of its layers"):
-            keras_mpt.load_adapter(model.backbone, tmp_path)
-    else:
-        keras_mpt.load_adapter(model.backbone, tmp_path)
+@pytest.mark.parametrize("noted", [None, {}, 3, {"of_tomorrow": [1]}, {"epsilon": [1e-5 + 1e-15]}])
+def test_adapters_that_note_less_fit_as_before(noted):
+    backbone = llama(1e-5)
+    identity = backbone_identity(backbone)
+    assert identity["settings"]["epsilon"] == [1e-5]
+    assert backbone_difference({**identity, "settings": noted}, backbone) is None
+
+
+@only_torch
+@pytest.mark.parametrize("noted", [3, [], [1e-6], [1e-6, 1e-5], ["x"], [None]])
+def test_other_settings_differ(noted):
+    backbone = llama(1e-5)
+    identity = {**backbone_identity(backbone), "settings": {"epsilon": noted}}
+    wanted = f"with `epsilon` {re.escape(str(noted))} of its layers, not \\[1e-05\\]"
+    assert re.search(wanted, backbone_difference(identity, backbone) or "nothing")
