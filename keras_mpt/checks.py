@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import numbers
+import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -177,6 +179,24 @@ def task_id(
             f"{argument}={received(task)}"
         )
     return int(task)
+
+
+_warned: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
+
+
+def warn_once(owner: Any, kind: str, text: str, stacklevel: int) -> None:
+    """Warns, but of one kind of thing once for each object.
+
+    Args:
+        owner: the object, such as a model's layer.
+        kind: string. What is warned of.
+        text: string. The warning.
+        stacklevel: int. As `warnings.warn` counts it from where this is called.
+    """
+    seen = _warned.setdefault(owner, set())
+    if kind not in seen:
+        seen.add(kind)
+        warnings.warn(text, stacklevel=stacklevel + 1)
 
 
 def shown(value: Any) -> str:

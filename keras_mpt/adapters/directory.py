@@ -12,9 +12,10 @@ import numpy as np
 
 from keras_mpt.adapters.backbone_identity import backbone_difference, backbone_identity
 from keras_mpt.adapters.differences import config_difference, head_difference
+from keras_mpt.adapters.read_by_peft import read_differently
 from keras_mpt.adapters.reading import Adapter
 from keras_mpt.arrays import to_numpy
-from keras_mpt.checks import check_flag, shown
+from keras_mpt.checks import check_flag, shown, warn_once
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import START_DONE, TASKS_START_DONE
 from keras_mpt.files.adapter_files import write_adapter
@@ -57,6 +58,9 @@ def save(parts: AdapterParts, directory: str | os.PathLike[str], overwrite: bool
     peft_fields, own_fields = _saved_config(parts).split_fields()
     own_fields |= {**parts.head_settings, "backbone": backbone_identity(parts.backbone)}
     write_adapter(directory, peft_fields, own_fields, state, overwrite)
+    text = read_differently(parts.config, parts.head_settings)
+    if text is not None:
+        warn_once(parts.prompt, "read by PEFT", text, stacklevel=3)
 
 
 def load(parts: AdapterParts, adapter: Adapter) -> None:

@@ -348,8 +348,8 @@ class PromptTunedModel(Fitting):
         """Saves what was trained as a PEFT adapter: `adapter_config.json`, and the weights.
 
         It is written whole or not at all: whoever is killed or reads finds the old or the new one.
-        PEFT opens it; keras_mpt's own fields stand in a file of their own. PEFT puts every prompt
-        before the tokens: its logits are the model's where `prompt_position` is `"before"`.
+        PEFT opens it; keras_mpt's own fields stand in a file of their own. What it reads
+        differently, such as a `prompt_position` other than `"before"`, is warned of once.
 
         Args:
             directory: string. Where to; made where it is missing.
