@@ -36,7 +36,9 @@ def task_scores(results: Scores, metric: str = "accuracy") -> dict[str, float]:
             f"`results` should hold {metric!r} and each task's, such as 'tone_{metric}'. Received: "
             f"results with {list(results)}"
         )
-    return {task: float(results[f"{task}_{metric}"]) for task in tasks}
+    # Tasks that are measured by other metrics have none.
+    names = {task: f"{task}_{metric}" for task in tasks}
+    return {task: float(results[name]) for task, name in names.items() if name in results}
 
 
 def forgetting(

@@ -92,6 +92,8 @@ def _draw(
     names, ends, colors = [], [], []
     for k, task in enumerate([*tasks, ALL]):
         name = measure if task == ALL else f"{task}_{measure}"
+        if name not in logs:  # Of tasks that are measured by other metrics.
+            continue
         color = TEXT_COLOR if task == ALL else COLORS[k % len(COLORS)]
         style = {
             "color": color,

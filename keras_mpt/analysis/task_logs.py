@@ -34,4 +34,11 @@ def tasks_and_measures(names: Iterable[str]) -> tuple[list[str], list[str]]:
     measures = not_of(candidates)
     counts = {task: len(having(measures, task)) for task in candidates}
     tasks = [task for task, count in counts.items() if 0 < count == max(counts.values())]
-    return tasks, having(not_of(tasks), tasks[0]) if tasks else []
+    common = having(not_of(tasks), tasks[0]) if tasks else []
+    # What single tasks have, where they are measured by different metrics.
+    owners = sorted(tasks, key=len, reverse=True)
+    for name in names:
+        owner = next((task for task in owners if name.startswith(f"{task}_")), None)
+        if owner is not None and name.removeprefix(f"{owner}_") not in common:
+            common.append(name.removeprefix(f"{owner}_"))
+    return tasks, common

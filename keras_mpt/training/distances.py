@@ -25,6 +25,20 @@ def logits_distance(teacher: Tensor, student: Tensor, temperature: float = 1.0) 
     return temperature**2 * ops.sum(ops.exp(log_p) * (log_p - log_q), axis=-1)
 
 
+def scores_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """The squared difference of scores, (…, 1): a softmax over one output would be always 1.
+
+    Args:
+        teacher: float tensor (…, 1).
+        student: float tensor (…, 1).
+
+    Returns:
+        A float32 tensor (…).
+    """
+    difference = ops.cast(teacher, "float32") - ops.cast(student, "float32")
+    return ops.sum(ops.square(difference), axis=-1)
+
+
 def states_distance(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
     """The mean squared difference of hidden states, over their width and the tokens that count.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +12,18 @@ from keras import ops
 from keras_mpt.checks import check_flag, check_number, is_integer
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.fitting.fitting import Fitting
+from keras_mpt.fitting.own_columns import Part, of_tasks, values_of
 from keras_mpt.fitting.targets import mask_of
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.tasks import multitask_config
 from keras_mpt.splicing.insert import insert_constant
-from keras_mpt.training.distances import logits_distance, states_distance, weighted_mean
+from keras_mpt.training.distances import (
+    logits_distance,
+    scores_distance,
+    states_distance,
+    weighted_mean,
+)
 from keras_mpt.training.teachers import Teachers, load_teachers
 from keras_mpt.training.term_report import TermReport
 from keras_mpt.types import Config, Tensor, Tensors
@@ -27,7 +34,8 @@ LOGITS, HIDDEN = "logits_kl", "hidden_mse"
 class Distillation(Fitting):
     """Trains a student with teachers beside it: L_task + λ₁ L_logits + λ₂ L_hidden.
 
-    L_logits is τ² · KL(teacher ‖ student) of the output distributions, L_hidden the mean squared
+    L_logits is τ² · KL(teacher ‖ student) of the output distributions, of a score (a task of one
+    class) the squared difference, L_hidden the mean squared
     difference of hidden states. Rows count in both by their sample weights; padding counts in
     neither. The teachers' pass is one for the whole mixed batch, without gradients and without
     dropout. What is trained are the student's own variables: after `fit`, save and use the student.
@@ -114,6 +122,17 @@ class Distillation(Fitting):
         super().compile(**Fitting.compile_arguments(student))
 
     @property
+    def _logits_parts(self) -> list[Part]:
+        """How far the outputs of classes and of scores are from a teacher's."""
+        classes = functools.partial(logits_distance, temperature=self.temperature)
+        counts = self.targets.setting(self.model_inputs.task_names).of_tasks
+        of_scores = tuple(k for k, count in enumerate(counts) if count == 1)
+        of_classes = tuple(k for k, count in enumerate(counts) if count != 1)
+        if not of_scores or not of_classes:
+            return [Part(None, scores_distance if of_scores else classes)]
+        return [Part(of_classes, classes), Part(of_scores, scores_distance, 1)]
+
+    @property
     def always_frozen(self) -> list[keras.layers.Layer]:
         """The teachers."""
         return [*self.teacher_models, self.teacher_prompt]
@@ -127,7 +146,8 @@ class Distillation(Fitting):
         taught, taught_states = self.teachers.call_with_states(*given)
         distances = {}
         if LOGITS in self.report.terms:
-            distances[LOGITS] = logits_distance(taught, outputs, self.temperature)
+            with of_tasks(inputs["task_ids"]):
+                distances[LOGITS] = values_of(self._logits_parts, taught, outputs)
         if HIDDEN in self.report.terms:
             mask = self._state_mask(inputs)
             pairs = zip(taught_states, states, strict=True)

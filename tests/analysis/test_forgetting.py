@@ -37,6 +37,19 @@ def test_tasks_are_found_in_names_of_logs(measures, tasks):
         assert sorted(found) == tasks and found_measures == measures
 
 
+def test_tasks_of_different_kinds_have_measures_of_their_own():
+    results = {
+        "loss": 1.0,
+        "nli_loss": 0.5,
+        "nli_accuracy": 0.75,
+        "sts_b_loss": 2.0,
+        "sts_b_mae": 3,
+    }
+    assert tasks_and_measures(results) == (["nli", "sts_b"], ["loss", "accuracy", "mae"])
+    assert task_scores(results) == {"nli": 0.75}
+    assert task_scores(results, "loss") == {"nli": 0.5, "sts_b": 2.0}
+
+
 def test_logs_without_tasks_have_none():
     assert tasks_and_measures(["accuracy", "loss", "learning_rate"]) == ([], [])
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import keras_mpt
+from tests import tiny
 from tests.marks import only_eager, slow_on_jax
 from tests.training.setting import LENGTH, TASKS, Setting
 
@@ -318,3 +319,32 @@ def test_thawing_leaves_teachers_and_backbone_frozen():
         distillation.trainable = flag
         left = distillation.trainable_variables
         assert [id(v) for v in left] == [id(v) for v in trained if flag]
+
+
+@only_eager
+def test_a_score_s_teacher_teaches_its_score():
+    """A softmax over one output is always 1: it would teach nothing."""
+    backbone, counts = tiny.backbone("plain"), {"nli": 3, "score": 1}
+    shared = {"task_type": "SEQ_CLS", "num_virtual_tokens": 2}
+    one = keras_mpt.PromptTuningConfig(**shared)
+    teachers = {
+        name: keras_mpt.prompt_tune(backbone, one, num_classes=n) for name, n in counts.items()
+    }
+    config = keras_mpt.MultitaskPromptTuningConfig(num_tasks=2, task_names=list(counts), **shared)
+    student = keras_mpt.prompt_tune(backbone, config, num_classes=counts)
+    for k, model in enumerate([*teachers.values(), student]):
+        for variable in model.trainable_variables:
+            variable.assign(np.random.default_rng(k).normal(size=variable.shape))
+    x, task_ids = tiny.inputs(backbone, rows=4), np.array([0, 1, 1, 0])
+    inputs = {**x, "task_ids": task_ids}
+    own = keras.ops.convert_to_numpy(student(inputs)).astype("float64")
+    taught = [keras.ops.convert_to_numpy(teacher(x)) for teacher in teachers.values()]
+    distillation = keras_mpt.Distillation(student, teachers, hidden_weight=0)
+    distillation.compile(optimizer=keras.optimizers.SGD(0.0))
+    y = np.array([0, 2.5, 1, 2])
+    logs = distillation.train_on_batch(inputs, y, return_dict=True)
+    is_score = task_ids == 1
+    squares = (taught[1][is_score, 0] - own[is_score, 0]) ** 2
+    np.testing.assert_allclose(logs["score_logits_kl"], squares.mean(), rtol=1e-5)
+    expected = kl(taught[0][~is_score], own[~is_score]).mean()
+    np.testing.assert_allclose(logs["nli_logits_kl"], expected, rtol=1e-4)
