@@ -14,6 +14,8 @@ from typing import Any
 import keras
 from keras.src.backend import get_keras_mask as keras_mask
 from keras.src.backend import in_symbolic_scope, set_keras_mask
+from keras.src.backend.common.global_state import get_global_attribute
+from keras.src.utils.io_utils import ask_to_proceed_with_overwrite
 
 from keras_mpt.types import Config, Tensor, Tensors
 
@@ -27,11 +29,13 @@ __all__ = [
     "hub_converter",
     "hub_weights",
     "in_symbolic_scope",
+    "is_saving_h5",
     "is_validation_of_fit",
     "keep_compile_arguments",
     "keeping_history",
     "keras_mask",
     "list_torch_parameters",
+    "may_overwrite",
     "mean_values",
     "replaced_variables",
     "restore_jax_state",
@@ -236,3 +240,19 @@ def hub_weights() -> type[Any]:
     from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
 
     return SafetensorLoader
+
+
+def may_overwrite(filepath: Any) -> bool:
+    """Asks, as Keras does, whether a file may be replaced.
+
+    `ask_to_proceed_with_overwrite`: the question that `save(overwrite=False)` puts.
+    """
+    return bool(ask_to_proceed_with_overwrite(filepath))
+
+
+def is_saving_h5() -> bool:
+    """Whether Keras is writing a model to an `.h5` file.
+
+    `use_legacy_config`: what it sets meanwhile; a model can tell by nothing else.
+    """
+    return bool(get_global_attribute("use_legacy_config", None))

@@ -81,6 +81,8 @@ def replacing(file: Path) -> Iterator[Path]:
         yield stage / file.name
         with open(stage / file.name, "rb") as written:
             os.fsync(written.fileno())
+        if file.exists():
+            shutil.copymode(file, stage / file.name)
         os.replace(stage / file.name, file)
         _flush(file.parent)
 

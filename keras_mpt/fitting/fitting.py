@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_mpt import _keras
 from keras_mpt.data.task_mix import shuffle_of
+from keras_mpt.fitting import saving
 from keras_mpt.fitting.frozen import freeze
 from keras_mpt.fitting.kept import Kept, kept_through, step_that_keeps
 from keras_mpt.fitting.model_inputs import ModelInputs
@@ -28,8 +29,7 @@ from keras_mpt.types import Config, Data, TargetData, Tensor, Tensors
 class Fitting(keras.Model, abc.ABC):
     """A `keras.Model` whose data are checked first, and which keeps frozen what is frozen.
 
-    Keras hands `trainable` down to all layers: a model frozen and thawed again would train its
-    backbone.
+    Keras hands `trainable` down to all layers: thawed again, a model would train its backbone.
 
     Args:
         model_inputs: the model's inputs.
@@ -39,11 +39,11 @@ class Fitting(keras.Model, abc.ABC):
         **kwargs: those of `keras.Model`.
     """
 
-    # Keras's own, which are wrapped or set here.
-    loss: Any
+    loss: Any  # Keras's own, as the next three, and wrapped or set here.
     train_function: Any
     test_function: Any
     predict_function: Any
+    save, save_weights = saving.save, saving.save_weights
 
     def __init__(
         self,
