@@ -7,7 +7,9 @@ them.
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +26,7 @@ __all__ = [
     "calls_of_graph",
     "compile_arguments",
     "forget_compile_arguments",
+    "hold_jax_values",
     "hub_cache_allocator",
     "hub_cache_builder",
     "hub_converter",
@@ -31,6 +34,7 @@ __all__ = [
     "in_symbolic_scope",
     "is_saving_h5",
     "is_validation_of_fit",
+    "jax_step",
     "keep_compile_arguments",
     "keeping_history",
     "keras_mask",
@@ -38,11 +42,11 @@ __all__ = [
     "may_overwrite",
     "mean_values",
     "replaced_variables",
-    "restore_jax_state",
     "set_first_epoch",
     "set_keras_mask",
     "sublayers",
     "variables_of_optimizer",
+    "without_new_calls",
 ]
 
 # `in_symbolic_scope`: whether Keras is working out shapes. On PyTorch it may do so on tensors of
@@ -120,27 +124,99 @@ def list_torch_parameters(model: keras.Model) -> None:
     model.torch_params  # noqa: B018
 
 
-# What a step's state holds on JAX, by its length: to predict, to test and to train.
+# The variables that a step on JAX reads and writes, in Keras's order.
+_JAX_STATE = ("trainable", "non_trainable", "optimizer", "metrics")
 _JAX_STATES = {
-    2: ("trainable_variables", "non_trainable_variables"),
-    3: ("trainable_variables", "non_trainable_variables", "metrics_variables"),
-    4: (
-        "trainable_variables",
-        "non_trainable_variables",
-        "optimizer_variables",
-        "metrics_variables",
-    ),
+    "train": _JAX_STATE,
+    "test": ("trainable", "non_trainable", "metrics"),
+    "predict": ("trainable", "non_trainable"),
 }
 
 
-def restore_jax_state(model: keras.Model, state: Sequence[Any]) -> None:
-    """Gives a model on JAX the values back that a step was given.
+class _Held:
+    """Variables that are handed on: Keras would track a list of them as the model's own."""
 
-    `_jax_state` and `_jax_state_synced`: Keras takes the values out of the model while it trains.
+    def __init__(self, variables: list[Any]) -> None:
+        self.variables = variables
+
+
+def hold_jax_values(model: keras.Model) -> None:
+    """Lets a model on JAX keep its values in its variables, whatever it runs.
+
+    `_get_jax_state` and `jax_state_sync`: Keras takes the values out of the variables, hands them
+    from step to step, and puts them back at the end, if it gets there. Here the variables
+    themselves are handed on, and `jax_step` makes a step that reads and writes them.
     """
-    model._jax_state = dict(zip(_JAX_STATES[len(state)], state, strict=True))
-    model._jax_state_synced = False
-    model.jax_state_sync()
+    if keras.backend.backend() != "jax":
+        return
+
+    def state(**wanted: bool) -> tuple[_Held, ...]:
+        names = [name for name in _JAX_STATE if wanted.get(f"{name}_variables")]
+        return tuple(_Held(_of_state(model, name)) for name in names)
+
+    model._get_jax_state = state
+    model.jax_state_sync = lambda: None
+
+
+def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
+    """A model's step on JAX, compiled, which reads its variables and writes them when it is whole.
+
+    `_make_function`: makes a function that takes as many batches as `steps_per_execution` says.
+    Keras's own ones donate the values that they are given, and a step that breaks off has lost
+    them. `_value`: read and written in one go, without a line of Python between two variables,
+    where an interrupt could come; `assign` would check each value.
+
+    Args:
+        model: a `keras.Model`.
+        kind: "train", "test" or "predict".
+
+    Returns:
+        A function of what `hold_jax_values` hands on and an iterator of batches.
+    """
+    import jax
+
+    of_keras = getattr(model, f"{kind}_step")
+
+    def step(state: Any, data: Any) -> Any:
+        outputs, new = of_keras(state, data)
+        return outputs, ((state[0], new) if kind == "predict" else new)
+
+    def changes(state: Any, data: Any) -> Any:
+        """The frozen backbone is no output: it would be copied."""
+        outputs, new = step(state, data)
+        return outputs, keras.tree.map_structure(lambda a, b: None if a is b else b, state, new)
+
+    def on_values(state: Any, data: Any) -> Any:
+        outputs, new = compiled(state, data)
+        pairs = (zip(of, new_of, strict=True) for of, new_of in zip(state, new, strict=True))
+        return outputs, tuple([a if b is None else b for a, b in pair] for pair in pairs)
+
+    if model.run_eagerly or not model.jit_compile:
+        on_values = step
+    elif keras.distribution.distribution() is None:
+        compiled = jax.jit(changes)
+    else:
+        lists = [_of_state(model, name) for name in _JAX_STATES[kind]]
+        shardings = tuple([v.value.sharding for v in of] for of in lists)
+        on_values = jax.jit(step, out_shardings=(None, shardings))
+    function = model._make_function(on_values, concatenate_outputs=kind == "predict")
+
+    def on_variables(state: tuple[_Held, ...], iterator: Any) -> tuple[Any, Any]:
+        values = tuple([v._value for v in held.variables] for held in state)
+        outputs, values = function(values, iterator)
+        variables = [v for held in state for v in held.variables]
+        new = [value for of in values for value in of]
+        collections.deque(map(setattr, variables, itertools.repeat("_value"), new), maxlen=0)
+        return outputs, state
+
+    return on_variables
+
+
+def _of_state(model: keras.Model, name: str) -> list[Any]:
+    """Some of a model's variables, by their name in `_JAX_STATE`."""
+    if name == "optimizer":
+        return list(model.optimizer.variables)
+    return list(getattr(model, f"{name}_variables"))
 
 
 def set_first_epoch(model: keras.Model, epoch: int | None) -> None:
@@ -181,6 +257,27 @@ def calls_of_graph(model: keras.Model) -> list[Any]:
     """
     by_depth = sorted(model._nodes_by_depth.items(), reverse=True)
     return [node for _, at_depth in by_depth for node in at_depth]
+
+
+@contextlib.contextmanager
+def without_new_calls(model: keras.Model) -> Iterator[None]:
+    """Lets nothing be left on a functional model's layers of what is built of them.
+
+    `_inbound_nodes` and `_outbound_nodes`: a layer keeps all its calls in all graphs, and so all of
+    these, for as long as it lives itself. A graph needs only its own list of them.
+    """
+    operations = [node.operation for node in calls_of_graph(model)]
+    lists = [
+        calls
+        for operation in {id(op): op for op in (model, *operations)}.values()
+        for calls in (operation._inbound_nodes, operation._outbound_nodes)
+    ]
+    lengths = [len(calls) for calls in lists]
+    try:
+        yield
+    finally:
+        for calls, length in zip(lists, lengths, strict=True):
+            del calls[length:]
 
 
 @contextlib.contextmanager

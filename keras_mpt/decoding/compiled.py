@@ -80,5 +80,6 @@ class CompiledFunctions:
         if key not in self._made:
             instead = {"generate_step": step, "generate_function": None, "sampler": sampler}
             view = View(self._model, **instead)
-            self._made[key] = keras_hub.models.CausalLM.make_generate_function(view)
+            made = keras_hub.models.CausalLM.make_generate_function(view)
+            return self._made.setdefault(key, made)
         return self._made[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -22,7 +23,7 @@ class KeptPrompts:
     The rule: a task's cache is used as long as the task's prompt has the very numbers, bit by bit,
     that the cache was made of. So training, assignment and loading drop it by themselves. The
     backbone is frozen; all is dropped where a sample of each of its variables differs, as it does
-    after loading or quantizing.
+    after loading or quantizing. Threads may ask at once, and wait for each other.
 
     Args:
         compute: function of prompts, a float tensor (K, L, d), that gives their cache, a nest of
@@ -42,20 +43,24 @@ class KeptPrompts:
         self.max_bytes = max_bytes
         self._kept: OrderedDict[int, tuple[np.ndarray, Tensors]] = OrderedDict()
         self._sample: np.ndarray | None = None
+        self._lock = threading.RLock()
 
     @property
     def tasks(self) -> list[int]:
         """The tasks that are kept, the one asked for last at the end."""
-        return list(self._kept)
+        with self._lock:
+            return list(self._kept)
 
     @property
     def nbytes(self) -> int:
         """How much is kept."""
-        return sum(_nbytes(cache) for _, cache in self._kept.values())
+        with self._lock:
+            return sum(_nbytes(cache) for _, cache in self._kept.values())
 
     def clear(self) -> None:
         """Forgets everything."""
-        self._kept.clear()
+        with self._lock:
+            self._kept.clear()
 
     def get(self, tasks: Sequence[int], prompts: Tensor) -> Tensors:
         """The tasks' caches, computed where they are missing or not of these prompts.
@@ -67,6 +72,10 @@ class KeptPrompts:
         Returns:
             A nest of tensors (K, …).
         """
+        with self._lock:
+            return self._get(tasks, prompts)
+
+    def _get(self, tasks: Sequence[int], prompts: Tensor) -> Tensors:
         self._check_backbone()
         numbers = to_numpy(ops.cast(prompts, "float32"))
         places = {int(task): i for i, task in enumerate(tasks)}

@@ -13,6 +13,7 @@ from keras import ops
 from keras_mpt import _keras
 from keras_mpt.data.task_mix import shuffle_of
 from keras_mpt.fitting import saving
+from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.frozen import freeze
 from keras_mpt.fitting.kept import Kept, kept_through, step_that_keeps
 from keras_mpt.fitting.model_inputs import ModelInputs
@@ -20,7 +21,7 @@ from keras_mpt.fitting.objective import Objective
 from keras_mpt.fitting.own_columns import OwnColumnsLoss, of_tasks, with_outputs_axis
 from keras_mpt.fitting.preparation import Preparation, build_from, check_class_weight
 from keras_mpt.fitting.recompile import follow_trained
-from keras_mpt.fitting.steps import data_are_checked, keeping_variables, on_checked_data
+from keras_mpt.fitting.steps import data_are_checked, on_checked_data, whole_steps
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.fitting.task_report import TaskReport
 from keras_mpt.types import Config, Data, TargetData, Tensor, Tensors
@@ -53,6 +54,7 @@ class Fitting(keras.Model, abc.ABC):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        _keras.hold_jax_values(self)
         self.model_inputs = model_inputs
         self.targets = targets
         self.has_one_output = has_one_output
@@ -87,6 +89,7 @@ class Fitting(keras.Model, abc.ABC):
             inputs = self.model_inputs.prepare(inputs)
         return super().__call__(inputs, *args, **kwargs)
 
+    @alone
     def fit(
         self,
         x: Data = None,
@@ -166,6 +169,7 @@ class Fitting(keras.Model, abc.ABC):
                 validation_freq=validation_freq,
             )
 
+    @alone
     def evaluate(
         self,
         x: Data = None,
@@ -196,18 +200,10 @@ class Fitting(keras.Model, abc.ABC):
             if not _keras.is_validation_of_fit(kwargs):
                 x, y, sample_weight = prepare(x, y, sample_weight)
                 build_from(self, x)
-            return super().evaluate(
-                x,
-                y,
-                batch_size=batch_size,
-                verbose=verbose,
-                sample_weight=sample_weight,
-                steps=steps,
-                callbacks=callbacks,
-                return_dict=return_dict,
-                **kwargs,
-            )
+            given = (x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict)
+            return super().evaluate(*given, **kwargs)
 
+    @alone
     def predict(
         self,
         x: Data,
@@ -230,6 +226,7 @@ class Fitting(keras.Model, abc.ABC):
             x, _, _ = prepare(x)
             return super().predict(x, batch_size, verbose, steps, callbacks)
 
+    @alone
     def train_on_batch(
         self,
         x: Data,
@@ -243,6 +240,7 @@ class Fitting(keras.Model, abc.ABC):
         x, y, sample_weight = self._preparation()(x, y, sample_weight)
         return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
+    @alone
     def test_on_batch(
         self,
         x: Data,
@@ -254,6 +252,7 @@ class Fitting(keras.Model, abc.ABC):
         x, y, sample_weight = self._preparation()(x, y, sample_weight)
         return super().test_on_batch(x, y, sample_weight, return_dict)
 
+    @alone
     def predict_on_batch(self, x: Data) -> Any:
         """`keras.Model.predict_on_batch`, on arrays as `fit` takes them."""
         return super().predict_on_batch(self._preparation(with_targets=False)(x)[0])
@@ -360,24 +359,24 @@ class Fitting(keras.Model, abc.ABC):
             return super().predict_step(*args)
 
     def make_train_function(self, force: bool = False) -> None:
-        """As `keras.Model`; an error in a step leaves the model its variables.
+        """As `keras.Model`; what breaks off leaves the model its values.
 
         The optimizer's are made before: TensorFlow would trace the first batch twice to make them.
         """
         if self.optimizer is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         super().make_train_function(force)
-        self.train_function = keeping_variables(self, self.train_function)
+        self.train_function = whole_steps(self, "train", self.train_function)
 
     def make_test_function(self, force: bool = False) -> None:
-        """As `keras.Model`; an error in a step leaves the model its variables."""
+        """As `keras.Model`; what breaks off leaves the model its values."""
         super().make_test_function(force)
-        self.test_function = keeping_variables(self, self.test_function)
+        self.test_function = whole_steps(self, "test", self.test_function)
 
     def make_predict_function(self, force: bool = False) -> None:
-        """As `keras.Model`; an error in a step leaves the model its variables."""
+        """As `keras.Model`; what breaks off leaves the model its values."""
         super().make_predict_function(force)
-        self.predict_function = keeping_variables(self, self.predict_function)
+        self.predict_function = whole_steps(self, "predict", self.predict_function)
 
     def forget_compiled(self) -> None:
         """Forgets the functions that were compiled for variables that are replaced."""

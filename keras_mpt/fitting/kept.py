@@ -78,6 +78,8 @@ def step_that_keeps(
 def kept_through(parts: Sequence[KeptPart]) -> Iterator[None]:
     """Keeps the parts through a `fit`, whose end may put an optimizer's averages in their place."""
     before = [to_numpy(part.variable) for part in parts]
-    yield
-    for (variable, mask), old in zip(parts, before, strict=True):
-        variable.assign(np.where(mask, old, to_numpy(variable)))
+    try:
+        yield
+    finally:
+        for (variable, mask), old in zip(parts, before, strict=True):
+            variable.assign(np.where(mask, old, to_numpy(variable)))

@@ -3,9 +3,10 @@
 Its batch was checked before, so a model's call within it need not look at the data again: where
 values can be seen (PyTorch) that would be a wait for the device in each step.
 
-On JAX, Keras takes the variables' values out of the model while it trains, and loses them if a
-stream raises an error, such as ours on bad input: the model would be of no more use. The state that
-a step was given is still whole then, and is put back.
+A step is whole or has not been, whatever breaks it off: an error, a callback, Ctrl-C. On JAX, Keras
+takes the values out of a model while it runs and gives them away to each step, so that a model, and
+with it all others on its backbone, would be left without; here they stay where they are until a
+step is whole. TensorFlow runs a compiled step in one piece. On PyTorch a step is undone.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras import ops
 
-from keras_mpt._keras import restore_jax_state
+from keras_mpt._keras import jax_step
 
 # The model that is being called by a step of its own.
 _running: contextvars.ContextVar[keras.Model | None] = contextvars.ContextVar(
@@ -40,26 +42,40 @@ def data_are_checked(model: keras.Model) -> bool:
     return _running.get() is model
 
 
-def keeping_variables(model: keras.Model, step: Callable[..., Any]) -> Callable[..., Any]:
-    """A step that gives the model its variables back where it fails.
+def whole_steps(model: keras.Model, kind: str, made: Callable[..., Any]) -> Callable[..., Any]:
+    """A step that leaves the model its values until it has all new ones.
 
     Args:
-        model: a `keras.Model`.
-        step: its `train_function`, `test_function` or `predict_function`.
+        model: a `keras.Model` whose values are held by `hold_jax_values`.
+        kind: "train", "test" or "predict".
+        made: its `train_function`, `test_function` or `predict_function`.
 
     Returns:
-        A function like `step`; on the other backends `step` itself.
+        A function in the place of `made`, or `made` itself.
     """
-    if keras.backend.backend() != "jax" or hasattr(step, "keeps_variables"):
-        return step
+    is_jax = keras.backend.backend() == "jax"
+    is_eager = keras.backend.backend() == "torch" or model.run_eagerly
+    if hasattr(made, "is_whole") or not (is_jax or (is_eager and kind == "train")):
+        return made
+    whole = jax_step(model, kind) if is_jax else _undone_where_it_fails(model, made)
+    whole.is_whole = True  # type: ignore[attr-defined]
+    return whole
 
-    def kept(state: Any, iterator: Any) -> Any:
+
+def _undone_where_it_fails(model: keras.Model, step: Callable[..., Any]) -> Callable[..., Any]:
+    """A training step after whose failure the model and its optimizer are as they were.
+
+    What is trained is small here, and so are its copies.
+    """
+
+    def undone(*args: Any) -> Any:
+        trained = [*model.trainable_variables, *model.optimizer.variables]
+        before = [ops.copy(ops.stop_gradient(v.value)) for v in trained]
         try:
-            return step(state, iterator)
-        except Exception:
-            if not any(value.is_deleted() for value in keras.tree.flatten(state)):
-                restore_jax_state(model, state)
+            return step(*args)
+        except BaseException:
+            for variable, value in zip(trained, before, strict=True):
+                variable.assign(value)
             raise
 
-    kept.keeps_variables = True  # type: ignore[attr-defined]
-    return kept
+    return undone

@@ -14,13 +14,14 @@ from keras_mpt.decoding import score as scoring
 from keras_mpt.decoding.compiled import CompiledFunctions
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.reader import Reader
+from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.compile_defaults import default_optimizer
 from keras_mpt.fitting.frozen import freeze
 from keras_mpt.fitting.targets import NextTokens
 from keras_mpt.heads.head import FrozenHead
 from keras_mpt.models.arguments import hub_model
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
-from keras_mpt.splicing.cut import cut_head
+from keras_mpt.splicing.cut import building_on, cut_head
 from keras_mpt.splicing.positions import task_class
 from keras_mpt.types import Backbone, Config, Task, TaskIds, Tensor, Tensors
 
@@ -30,6 +31,7 @@ class LanguageModel(PromptTunedModel):
 
     Args:
         task: a `keras_hub.models.CausalLM` or `Seq2SeqLM` on the backbone, as `hub_task` makes it.
+        graph: the task's part after the backbone, as `hub_task` cuts it off.
         config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
         head_config: dict. What the task was made with beside its backbone.
         **kwargs: see `keras_mpt.models.PromptTunedModel`.
@@ -38,9 +40,14 @@ class LanguageModel(PromptTunedModel):
     head: FrozenHead
 
     def __init__(
-        self, task: Task, config: PromptTuningConfig, head_config: Config, **kwargs: Any
+        self,
+        task: Task,
+        graph: keras.Model,
+        config: PromptTuningConfig,
+        head_config: Config,
+        **kwargs: Any,
     ) -> None:
-        head = FrozenHead(cut_head(task), task.backbone)
+        head = FrozenHead(graph, task.backbone)
         output = head.graph.outputs[0]
         targets = NextTokens(int(output.shape[-1]))
         super().__init__(task.backbone, config, head=head, targets=targets, **kwargs)
@@ -151,6 +158,7 @@ class LanguageModel(PromptTunedModel):
         folded.set_sampler(self.sampler)
         return folded
 
+    @alone
     def generate(
         self,
         inputs: Any,
@@ -202,6 +210,7 @@ class LanguageModel(PromptTunedModel):
             use_cache=use_cache,
         )
 
+    @alone
     def score(
         self,
         inputs: Any,
@@ -266,6 +275,7 @@ class LanguageModel(PromptTunedModel):
         options: Any = {"task_ids": task_ids, "normalize": normalize, "use_cache": use_cache}
         return scoring.score(self.decoding, self.model_inputs, inputs, candidates, **options)[0]
 
+    @alone
     def predict_labels(
         self,
         inputs: Any,
@@ -315,8 +325,8 @@ class LanguageModel(PromptTunedModel):
         return {"head_config": self.head_config}
 
 
-def hub_task(name: str, backbone: Backbone, head_config: Config | None) -> Task:
-    """keras-hub's language model on a backbone.
+def hub_task(name: str, backbone: Backbone, head_config: Config | None) -> tuple[Task, keras.Model]:
+    """keras-hub's language model on a backbone, and the part of it after the backbone.
 
     Args:
         name: "CausalLM" or "Seq2SeqLM".
@@ -332,4 +342,7 @@ def hub_task(name: str, backbone: Backbone, head_config: Config | None) -> Task:
             f"`backbone` should be one that keras-hub has a {name} for. Received: a "
             f"{type(backbone).__name__}"
         )
-    return hub_model(found, head_config, backbone=backbone, preprocessor=None, compile=False)
+    given = {"preprocessor": None, "compile": False}
+    with building_on(backbone):
+        task = hub_model(found, head_config, backbone=backbone, **given)
+        return task, cut_head(task)

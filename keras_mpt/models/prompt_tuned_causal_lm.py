@@ -85,8 +85,8 @@ class PromptTunedCausalLM(LanguageModel):
         **kwargs: Any,
     ) -> None:
         check_choice("share_prompts", share_prompts, ("auto", True, False))
-        task = hub_task("CausalLM", backbone, head_config)
-        super().__init__(task, config, dict(head_config or {}), **kwargs)
+        task, graph = hub_task("CausalLM", backbone, head_config)
+        super().__init__(task, graph, config, dict(head_config or {}), **kwargs)
         self.share_prompts = share_prompts
         self.prefix_cache = prefix_cache(task, self.splice)
         self.kept_prompts = KeptPrompts(self._cache_after, self._backbone_sample)

@@ -68,8 +68,8 @@ class PromptTunedSeq2SeqLM(LanguageModel):
         head_config: Config | None = None,
         **kwargs: Any,
     ) -> None:
-        task = hub_task("Seq2SeqLM", backbone, head_config)
-        super().__init__(task, config, dict(head_config or {}), **kwargs)
+        task, graph = hub_task("Seq2SeqLM", backbone, head_config)
+        super().__init__(task, graph, config, dict(head_config or {}), **kwargs)
         self.encoder_once = encoder_once(self.splice)
         has_halves = self.encoder_once is not None
         self.decoder_cache = decoder_cache(task, self.splice) if has_halves else None

@@ -16,7 +16,7 @@ from keras_mpt.heads.num_classes import checked_num_classes
 from keras_mpt.heads.pooling import last_token, mean_over_tokens
 from keras_mpt.models.arguments import hub_model
 from keras_mpt.models.classifier import Classifier
-from keras_mpt.splicing.cut import cut_features
+from keras_mpt.splicing.cut import building_on, cut_features
 from keras_mpt.splicing.positions import task_class
 from keras_mpt.types import Backbone, Config, NumClasses, Task, Tensor, Tensors
 
@@ -101,8 +101,9 @@ class PromptTunedTextClassifier(Classifier):
         below: list[keras.layers.Layer] = []
         if classifier is not None and pooling == "base":
             ours = {"backbone": backbone, "num_classes": 2, "preprocessor": None, "compile": False}
-            task = hub_model(classifier, head_config, **ours)
-            self.features = cut_features(task)
+            with building_on(backbone):
+                task = hub_model(classifier, head_config, **ours)
+                self.features = cut_features(task)
             below = [layer for layer in self.features.layers if layer.weights]
             width = self.features.output.shape[-1]
         else:

@@ -9,14 +9,17 @@ changing what the backbone computes is refused.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_mpt._keras import calls_of_graph, keeping_history
+from keras_mpt._keras import calls_of_graph, keeping_history, without_new_calls
 from keras_mpt.arrays import to_numpy
+from keras_mpt.splicing.locks import lock_of
 from keras_mpt.types import Backbone, Task, Tensors
 
 
@@ -50,11 +53,13 @@ class CutGraph:
         token_inputs: the inputs that were cut, encoder before decoder.
         rest: `keras.Model` from a list of tensors to the backbone's outputs: an embedding
             (B, S, d) per token input, then the inputs named in `plain_names`.
+        fed: the tensors of the backbone's own graph that these stand for.
         plain_names: names of the backbone's inputs that `rest` takes as they are.
     """
 
     token_inputs: tuple[TokenInput, ...]
     rest: keras.Model
+    fed: tuple[keras.KerasTensor, ...]
     plain_names: tuple[str, ...]
 
 
@@ -95,8 +100,8 @@ def cut(backbone: Backbone) -> CutGraph:
     dropped = {t.name for t in token_inputs if not t.ids_used_later}
     plain_names = tuple(name for name in inputs if name not in dropped)
     fed = [*embedded, *(inputs[name] for name in plain_names)]
-    rest = part(fed, backbone.output, name=f"{backbone.name}_after_embeddings")
-    return CutGraph(tuple(token_inputs), rest, plain_names)
+    rest = part(backbone, fed, backbone.output, name=f"{backbone.name}_after_embeddings")
+    return CutGraph(tuple(token_inputs), rest, tuple(fed), plain_names)
 
 
 def tables_of(backbone: Backbone, name: str) -> list[keras.layers.Layer]:
@@ -110,10 +115,24 @@ def tables_of(backbone: Backbone, name: str) -> list[keras.layers.Layer]:
     return [node.operation for node in _lookups(backbone, tensor)]
 
 
-def part(inputs: list[Any], outputs: Tensors, **kwargs: Any) -> keras.Model:
+@contextlib.contextmanager
+def building_on(whole: keras.Model) -> Iterator[None]:
+    """Around what is built of a graph's tensors: by one thread, and without a trace on the whole.
+
+    A graph that was built is run as it is: no other can be built of its tensors afterwards.
+
+    Args:
+        whole: a functional model: a backbone, or a keras-hub task on one.
+    """
+    with lock_of(getattr(whole, "backbone", whole)), without_new_calls(whole):
+        yield
+
+
+def part(whole: keras.Model, inputs: list[Any], outputs: Tensors, **kwargs: Any) -> keras.Model:
     """Part of a functional graph as a model of its own, which leaves no trace on the whole.
 
     Args:
+        whole: the functional model that has the graph.
         inputs: list of tensors of the graph, inputs or not.
         outputs: nest of tensors of the graph.
         **kwargs: `name` of `keras.Model`.
@@ -124,7 +143,7 @@ def part(inputs: list[Any], outputs: Tensors, **kwargs: Any) -> keras.Model:
     Raises:
         ValueError: Keras's, where the outputs need other inputs than these.
     """
-    with keeping_history(inputs):
+    with building_on(whole), keeping_history(inputs):
         return keras.Model(inputs, outputs, **kwargs)
 
 
@@ -137,15 +156,19 @@ def cut_head(task: Task) -> keras.Model:
     Returns:
         A `keras.Model` from the list of the backbone's flat outputs to the task's outputs.
     """
-    # Through a layer, as Keras takes no graph whose output is its input: see `_backbone_outputs`.
-    output = keras.layers.Identity()(task.output)
-    return keras.Model(_backbone_outputs(task), output, name=f"{task.name}_head")
+    with building_on(task):
+        # Through a layer, as Keras takes no graph whose output is its input: see
+        # `_backbone_outputs`.
+        output = keras.layers.Identity()(task.output)
+        return keras.Model(_backbone_outputs(task), output, name=f"{task.name}_head")
 
 
 def cut_features(task: Task) -> keras.Model:
     """As `cut_head`, but ending before the task's last layer: the features that it classifies."""
     last = next(n for n in calls_of_graph(task) if any(o is task.outputs[0] for o in n.outputs))
-    return keras.Model(_backbone_outputs(task), last.input_tensors[0], name=f"{task.name}_features")
+    with building_on(task):
+        name = f"{task.name}_features"
+        return keras.Model(_backbone_outputs(task), last.input_tensors[0], name=name)
 
 
 def _backbone_outputs(task: Task) -> list[Any]:

@@ -66,7 +66,7 @@ class EncoderOnce:
         name = str(self.splice.token_inputs[1].mask_name)
         fed = [*encoded, embedded, longer.get(name, inputs[name])]
         made = iter(keras.tree.flatten(self.decoder(fed, training=False)))
-        every = self.splice.graph.rest.output
+        every = self.splice.backbone.output
         symbolic = self.splice.follows_first_input(every)
         flat = [encoded.states if o is symbolic else next(made) for o in keras.tree.flatten(every)]
         return keras.tree.pack_sequence_as(every, flat)
@@ -81,16 +81,17 @@ def encoder_once(splice: Splice) -> EncoderOnce | None:
     Args:
         splice: the model's `Splice`.
     """
-    rest, masks = splice.graph.rest, [t.mask_name for t in splice.token_inputs]
+    backbone, masks = splice.backbone, [t.mask_name for t in splice.token_inputs]
     if len(masks) != 2 or sorted(splice.graph.plain_names) != sorted(map(str, masks)):
         return None
-    encoder_tokens, decoder_tokens, *plain = rest.inputs
+    encoder_tokens, decoder_tokens, *plain = splice.graph.fed
     encoder_mask, decoder_mask = (plain[splice.graph.plain_names.index(str(m))] for m in masks)
-    states = splice.follows_first_input(rest.output)
-    others = [o for o in keras.tree.flatten(rest.output) if o is not states]
+    states = splice.follows_first_input(backbone.output)
+    others = [o for o in keras.tree.flatten(backbone.output) if o is not states]
     try:
-        encoder = part([encoder_tokens, encoder_mask], states)
-        decoder = part([states, encoder_mask, decoder_tokens, decoder_mask], others)
+        encoder = part(backbone, [encoder_tokens, encoder_mask], states)
+        fed = [states, encoder_mask, decoder_tokens, decoder_mask]
+        decoder = part(backbone, fed, others)
     except ValueError:
         return None
     return EncoderOnce(splice, encoder, decoder)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_mpt._keras import calls_of_graph
-from keras_mpt.splicing.cut import part
+from keras_mpt.splicing.cut import CutGraph, part
 from keras_mpt.types import Backbone, Tensors
 
 
@@ -21,13 +21,13 @@ class HiddenStates:
 
     Args:
         backbone: a functional backbone.
-        rest: `keras.Model`, the part of its graph to run.
-        last: tensor of `rest`, the backbone's own output.
+        graph: its graph, cut.
+        last: tensor of the backbone's graph, its own output.
     """
 
-    def __init__(self, backbone: Backbone, rest: keras.Model, last: keras.KerasTensor) -> None:
-        self._rest = rest
-        self._tensors = [*_layer_outputs(backbone, rest, last)[:-1], last]
+    def __init__(self, backbone: Backbone, graph: CutGraph, last: keras.KerasTensor) -> None:
+        self._backbone, self._graph = backbone, graph
+        self._tensors = [*_layer_outputs(backbone, graph, last)[:-1], last]
         self._graphs: dict[tuple[int, ...], Any] = {}
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class HiddenStates:
         """The graph's outputs, and the states of some layers.
 
         Args:
-            inputs: as `rest` takes them.
+            inputs: as `CutGraph.rest` takes them.
             layers: tuple of ints in [-N, N) for N states.
             training: bool. Defaults to `None`.
 
@@ -47,18 +47,27 @@ class HiddenStates:
             `(outputs, states)`, the latter a list.
         """
         if not layers:
-            return self._rest(inputs, training=training), []
+            return self._graph.rest(inputs, training=training), []
+        flat = keras.tree.flatten(self._backbone.output)
+        states = [self._tensors[i] for i in layers]
+        # Each once: Keras loses an output that is given twice, as the last state is.
+        wanted = {id(tensor): tensor for tensor in (*flat, *states)}
         if layers not in self._graphs:
-            states = [self._tensors[i] for i in layers]
-            self._graphs[layers] = part(self._rest.inputs, [self._rest.output, states])
-        outputs, states = self._graphs[layers](inputs, training=training)
-        return outputs, states
+            fed = list(self._graph.fed)
+            self._graphs[layers] = part(self._backbone, fed, list(wanted.values()))
+        outputs = keras.tree.flatten(self._graphs[layers](inputs, training=training))
+        made = dict(zip(wanted, outputs, strict=True))
+        given = keras.tree.pack_sequence_as(self._backbone.output, [made[id(t)] for t in flat])
+        return given, [made[id(t)] for t in states]
 
 
-def _layer_outputs(backbone: Backbone, rest: keras.Model, last: keras.KerasTensor) -> list[Any]:
+def _layer_outputs(backbone: Backbone, graph: CutGraph, last: keras.KerasTensor) -> list[Any]:
     """What each call of one of the backbone's layers gives, first call first."""
+    embeddings = [token_input.embedding for token_input in graph.token_inputs]
     calls = [
-        node for node in calls_of_graph(rest) if isinstance(node.operation, keras.layers.Layer)
+        node
+        for node in calls_of_graph(backbone)
+        if isinstance(node.operation, keras.layers.Layer) and node.operation not in embeddings
     ]
     layers = _listed_layers(backbone)
     found = [node for node in calls if any(node.operation is layer for layer in layers)]

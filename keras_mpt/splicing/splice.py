@@ -40,6 +40,7 @@ class Splice:
         num_transformer_submodules: int = 1,
         prompt_position: str = "before",
     ) -> None:
+        self.backbone = backbone
         self.graph = cut(backbone)
         if num_transformer_submodules > len(self.graph.token_inputs):
             raise ValueError(
@@ -65,8 +66,8 @@ class Splice:
         self.at = {"before": 0, "after_start": 1}[prompt_position]
         self.max_sequence_length = _max_sequence_length(backbone)
         self._output_inputs = _inputs_that_outputs_follow(backbone, self.graph.token_inputs)
-        rest = self.graph.rest
-        self.hidden_states = HiddenStates(backbone, rest, self.follows_last_input(rest.output))
+        last = self.follows_last_input(backbone.output)
+        self.hidden_states = HiddenStates(backbone, self.graph, last)
 
     @property
     def states_have_prompt(self) -> bool:
