@@ -13,10 +13,12 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.arrays import concrete, to_numpy
+from keras_mpt.checks import warn_once
 from keras_mpt.fitting.losses import Kind
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.objective import Objective, Setting
 from keras_mpt.fitting.own_columns import weight_per_target
+from keras_mpt.fitting.unshifted import COPIES, is_the_input
 from keras_mpt.types import TargetData, Tensor
 
 # The label of a token that does not count, as in transformers and PyTorch.
@@ -148,10 +150,14 @@ class NextTokens(Targets):
         self.vocabulary_size = vocabulary_size
 
     def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, objective: Objective) -> None:
-        """Refuses labels outside the vocabulary: backends differ in what they make of these."""
+        """Refuses labels outside the vocabulary: backends differ in what they make of these.
+
+        Warns once of labels that are the input.
+        """
         labels, size = concrete(y, "y"), self.vocabulary_size
         if labels is None:
             return
+        self._warn_of_copies(inputs, x, labels)
         ids = x.get("task_ids")
         for goal, rows in objective.by_sort(ids, len(labels)):
             takes_labels = goal.kind is Kind.LABELS
@@ -166,6 +172,14 @@ class NextTokens(Targets):
                 "have a `sample_weight` of 0, or are the loss's `ignore_class`. Received: y with "
                 f"{np.unique(wrong)[:8].tolist()}"
             )
+
+    def _warn_of_copies(self, inputs: ModelInputs, x: Inputs, labels: np.ndarray) -> None:
+        name, mask = inputs.splice.token_inputs[-1].name, self.token_mask(inputs, x)
+        counted = labels != IGNORED
+        if mask is not None and labels.shape == tuple(mask.shape):
+            counted = counted & (to_numpy(mask) != 0)
+        if is_the_input(labels, to_numpy(x[name]), counted):
+            warn_once(self, "copies", COPIES.format(name=name), stacklevel=4)
 
     def token_mask(self, inputs: ModelInputs, x: Inputs) -> Tensor | None:
         """The mask of the text that is continued."""

@@ -51,6 +51,12 @@ class PromptTunedCausalLM(LanguageModel):
             scalar integer, or task names.
         training: bool. Defaults to `None`.
 
+    Targets of `fit`:
+        (B, S) integer: `y[:, t]` is the token after `token_ids[:, t]`, so y is the input moved by
+        one. transformers takes `labels` equal to the input and moves them itself; here these would
+        train the model to copy, which is warned of. A preprocessor makes y of text, with a
+        `sample_weight` that leaves padding out.
+
     Returns:
         Logits, float (B, S, V).
 
@@ -67,8 +73,9 @@ class PromptTunedCausalLM(LanguageModel):
         )
         model = keras_mpt.models.PromptTunedCausalLM(backbone, config)
         ids = np.array([[5, 6, 7]])
-        logits = model({"token_ids": ids, "padding_mask": np.ones_like(ids), "task_ids": [1]})
-        assert logits.shape == (1, 3, 100)
+        x = {"token_ids": ids[:, :-1], "padding_mask": np.ones((1, 2)), "task_ids": [1]}
+        assert model(x).shape == (1, 2, 100)
+        model.fit(x, ids[:, 1:], verbose=0)
         ```
 
     Source: Wang et al. 2023 (arXiv 2303.02861), section 3; PEFT `PeftModelForCausalLM`.

@@ -35,6 +35,11 @@ class PromptTunedSeq2SeqLM(LanguageModel):
             task names.
         training: bool. Defaults to `None`.
 
+    Targets of `fit`:
+        (B, S) integer: `y[:, t]` is the token after `decoder_token_ids[:, t]`. transformers takes
+        the same y as `labels` and makes the decoder's input of them; here the decoder's input
+        begins with the start token, and y is that input moved by one.
+
     Returns:
         Logits, float (B, S, V).
 
