@@ -78,8 +78,19 @@ class CompiledFunctions:
         import keras_hub
 
         if key not in self._made:
+            if keras.backend.backend() == "tensorflow" and _knows_all_backends(sampler):
+                import tensorflow as tf
+
+                # Looking for Python's `if` and `while` over tensors, to rewrite them, takes longer
+                # than all else in a first call. Code that also runs on JAX has none.
+                step = tf.autograph.experimental.do_not_convert(step)
             instead = {"generate_step": step, "generate_function": None, "sampler": sampler}
             view = View(self._model, **instead)
             made = keras_hub.models.CausalLM.make_generate_function(view)
             return self._made.setdefault(key, made)
         return self._made[key]
+
+
+def _knows_all_backends(sampler: Any) -> bool:
+    """Whether a sampler is one of keras-hub's, or none; a user's may be written for one backend."""
+    return type(sampler).__module__.partition(".")[0] in ("keras_hub", types.__name__)

@@ -139,9 +139,26 @@ def assert_same(history, model, expected):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def on_arrays(compiled):
+    """What the same batches give in NumPy arrays: two fits, without and with weights, the rest."""
+    model, start, data = compiled
+    x, y, sample_weight = data
+    for variable, value in zip(model.trainable_variables, start, strict=True):
+        variable.assign(value)
+    return {
+        "fit": fit_arrays(model, data[:2], start),
+        "fit with weights": fit_arrays(model, data, start),
+        "evaluate": model.evaluate(
+            x, y, sample_weight=sample_weight, batch_size=BATCH, return_dict=True, verbose=0
+        ),
+        "predict": model.predict(x, batch_size=BATCH, verbose=0),
+    }
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_fit_as_on_arrays(compiled, model, data, kind):
-    expected = fit_arrays(model, data[:2], compiled[1])
+def test_fit_as_on_arrays(on_arrays, model, data, kind):
+    expected = on_arrays["fit"]
     assert abs(expected[0]["loss"][0] - expected[0]["loss"][1]) > 0.01
     # A generator is spent after an epoch, in Keras as here.
     spent = kind == "generator"
@@ -156,33 +173,27 @@ def test_fit_as_on_arrays(compiled, model, data, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_fit_with_steps_per_epoch_of_an_endless_stream_with_weights(compiled, model, data, kind):
-    expected = fit_arrays(model, data, compiled[1])
+def test_fit_with_steps_per_epoch_of_an_endless_stream_with_weights(on_arrays, model, data, kind):
     history = model.fit(
         stream(kind, data, endless=True), epochs=EPOCHS, steps_per_epoch=ROWS // BATCH,
         shuffle=False, verbose=0,
     )  # fmt: skip
-    assert_same(history.history, model, expected)
+    assert_same(history.history, model, on_arrays["fit with weights"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_evaluate_as_on_arrays(model, data, kind):
-    x, y, sample_weight = data
-    expected = model.evaluate(
-        x, y, sample_weight=sample_weight, batch_size=BATCH, return_dict=True, verbose=0
-    )
+def test_evaluate_as_on_arrays(on_arrays, model, data, kind):
     found = model.evaluate(stream(kind, data), return_dict=True, verbose=0)
-    assert found == pytest.approx(expected, rel=0, abs=1e-6)
+    assert found == pytest.approx(on_arrays["evaluate"], rel=0, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("given", ["x with names", "x y weights"])
-def test_predict_as_on_arrays(model, data, kind, given):
-    expected = model.predict(data[0], batch_size=BATCH, verbose=0)
+def test_predict_as_on_arrays(on_arrays, model, data, kind, given):
     if given == "x with names":
         data = ({**data[0], "task_ids": np.array(NAMES)[data[0]["task_ids"]]},)
     found = model.predict(stream(kind, data), verbose=0)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, on_arrays["predict"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["tuple", "tuple with weights", "list", "tf.data", "PyDataset"])
@@ -217,7 +228,7 @@ def test_epoch_hooks_pass_through(model, data, kind):
     assert calls[1] == calls[0]
 
 
-def test_py_dataset_with_len_alone(model, data):
+def test_py_dataset_with_len_alone(on_arrays, model, data):
     class WithLen(keras.utils.PyDataset):
         def __len__(self):
             return 1
@@ -226,8 +237,7 @@ def test_py_dataset_with_len_alone(model, data):
             return part(data, slice(0, BATCH))
 
     found = model.predict(WithLen(), verbose=0)
-    expected = model.predict(data[0], batch_size=BATCH, verbose=0)[:BATCH]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, on_arrays["predict"][:BATCH], rtol=0, atol=1e-6)
 
 
 def test_py_dataset_without_any_length_is_refused_as_keras_refuses_it(model, data):
