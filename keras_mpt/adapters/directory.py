@@ -14,6 +14,7 @@ from keras_mpt.adapters.backbone_identity import backbone_difference, backbone_i
 from keras_mpt.adapters.differences import config_difference, head_difference
 from keras_mpt.adapters.read_by_peft import read_differently
 from keras_mpt.adapters.reading import Adapter
+from keras_mpt.adapters.weights_of_base import without_base
 from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import check_flag, shown, warn_once
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
@@ -69,7 +70,8 @@ def load(parts: AdapterParts, adapter: Adapter) -> None:
     head = parts.head_weights
     shapes = {name: tuple(v.shape) for name, v in parts.prompt.named_weights().items()}
     shapes |= {name: _saved_shape(variable) for name, variable in head.items()}
-    values = checked_values(adapter.state, shapes, adapter.source)
+    state = without_base(adapter.state, shapes, parts.backbone, adapter.source)
+    values = checked_values(state, shapes, adapter.source)
     values[PROMPT] = values[PROMPT] / parts.embedding_scale
     for name, variable in {**parts.prompt.named_weights(), **head}.items():
         is_kernel = name in head and len(variable.shape) == 2
