@@ -92,7 +92,10 @@ def _query_scale(layers: list[keras.layers.Layer], config: Config) -> None:
     """
     wanted = config.get("query_pre_attn_scalar")
     for layer in layers if wanted is not None else ():
-        if "query_head_dim_normalize" not in vars(layer) or not hasattr(layer, "query_dense"):
+        # T5Gemma's have the number itself, beside Gemma's attributes, which they do not read.
+        says_it = "query_pre_attn_scalar" in vars(layer)
+        has_two = "query_head_dim_normalize" in vars(layer) and hasattr(layer, "query_dense")
+        if says_it or not has_two:
             continue
         has_own = layer.query_head_dim_normalize
         width = layer.head_dim if has_own else layer.hidden_dim // layer.num_query_heads

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from keras_mpt.hugging_face.checkpoint_config import rope_type, sides, text_part
-from keras_mpt.hugging_face.windows import layers_with_window
+from keras_mpt.hugging_face.windows import SLIDING, layers_with_window
 from keras_mpt.layer_settings import ACTIVATIONS, SYNONYMS
 from keras_mpt.types import Config
 
@@ -54,7 +54,13 @@ _LIMITS: dict[str, dict[str, Limit]] = {
     "qwen3_moe": _EXPERTS,
     "gemma3": _GEMMA_3,
     "gemma3_text": _GEMMA_3,
+    "t5gemma2": _GEMMA_3,
 }
+# T5Gemma's classes take the decoder's for both sides.
+_BOTH_SIDES = (
+    *("rms_norm_eps", "query_pre_attn_scalar", "attn_logit_softcapping", "hidden_activation"),
+    *("attention_bias", "vocab_size"),
+)
 # Where the activation stands in keras-hub's code and can be no other.
 _GEMMAS = ("gemma", "gemma2", "gemma3", "gemma3_text", "gemma4", "gemma4_text")
 _SILU = ("smollm3", "mixtral", "qwen2_moe", "qwen3_moe", "qwen3_5", "qwen3_5_moe")
@@ -70,6 +76,12 @@ _LINEAR = (
 _ROTARY = {"llama": ("llama3",), "gpt_oss": ("yarn",), **dict.fromkeys(_LINEAR, ("linear",))}
 _YARN = {"beta_fast": 32.0, "beta_slow": 1.0, "original_max_position_embeddings": 4096}
 _ONE_HEAD_WIDTH = ("llama", "mixtral", "qwen2", "qwen2_moe", "smollm3")
+# The text models that were measured beside transformers.
+_MEASURED = (
+    *("albert", "bart", "bert", "distilbert", "esm", "gpt2", "gpt_oss", "llama", "mistral"),
+    *("mixtral", "roberta", "xlm-roberta", "smollm3", "t5gemma", "t5gemma2", *_GEMMAS, *_SILU),
+    *("qwen2", "qwen3"),
+)
 # keras-hub drops these windows where it computes attention in one operation.
 _WINDOW_IS_LOST = ("qwen2", "qwen3", "qwen3_moe")
 
@@ -82,9 +94,15 @@ def refuse(config: Config, source: str) -> None:
         source: string. Its file, for messages.
 
     Raises:
-        ValueError: a field whose value it cannot compute.
+        ValueError: a field whose value it cannot compute, or a kind of model that was not measured.
     """
     kind = config["model_type"]
+    if kind not in _MEASURED:
+        known = ", ".join(sorted({*_MEASURED, "t5", "mt5"}))
+        raise ValueError(
+            f"`model_type` should be that of a text model that keras-hub reads: {known}. Received: "
+            f"model_type={kind!r} in {source!r}"
+        )
     for part in sides(config).values():
         for name, limit in _LIMITS.get(kind, {}).items():
             value = part.get(name, limit.allowed[0])
@@ -92,6 +110,7 @@ def refuse(config: Config, source: str) -> None:
                 _raise(name, limit.allowed[0], value, limit.reason, source)
         _check_activation(kind, part, source)
         _check_rotary(kind, part, source)
+    _check_sides(config, source)
     _check_sizes(kind, text_part(config), source)
     _check_quantization(kind, config, source)
     _warn_of_windows(kind, config, source)
@@ -141,6 +160,14 @@ def _check_rotary(kind: str, config: Config, source: str) -> None:
         _raise("rope_type", wanted, found, "has no other", source)
 
 
+def _check_sides(config: Config, source: str) -> None:
+    parts = list(sides(config).values())
+    for name in _BOTH_SIDES if len(parts) == 2 else ():
+        encoder, decoder = (part.get(name) for part in parts)
+        if encoder != decoder:
+            _raise(f"encoder.{name}", decoder, encoder, "has the decoder's on both sides", source)
+
+
 def _check_sizes(kind: str, config: Config, source: str) -> None:
     """Sizes that keras-hub takes from another field."""
     width, hidden = config.get("head_dim"), config.get("hidden_size", 0)
@@ -165,8 +192,8 @@ def _check_quantization(kind: str, config: Config, source: str) -> None:
 def _warn_of_windows(kind: str, config: Config, source: str) -> None:
     window, is_lost = config.get("sliding_window"), False
     if kind == "t5gemma":
-        window = config["encoder"].get("sliding_window")
-        is_lost = bool(window)
+        windows = [part["sliding_window"] for part in sides(config).values() if _slides(part)]
+        window, is_lost = min(windows, default=None), bool(windows)
     elif kind in _WINDOW_IS_LOST:
         is_lost = any(layers_with_window(kind, config) or ())
     if is_lost:
@@ -174,6 +201,11 @@ def _warn_of_windows(kind: str, config: Config, source: str) -> None:
             f"`sliding_window` of {source!r} is {window}: keras-hub's model looks further back, so "
             "the numbers of longer texts differ."
         )
+
+
+def _slides(config: Config) -> bool:
+    types = config.get("layer_types") or [SLIDING]
+    return SLIDING in types and bool(config.get("sliding_window"))
 
 
 def _warn(message: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import keras_mpt
 from tests.marks import only_torch
 from tests.parity import families
-from tests.parity.measure import TOLERANCE, Pair, _randomize, base_difference, save, torch
+from tests.parity.measure import TOLERANCE, Pair, _randomize, base_difference, load, save, torch
 
 # Of what keras-hub drops, what no row of tests/parity/families.py has: families, and values in
 # their configurations beside the rows' own.
@@ -40,7 +40,7 @@ DROPPED = [
     *(("bert", {"type_vocab_size": n}) for n in (1, 3)),
 ]
 # One of each kind of rule, for the backends that compile.
-ON_ALL = [("llama", {"rms_norm_eps": 1e-3}), ("roberta", {}), ("gemma3", {})]
+ON_ALL = [("llama", {"rms_norm_eps": 1e-3}), ("roberta", {}), ("gemma3", {}), ("mistral", {})]
 
 
 def saved(folder, name, **changes):
@@ -102,6 +102,47 @@ def test_configurations_of_before_transformers_5(tmp_path):
     keras_mpt.backbone_from_pretrained(tmp_path / "gemma3", verify=True)
 
 
+def t5gemma(folder, name, encoder, decoder):
+    """A random T5Gemma on disk, and itself, whose sides have these values."""
+    family = families.variant(name)
+    config = family.make().config
+    text = getattr(config.encoder, "text_config", config.encoder)
+    for part, changes in ((text, encoder), (config.decoder, decoder)):
+        for key, value in changes.items():
+            setattr(part, key, value)
+    torch.manual_seed(0)
+    base = type(family.make())(config).eval()
+    _randomize(base)
+    save(family, base, folder)
+    return family, base
+
+
+@only_torch
+@pytest.mark.parametrize("name", ["t5gemma", "t5gemma2"])
+def test_two_sides(name, tmp_path):
+    """Values other than the row's on both sides, and those that keras-hub has no two of."""
+    both = {"rms_norm_eps": 1e-3, "query_pre_attn_scalar": 32, "hidden_activation": "relu"}
+    family, base = t5gemma(tmp_path, name, both, both)
+    backbone = load(tmp_path)
+    config = keras_mpt.MultitaskPromptTuningConfig(
+        task_type=family.task_type, num_virtual_tokens=2, num_tasks=2
+    )
+    model = keras_mpt.prompt_tune(backbone, config)
+    assert base_difference(Pair(family, base, None, backbone, tmp_path, model)) <= TOLERANCE
+    for field, value in both.items():
+        t5gemma(tmp_path, name, {}, {field: value})
+        with pytest.raises(ValueError, match=f"`encoder.{field}` should be {value}"):
+            load(tmp_path)
+
+
+@only_torch
+def test_wavelengths_of_two_sides(tmp_path):
+    rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}
+    t5gemma(tmp_path, "t5gemma", rope, {})
+    with pytest.warns(UserWarning, match="sliding_window"):
+        keras_mpt.backbone_from_pretrained(tmp_path, verify=True)
+
+
 @only_torch
 def test_shards_and_half_precision(tmp_path):
     _, base = saved(tmp_path, "smollm2")
@@ -161,7 +202,8 @@ def test_what_cannot_be_set_right_is_refused_by_name(name, changes, message, tmp
     ("changes", "message"),
     [
         ({"model_type": "umt5"}, "`model_type` should be 't5' or 'mt5'"),
-        ({"model_type": "bloom"}, "no converter for huggingface/transformers models"),
+        ({"model_type": "bloom"}, "`model_type` should be that of a text model"),
+        ({"model_type": "vit"}, "Received: model_type='vit'"),
         ({"model_type": 3}, "`model_type` should be a string"),
         ({"quantization_config": {"quant_method": "gptq"}}, "`quantization_config` should be None"),
         ({"vocab_size": 61}, "`folder` should hold a model that keras-hub reads"),
@@ -226,11 +268,7 @@ WARNED = [
 @only_torch
 @pytest.mark.parametrize(("name", "changes", "message"), WARNED, ids=ids_name)
 def test_what_is_nearly_right_is_warned_of_by_name(name, changes, message, tmp_path):
-    if changes:
-        saved(tmp_path, name, **changes)
-    else:
-        family = next(f for f in families.FAMILIES if f.name == name)
-        save(family, family.make(), tmp_path)
+    saved(tmp_path, name, **changes)
     with pytest.warns(UserWarning, match=message):
         keras_mpt.backbone_from_pretrained(tmp_path)
 

@@ -76,6 +76,8 @@ def _make(class_name: str, config_name: str, **config: Any) -> Any:
 def variant(name: str, **changes: Any) -> Family:
     """A family's row with other values in its configuration."""
     family = next(f for f in FAMILIES if f.name == name)
+    if not changes:
+        return family
     return dataclasses.replace(family, make=functools.partial(family.make, **changes))
 
 
