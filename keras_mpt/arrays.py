@@ -53,10 +53,12 @@ def as_arrays(x: dict[str, Any]) -> dict[str, Tensor]:
     """A dict's lists and numbers as arrays; tensors, and what is missing, as they are."""
     found = dict(x)
     for name, value in x.items():
-        if value is None or is_array(value):
+        # Objects are looked at: ids that are kept as such are ids, rows of them may be ragged.
+        is_objects = name != "task_ids" and str(getattr(value, "dtype", "")) == "object"
+        if value is None or (is_array(value) and not is_objects):
             continue
         try:
-            found[name] = np.asarray(value)
+            found[name] = np.asarray(np.asarray(value).tolist() if is_objects else value)
         except ValueError:
             raise ValueError(
                 f"`{name}` should be an array, or lists of equal lengths. Received: "

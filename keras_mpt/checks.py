@@ -5,11 +5,12 @@ An integer is Python's or NumPy's; a bool is none.
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -114,6 +115,26 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
         )
 
 
+def check_dense(values: Mapping[str, Any]) -> None:
+    """Refuses tensors with rows of their own lengths, or without most of their values."""
+    for name, value in values.items():
+        kind = type(value).__name__
+        if kind in ("RaggedTensor", "SparseTensor") or getattr(value, "is_nested", False):
+            raise ValueError(
+                f"`{name}` should be a dense tensor: rows are padded to one length, and the mask "
+                f"is 0 at padding. Received: {name} of type {kind}"
+            )
+
+
+def check_integers(name: str, values: np.ndarray, kinds: str = "iuf") -> None:
+    """Refuses what are no numbers. Whole numbers kept as floats will do."""
+    if values.dtype.kind not in kinds and values.dtype.name != "bfloat16":
+        raise ValueError(
+            f"`{name}` should be integers, in rows of one length. Received: {name} of dtype "
+            f"{values.dtype}, such as {values.ravel()[:1].tolist()}"
+        )
+
+
 def check_token_ids(name: str, ids: np.ndarray, vocabulary_size: int) -> None:
     """Refuses token ids outside the vocabulary: backends differ in what they make of these."""
     wrong = np.unique(ids[(ids < 0) | (ids >= vocabulary_size) | (ids != np.floor(ids))])
@@ -193,10 +214,34 @@ def warn_once(owner: Any, kind: str, text: str, stacklevel: int) -> None:
         text: string. The warning.
         stacklevel: int. As `warnings.warn` counts it from where this is called.
     """
-    seen = _warned.setdefault(owner, set())
-    if kind not in seen:
-        seen.add(kind)
+    if not was_warned(owner, kind):
+        _warned.setdefault(owner, set()).add(kind)
         warnings.warn(text, stacklevel=stacklevel + 1)
+
+
+def was_warned(owner: Any, kind: str) -> bool:
+    """Whether `warn_once` has warned of a kind of thing: what is looked for then costs nothing."""
+    return kind in _warned.get(owner, ())
+
+
+def check_keywords(owner: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuses keyword arguments that there are not, with the nearest one that there is.
+
+    Args:
+        owner: string. What is called, for the message.
+        given: dict of the keyword arguments.
+        known: their names.
+    """
+    known = sorted(known)
+    for name, value in given.items():
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        meant = f"`{near[0]}`" if near else f"one of {known}"
+        raise ValueError(
+            f"`{name}` should be {meant}: {owner} has no argument of that name. Received: "
+            f"{name}={value!r}"
+        )
 
 
 def shown(value: Any) -> str:

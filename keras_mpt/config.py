@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 from keras_mpt.checks import check_flag, check_size, received
 from keras_mpt.config_values import (
     SOURCE_INITS,
+    KnownFields,
     MultitaskPromptTuningInit,
     PeftType,
     PromptTuningInit,
@@ -44,7 +45,7 @@ _OPTIONAL_SIZES = ("token_dim", "num_attention_heads", "num_layers")
 
 
 @dataclasses.dataclass(kw_only=True)
-class PromptTuningConfig:
+class PromptTuningConfig(KnownFields):
     """One soft prompt in front of a frozen backbone: PEFT's `PromptTuningConfig`.
 
     Args:

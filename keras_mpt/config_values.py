@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
-from keras_mpt.checks import is_integer, received
+from keras_mpt.checks import check_keywords, is_integer, received
 
 
 class PeftType(enum.StrEnum):
@@ -99,6 +100,16 @@ TASKS_START_DONE = {
     "prompt_tuning_init_task": 0,
     "prompt_tuning_init_state_dict_path": None,
 }
+
+
+class KnownFields:
+    """Refuses misspelt fields, with the nearest one that there is."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """A config's instance, if it has the fields that are given."""
+        known = (f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
+        check_keywords(cls.__name__, kwargs, known)
+        return super().__new__(cls)
 
 
 def check_task_name(argument: str, name: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from keras_mpt.checks import check_count, check_flag, check_size, is_integer
+from keras_mpt.checks import check_count, check_flag, check_keywords, check_size, is_integer
 from keras_mpt.data.sampling import SampledRows, check_max_tasks, task_weights
 from keras_mpt.data.task_rows import task_rows
+
+# Keras's own arguments of a `PyDataset`.
+_OF_KERAS = ("workers", "use_multiprocessing", "max_queue_size")
 
 
 class TaskMix(keras.utils.PyDataset):
@@ -93,6 +97,7 @@ class TaskMix(keras.utils.PyDataset):
         max_tasks_per_batch: int | None = None,
         **kwargs: Any,
     ) -> None:
+        check_keywords("TaskMix", kwargs, [*_OF_KERAS, *inspect.signature(TaskMix).parameters])
         super().__init__(**kwargs)
         self.batch_size = check_size("batch_size", batch_size)
         if steps is not None:

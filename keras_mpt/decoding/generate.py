@@ -153,4 +153,9 @@ def sampler_of(sampler: Any) -> Sampler:
             "`sampler` should be a keras_hub.samplers.Sampler or the name of one, such as 'greedy' "
             f"or 'top_k'. Received: sampler={sampler!r}"
         )
+    if getattr(found, "return_all_beams", False):
+        raise ValueError(
+            "`sampler` should give one text per row: a BeamSampler with return_all_beams=False "
+            "gives the likeliest beam. Received: one with return_all_beams=True"
+        )
     return found

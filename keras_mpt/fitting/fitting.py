@@ -18,6 +18,7 @@ from keras_mpt.fitting.frozen import freeze
 from keras_mpt.fitting.kept import Kept, kept_through, step_that_keeps
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.objective import Objective
+from keras_mpt.fitting.other_names import explaining
 from keras_mpt.fitting.own_columns import OwnColumnsLoss, of_tasks, with_outputs_axis
 from keras_mpt.fitting.preparation import Preparation, build_from, check_class_weight
 from keras_mpt.fitting.recompile import follow_trained
@@ -27,6 +28,7 @@ from keras_mpt.fitting.task_report import TaskReport
 from keras_mpt.types import Config, Data, TargetData, Tensor, Tensors
 
 
+@explaining
 class Fitting(keras.Model, abc.ABC):
     """A `keras.Model` whose data are checked first, and which keeps frozen what is frozen.
 
@@ -112,12 +114,10 @@ class Fitting(keras.Model, abc.ABC):
         """`keras.Model.fit`, after checking the data and turning text into token ids.
 
         Args:
-            x: dict of arrays: the backbone's inputs, each (N, S) integer, and `task_ids` (N,)
-                integer or names. With a preprocessor, `{"text": [...], "task_ids": [...]}`. Lists,
-                arrays, and columns of pandas, Hugging Face's datasets and other tables will do; a
-                table of these columns alone is such a dict. Or a stream of such batches:
-                `tf.data.Dataset`, `keras.utils.PyDataset`, PyTorch `DataLoader`, Grain dataset or
-                generator. Defaults to `None`.
+            x: dict of arrays or columns: the backbone's inputs, each (N, S) integer, and `task_ids`
+                (N,) integer or names. With a preprocessor, `{"text": [...], "task_ids": [...]}`. Or
+                a stream of such batches: `tf.data.Dataset`, `keras.utils.PyDataset`, PyTorch
+                `DataLoader`, Grain dataset or generator. Defaults to `None`.
             y: array, list or column of targets (N, …), where `x` is no stream. Defaults to `None`.
             batch_size: int. Rows of a step; `None` is Keras's 32. Defaults to `None`.
             validation_data: `(x, y)`, `(x, y, sample_weight)` or a stream. Defaults to `None`.

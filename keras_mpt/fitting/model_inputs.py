@@ -15,11 +15,26 @@ import keras
 import numpy as np
 
 from keras_mpt.arrays import as_arrays, concrete, to_numpy
-from keras_mpt.checks import check_mask, check_table_ids, check_token_ids
+from keras_mpt.checks import (
+    check_dense,
+    check_integers,
+    check_mask,
+    check_table_ids,
+    check_token_ids,
+    warn_once,
+    was_warned,
+)
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.data.columns import as_columns
-from keras_mpt.data.texts import TEXT_NAMES
-from keras_mpt.fitting.text import both_weights, tokens_of
+from keras_mpt.data.texts import TEXT_NAMES, Row, text_rows
+from keras_mpt.fitting.cut_text import cut_text
+from keras_mpt.fitting.text import (
+    both_weights,
+    is_symbolic,
+    looked_at,
+    tokens_of,
+    tokens_of_symbolic,
+)
 from keras_mpt.prompts.task_ids import check_task_ids
 from keras_mpt.splicing.cut import TokenInput
 from keras_mpt.splicing.splice import Splice
@@ -68,6 +83,7 @@ class ModelInputs:
             A dict of the backbone's inputs and `task_ids`.
         """
         if isinstance(x, dict):
+            check_dense(x)
             x = as_arrays(x)
         return self.check(x)
 
@@ -87,6 +103,7 @@ class ModelInputs:
         """
         import tensorflow as tf
 
+        check_dense(x)
         # Shapes are checked at once: the values only after the model was traced with them.
         self.check_shapes(x)
         names = [n for n in self.names if n in x]
@@ -103,7 +120,11 @@ class ModelInputs:
         return {**x, result: tf.ensure_shape(checked, shape)}
 
     def tokenize(
-        self, x: Data, y: TargetData = None, sample_weight: TargetData = None
+        self,
+        x: Data,
+        y: TargetData = None,
+        sample_weight: TargetData = None,
+        look: Callable[[dict[str, Any]], None] | None = None,
     ) -> tuple[Data, TargetData, TargetData]:
         """`(x, y, sample_weight)` with text in `x` turned into the backbone's inputs.
 
@@ -112,6 +133,8 @@ class ModelInputs:
                 of lists; an encoder-decoder takes "encoder_text" and "decoder_text".
             y: targets. A language model's preprocessor makes them, where none are given.
             sample_weight: weights, likewise.
+            look: function that is called with text inside `tf.data`, once it is there. Defaults to
+                `None`.
 
         Returns:
             The three.
@@ -126,12 +149,57 @@ class ModelInputs:
         if self.preprocessor is None or not given:
             return x, y, sample_weight
         self._check_text_names(given)
-        text = x["text"] if given == ["text"] else {n: x[n] for n in given}
-        tokens = tokens_of(self.preprocessor, text, _num_rows(y, x.get("task_ids")))
+        also = [name for name in self.names if name != "task_ids" and x.get(name) is not None]
+        if also:
+            raise ValueError(
+                f"`x` should have text or tokens, not both. Received: x with {given} and {also}"
+            )
+        texts = {name: x[name] for name in given}
+        if is_symbolic(texts):
+            texts = texts if look is None else looked_at(texts, look)
+            tokens = tokens_of_symbolic(self.preprocessor, texts)
+        else:
+            num_rows = _num_rows(y, x.get("task_ids"))
+            rows = {name: text_rows(text, num_rows) for name, text in texts.items()}
+            tokens = tokens_of(self.preprocessor, rows)
+            made = keras.utils.unpack_x_y_sample_weight(tokens)[0]
+            masks = [to_numpy(made[name]) for name in self._mask_names if name in made]
+            if any((mask != 0).all(axis=1).any() for mask in masks):  # Rows without padding.
+                self._warn_of_cut_text(rows)
         tokens, made_y, made_weight = keras.utils.unpack_x_y_sample_weight(tokens)
         if y is None:
             y, sample_weight = made_y, both_weights(made_weight, sample_weight)
         return {**{k: v for k, v in x.items() if k not in given}, **tokens}, y, sample_weight
+
+    def look_at_text(self, texts: dict[str, Any]) -> None:
+        """Checks text that `tf.data` has, of which tokens are made symbolically.
+
+        Args:
+            texts: dict of arrays of strings, or of tuples of two for pairs, by name.
+        """
+        rows = {name: text_rows(text) for name, text in texts.items()}
+        self._warn_of_cut_text(rows, looked_at=1)
+
+    @property
+    def _mask_names(self) -> list[str | None]:
+        return [token_input.mask_name for token_input in self.splice.token_inputs]
+
+    def _warn_of_cut_text(self, rows: dict[str, list[Row]], looked_at: int = 4) -> None:
+        """Says once that the preprocessor cuts text."""
+        if self.preprocessor is None or was_warned(self.preprocessor, "cut text"):
+            return
+        cut = cut_text(self.preprocessor, rows, self._mask_names, looked_at)
+        if cut is None:
+            return
+        limit = self.splice.max_sequence_length
+        room = "" if limit is None else f", up to {limit - self.splice.num_virtual_tokens}"
+        warn_once(
+            self.preprocessor,
+            "cut text",
+            f"The preprocessor cuts text: of {cut[0]} tokens of a row it keeps {cut[1]}. Its "
+            f"sequence length can be set{room}. This is said once.",
+            stacklevel=2,
+        )
 
     def _check_columns(self, table: dict[str, Any]) -> None:
         """Refuses a table with columns that the model does not take."""
@@ -166,6 +234,7 @@ class ModelInputs:
         ):
             ids = concrete(x[token_input.name], token_input.name)
             if ids is not None:
+                check_integers(token_input.name, ids)
                 check_token_ids(token_input.name, ids, size)
             is_prompted = i < splice.num_transformer_submodules
             self._check_beside_ids(x, token_input, is_prompted)
@@ -183,12 +252,14 @@ class ModelInputs:
         name = token_input.mask_name
         mask = None if name is None else concrete(x[name], name)
         if name is not None and mask is not None:
+            check_integers(name, mask, "iufb")
             check_mask(name, mask)
             if self.splice.at and is_prompted:
                 _check_start_tokens(mask, name)
         for name in token_input.other_names:
             ids = concrete(x[name], name) if name in x else None
             if ids is not None:
+                check_integers(name, ids, "iufb")
                 is_moved = is_prompted and name in token_input.position_names
                 taken = self.splice.num_virtual_tokens if is_moved else 0
                 check_table_ids(name, ids, self.splice.table_rows[name], taken)
@@ -205,6 +276,11 @@ class ModelInputs:
                 raise ValueError(
                     f"`{token_input.name}` should have shape (batch_size, sequence_length). "
                     f"Received: {token_input.name} of shape {shape}"
+                )
+            if shape[0] == 0:
+                raise ValueError(
+                    f"`x` should have at least one row. Received: {token_input.name} of shape "
+                    f"{shape}"
                 )
             if shape[1] == 0:
                 raise ValueError(
@@ -229,9 +305,9 @@ class ModelInputs:
     def check_names(self, x: Data) -> None:
         """Refuses inputs that are missing or unknown."""
         if not isinstance(x, dict):
-            text = "" if self.preprocessor is None else ", or with 'text' in the place of tokens"
+            or_text = "" if self.preprocessor is None else ", or with 'text' in the place of tokens"
             raise ValueError(
-                f"`x` should be a dict with {self.names}{text}. Received: x of type "
+                f"`x` should be a dict with {self.names}{or_text}. Received: x of type "
                 f"{type(x).__name__}"
             )
         if self.has_tasks and x.get("task_ids") is None:
@@ -242,13 +318,20 @@ class ModelInputs:
                 "`preprocessor` should be given to the model for it to take text. Received: "
                 "preprocessor=None"
             )
+        text = [name for name in TEXT_NAMES if name in x]
+        if text:  # `fit` and its like have made tokens of it by now.
+            raise ValueError(
+                "`x` should hold tokens where a model is called: `predict`, `evaluate` and `fit` "
+                "take text, and `model.prepared(x)[0]` gives its tokens. Received: x with "
+                f"{text}"
+            )
         missing = [n for n in self.names if x.get(n) is None and n not in optional]
         unknown = [n for n in x if n not in self.names]
         if missing or unknown:
-            text = "" if self.preprocessor is None else ", or 'text' in their place"
+            or_text = "" if self.preprocessor is None else ", or 'text' in their place"
             raise ValueError(
-                f"`x` should have the inputs {self.names}{text}. Received: x without {missing} and "
-                f"with unknown {unknown}"
+                f"`x` should have the inputs {self.names}{or_text}. Received: x without {missing} "
+                f"and with unknown {unknown}"
             )
 
 

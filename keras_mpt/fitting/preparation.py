@@ -78,8 +78,9 @@ class Preparation:
         x, y, sample_weight = self._tokenized(*data)
         return self.inputs.prepare_tf(x, y, self._noting(self._checked)), y, sample_weight
 
-    def _tokenized(self, *data: Any) -> Batch:
-        x, y, sample_weight = self.inputs.tokenize(*data)
+    def _tokenized(self, x: Data, y: TargetData = None, sample_weight: TargetData = None) -> Batch:
+        look = self._noting(self.inputs.look_at_text)
+        x, y, sample_weight = self.inputs.tokenize(x, y, sample_weight, look)
         if not self.with_targets:
             return x, None, None
         if self.needs_targets:

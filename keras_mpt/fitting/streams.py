@@ -40,6 +40,11 @@ def map_batches(stream: Any, prepare: Prepare, prepare_tf: Prepare) -> Any:
         A stream.
     """
 
+    if _number_of_batches(stream) == 0:
+        raise ValueError(
+            f"`x` should have at least one batch. Received: a {type(stream).__name__} without any"
+        )
+
     def on_batch(batch: Any) -> Any:
         return _apply(prepare, batch)
 
@@ -60,6 +65,18 @@ def _apply(prepare: Prepare, batch: Any) -> Any:
     )
     # A tuple even of x alone: Keras takes nothing else from a generator.
     return packed if isinstance(packed, tuple) else (packed,)
+
+
+def _number_of_batches(stream: Any) -> int | None:
+    """How many batches a stream has, if it can tell."""
+    if _comes_from(stream, "tensorflow", "Dataset"):
+        return int(stream.cardinality())
+    try:
+        if isinstance(stream, keras.utils.PyDataset):
+            return stream.num_batches
+        return len(stream)
+    except (TypeError, NotImplementedError):
+        return None
 
 
 def _comes_from(x: Any, package: str, *names: str) -> bool:

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_mpt.arrays import to_numpy
-from keras_mpt.data.texts import Row, text_rows
-from keras_mpt.types import Data, Preprocessor, TargetData, Tensor
+from keras_mpt.data.texts import Row
+from keras_mpt.types import Preprocessor, TargetData, Tensor
 
 
-def tokens_of(preprocessor: Preprocessor, text: Data, num_rows: int | None = None) -> Any:
+def is_symbolic(text: Any) -> bool:
+    """Whether text has tensors of `tf.data`, whose values cannot be seen."""
+    return any(
+        type(part).__module__.startswith("tensorflow") and not hasattr(part, "numpy")
+        for part in keras.tree.flatten(text)
+    )
+
+
+def tokens_of(preprocessor: Preprocessor, texts: Mapping[str, list[Row]]) -> Any:
     """What a preprocessor makes of a batch's text.
 
     Texts and pairs may stand in one batch: each row has the tokens that it has alone.
 
     Args:
         preprocessor: keras-hub preprocessor.
-        text: what `text_rows` takes, a symbolic tensor of `tf.data`, or a dict of these by name
-            where the model has several texts.
-        num_rows: int. How many rows other data have, if that is known. Defaults to `None`.
+        texts: dict of rows of text, by name.
 
     Returns:
         Inputs, or `(x, y, sample_weight)`, as the preprocessor gives them.
     """
-    if any(_is_symbolic(part) for part in keras.tree.flatten(text)):
-        return _tokens_of_symbolic(preprocessor, text)
-    if isinstance(text, dict):
-        texts = {n: _single(text_rows(column, num_rows), n) for n, column in text.items()}
-        return preprocessor(x=texts)
-    rows = text_rows(text, num_rows)
     if hasattr(preprocessor, "generate_preprocess"):  # A language model's.
-        return preprocessor(x=_single(rows, "text"))
+        single = {name: _single(rows, name) for name, rows in texts.items()}
+        return preprocessor(x=single if len(single) > 1 else single["text"])
+    (rows,) = texts.values()
     is_pair = np.asarray([isinstance(row, tuple) for row in rows])
     made = {kind: _of_one_kind(preprocessor, rows, is_pair == kind) for kind in set(is_pair)}
     if len(made) == 1:
@@ -79,16 +82,33 @@ def _single(rows: list[Row], name: str) -> list[str]:
     return rows  # type: ignore[return-value]
 
 
-def _is_symbolic(text: Any) -> bool:
-    """Whether a text is a tensor of `tf.data`, whose values cannot be seen."""
-    is_tensor = type(text).__module__.startswith("tensorflow")
-    return is_tensor and not hasattr(text, "numpy")
+def looked_at(texts: Mapping[str, Any], look: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Texts inside `tf.data`, with which a function is called once they have values.
 
-
-def _tokens_of_symbolic(preprocessor: Preprocessor, text: Data) -> Any:
-    """As `tokens_of`, inside `tf.data`."""
+    Args:
+        texts: dict of tensors, or of tuples of two, by name.
+        look: function of a dict of arrays.
+    """
     import tensorflow as tf
 
+    flat = keras.tree.flatten(dict(texts))
+
+    def values(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        look(keras.tree.pack_sequence_as(dict(texts), arrays))
+        return arrays
+
+    seen = tf.numpy_function(values, flat, [tf.string] * len(flat), stateful=False)
+    for tensor, given in zip(seen, flat, strict=True):
+        tensor.set_shape(given.shape)
+    found: dict[str, Any] = keras.tree.pack_sequence_as(dict(texts), seen)
+    return found
+
+
+def tokens_of_symbolic(preprocessor: Preprocessor, texts: Mapping[str, Any]) -> Any:
+    """As `tokens_of`, inside `tf.data`: of tensors, or of a tuple of two for pairs."""
+    import tensorflow as tf
+
+    text: Any = texts.get("text", texts)
     if isinstance(text, tuple):
         first, second = text
     elif not isinstance(text, dict) and len(text.shape) == 2:  # Pairs, as `TaskMix` batches them.

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_mpt.checks import is_integer
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.fitting.other_names import check_config
 from keras_mpt.types import NumClasses
 
 
@@ -38,6 +39,7 @@ def in_order(num_classes: Any, names: Sequence[str], may_name_others: bool = Fal
 
 def checked_num_classes(num_classes: NumClasses, config: PromptTuningConfig) -> int | list[int]:
     """`num_classes` as plain integers, after checking it against the config's tasks."""
+    check_config(config)
     names = config.names if isinstance(config, MultitaskPromptTuningConfig) else None
     if isinstance(num_classes, Mapping) and names is None:
         raise ValueError(

@@ -12,6 +12,7 @@ from keras import ops
 from keras_mpt.arrays import to_numpy
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import TaskType
+from keras_mpt.fitting.other_names import check_config
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
 from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.prompts.prompt_embedding import PromptEmbedding
@@ -22,6 +23,7 @@ from keras_mpt.types import Backbone, Tokenizer
 
 def config_for_task(config: PromptTuningConfig, task_type: TaskType | None) -> PromptTuningConfig:
     """The config with the model's task type: PEFT chooses M, and the model that it opens, by it."""
+    check_config(config)
     if task_type is None or config.task_type == task_type:
         return config
     if config.task_type is not None:

@@ -6,11 +6,14 @@ import dataclasses
 import os
 from typing import Any
 
+import keras
+
 from keras_mpt.adapters.directory import load
 from keras_mpt.adapters.head_names import output_weight
 from keras_mpt.adapters.reading import Adapter, read_adapter
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
+from keras_mpt.fitting.other_names import check_config, check_model_keywords
 from keras_mpt.models.arguments import adapter_parts
 from keras_mpt.models.fitted import config_for_task
 from keras_mpt.models.language_model import LanguageModel
@@ -69,6 +72,8 @@ def prompt_tune(
     """
     import keras_hub
 
+    if isinstance(base, keras.Model):
+        check_config(config)
     tasks = keras_hub.models
     if isinstance(base, tasks.TextClassifier):
         config_for_task(config, PromptTunedTextClassifier.task_type)
@@ -90,6 +95,7 @@ def prompt_tune(
             f"`task_type` should be one of {known} for a bare backbone. Received: "
             f"task_type='{config.task_type}'"
         )
+    check_model_keywords(_BY_TASK_TYPE[config.task_type], kwargs)
     if config.task_type in _WITH_CLASSES and "num_classes" not in kwargs:
         raise ValueError(
             f"`num_classes` should be given for task_type='{config.task_type}': an integer, or one "

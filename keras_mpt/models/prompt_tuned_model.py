@@ -33,16 +33,13 @@ from keras_mpt.types import Backbone, Config, Preprocessor, Tensor, Tensors, Tok
 class PromptTunedModel(Fitting):
     """A frozen backbone, a prompt, and how the two meet; the base of every prompt-tuned model.
 
-    The backbone is set to `trainable=False`: only the prompt (and a head, where a subclass has one)
-    is trained.
+    The backbone is frozen: only the prompt, and a head where a subclass has one, are trained.
 
     Args:
         backbone: a `keras_hub.models.Backbone`, or a functional model with the same input names.
         config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
-        preprocessor: keras-hub preprocessor that turns text into the backbone's inputs. Defaults to
-            `None`.
-        tokenizer: keras-hub tokenizer for a TEXT start, where there is no preprocessor. Defaults to
-            `None`.
+        preprocessor: keras-hub preprocessor, for text as inputs. Defaults to `None`.
+        tokenizer: keras-hub tokenizer for a TEXT start without a preprocessor. Defaults to `None`.
         initialize: bool. `False` leaves out the config's start, for weights that are loaded next.
             Defaults to `True`.
         head: what stands after the backbone; a subclass gives it.

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_mpt.arrays import concrete
+from keras_mpt.checks import is_integer
 
 
 def check_task_ids(
@@ -75,15 +76,17 @@ def _ids_of_names(values: np.ndarray, names: Sequence[str] | None) -> np.ndarray
             raise ValueError(
                 f"`task_ids` should be given for every row. Received: task_ids={_some(values)}"
             )
-        return values
-    unknown = sorted({v for v in given if names is None or v not in names})
+        # A table may keep integers as objects.
+        is_integers = values.size and all(map(is_integer, given))
+        return np.asarray(given).reshape(values.shape) if is_integers else values
+    ids = {name: k for k, name in enumerate(names or [])}
+    unknown = sorted({v for v in given if v not in ids})
     if unknown:
         known = "this model's tasks have no names" if names is None else f"one of {list(names)}"
         raise ValueError(
             f"`task_ids` should name a task: {known}. Received: task_ids with {unknown}"
         )
-    assert names is not None
-    return np.asarray([list(names).index(v) for v in given], "int32").reshape(values.shape)
+    return np.asarray([ids[v] for v in given], "int32").reshape(values.shape)
 
 
 def _check_dtype(dtype: str, task_ids: Any) -> None:

@@ -17,6 +17,7 @@ from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import check_task_name
 from keras_mpt.data.columns import as_columns
 from keras_mpt.files.paths import check_target, is_file_name
+from keras_mpt.fitting.other_names import check_config
 from keras_mpt.heads.num_classes import in_order, is_listed
 from keras_mpt.models.prompt_tune import prompt_tune
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
@@ -157,6 +158,7 @@ def _prepared(model: PromptTunedModel, name: str, data: tuple[Any, ...]) -> tupl
 
 
 def _checked(datasets: Any, config: Any) -> list[str]:
+    check_config(config)
     if isinstance(config, MultitaskPromptTuningConfig):
         raise ValueError(
             "`config` should be a PromptTuningConfig: a teacher has one ordinary prompt. Received: "
