@@ -36,12 +36,13 @@ quickstart: $(EXAMPLES_STAMP) $(DATA_STAMP) ## Set up and run examples/quickstar
 	@$(PY) examples/quickstart.py $(ARGS)
 
 # Keras fixes its backend at import, hence a run for each, on two processes that share its files. A
-# failure does not stop the later backends, but it does fail the target.
+# failure does not stop the later backends, but it does fail the target. The files keep the order that
+# tests/conftest.py gives them, slow ones first; xdist would go by how many tests they have.
 test: $(TEST_STAMP) ## Run the tests on TensorFlow, JAX and PyTorch
 	@failed=; \
 	for backend in tensorflow jax torch; do \
 	    echo "== tests on $$backend"; \
-	    KERAS_BACKEND=$$backend $(PY) -m pytest -n 2 --dist loadfile --durations 25 $(PYTEST_ARGS) || failed="$$failed $$backend"; \
+	    KERAS_BACKEND=$$backend $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 $(PYTEST_ARGS) || failed="$$failed $$backend"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "tests failed on:$$failed" >&2; exit 1; fi
 

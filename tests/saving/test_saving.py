@@ -1,4 +1,4 @@
-"""Whole models as `.keras`: in fresh processes, on this backend and on the two others."""
+"""Whole models as `.keras`: in fresh processes, on this backend and on another."""
 
 import os
 import subprocess
@@ -17,6 +17,10 @@ import keras_mpt
 from tests import tiny
 
 BACKENDS = ("tensorflow", "jax", "torch")
+# A fresh process takes long to start, so in the three runs each backend reads its own files and
+# those of one other. Older files, which one backend wrote, are read on all of them.
+OWN = keras.backend.backend()
+READERS = (OWN, BACKENDS[BACKENDS.index(OWN) - 1])
 
 
 def classifier():
@@ -73,8 +77,8 @@ def saved(tmp_path_factory):
     return folder, models
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_fresh_process_on_any_backend_has_every_variable_and_the_same_outputs(saved, backend):
+@pytest.mark.parametrize("backend", READERS)
+def test_fresh_process_has_every_variable_and_the_same_outputs(saved, backend):
     folder, models = saved
     command = [sys.executable, "-W", "ignore", "-m", "tests.saving.load_elsewhere"]
     done = subprocess.run(

@@ -49,10 +49,14 @@ def test_the_run_is_one_that_could_differ(unbroken):
     assert losses[0] != log["logs"]["loss"][0]
 
 
-def test_killed_twice_and_resumed_in_fresh_processes(unbroken, tmp_path):
-    """Killed in the second epoch, and later in the third: states are two steps apart."""
+def test_killed_and_resumed_in_fresh_processes(unbroken, tmp_path):
+    """Killed in the second epoch, and later in the third: states are two steps apart.
+
+    Where a process compiles for long it is killed once: a state says nothing of the one before it.
+    """
     command = [sys.executable, "-W", "error:Your input", "-m", "tests.training.runs"]
-    for stop, code, place in ((9, 9, [1, 3]), (6, 9, [2, 4]), (0, 0, [EPOCHS, 0])):
+    again = [(6, 9, [2, 4])] * IS_EAGER
+    for stop, code, place in ((9, 9, [1, 3]), *again, (0, 0, [EPOCHS, 0])):
         done = subprocess.run(
             [*command, str(tmp_path), "run", str(stop)],
             env={**os.environ, "PYTHONHASHSEED": str(stop)},
