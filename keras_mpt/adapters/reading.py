@@ -72,6 +72,12 @@ def _parsed(files: AdapterFiles) -> Adapter:
 
 def _check_prompt(adapter: Adapter) -> None:
     config, state = adapter.config, adapter.state
+    for name, value in state.items():
+        if not value.size:  # Its shape may say anything.
+            raise ValueError(
+                f"`{name}` in `{adapter.source}` should have numbers in it. Received: {name} of "
+                f"shape {value.shape}"
+            )
     length, width = config.total_virtual_tokens, config.token_dim
     found = state.get("prompt_embeddings")
     width = int(found.shape[-1]) if width is None and found is not None and found.ndim else width

@@ -76,7 +76,8 @@ class ResumeTraining(keras.callbacks.Callback):
         self, directory: str | os.PathLike[str], mix: Any, save_freq: str | int = "epoch"
     ) -> None:
         super().__init__()
-        if not os.fspath(directory) or os.path.isfile(directory):
+        is_path = isinstance(directory, (str, os.PathLike))
+        if is_path and (not os.fspath(directory) or os.path.isfile(directory)):
             raise ValueError(
                 f"`directory` should be a directory. Received: directory={str(directory)!r}"
             )

@@ -127,6 +127,18 @@ def test_values_that_python_does_not_write_out():
             keras_mpt.PromptTuningConfig(**kwargs)
 
 
+@pytest.mark.parametrize("name", ["prompt_embeddings", "base_model.classifier.weight"])
+def test_shapes_of_nothing(saved, name, tmp_path):
+    """A shape may say anything where one of its sizes is 0."""
+    model, state, configs = saved
+    write(tmp_path, saved)
+    save_file({**state, name: np.zeros((HUGE, 0), "float32")}, tmp_path / WEIGHTS)
+    changes = {"num_virtual_tokens": HUGE, "token_dim": None} if name[0] == "p" else {}
+    (tmp_path / CONFIG).write_text(json.dumps({**configs[CONFIG], **changes}))
+    for words in refused(model, tmp_path):
+        assert words.startswith(f"`{name}` in `{tmp_path}` should have numbers in it. Received: ")
+
+
 def test_a_view_that_would_fill_the_memory(saved, tmp_path):
     torch = pytest.importorskip("torch")
     view = torch.zeros(1).expand(10**6, 10**6)

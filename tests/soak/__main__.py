@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 import sys
 import time
+import warnings
 
 import tests.soak
 
@@ -17,6 +18,7 @@ PARTS = ("files", "fuzz", "threads")
 def main(names: list[str]) -> None:
     """Runs parts, and prints their figures."""
     there = {module.name for module in pkgutil.iter_modules(tests.soak.__path__)}
+    warnings.simplefilter("ignore")
     for name in names or [part for part in PARTS if part in there]:
         start = time.time()
         figures = importlib.import_module(f"tests.soak.{name}").main()

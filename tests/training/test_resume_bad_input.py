@@ -266,7 +266,10 @@ def test_when_to_save(save_freq, tmp_path):
 @only_eager
 def test_where_to_save(tmp_path):
     (tmp_path / "file").write_text("")
-    for directory in ("", str(tmp_path / "file")):
+    for directory in (f"{tmp_path}/a\0", tmp_path / "file" / "run", tmp_path / ("a" * 300)):
+        with pytest.raises(ValueError, match="`directory` should be a directory. Received: .*, "):
+            ResumeTraining(directory, runs.make_mix())
+    for directory in ("", str(tmp_path / "file"), None):
         with pytest.raises(ValueError) as raised:
             ResumeTraining(directory, runs.make_mix())
         assert str(raised.value) == (
