@@ -118,6 +118,10 @@ class AdapterFiles:
     @classmethod
     def read(cls, directory: str | os.PathLike[str]) -> Self:
         """The files of a directory as they are now."""
+        if not isinstance(directory, (str, os.PathLike)):
+            raise ValueError(
+                f"`directory` should be an adapter's directory. Received: directory={directory!r}"
+            )
         path = Path(directory)
         contents = {n: _content(path / n) for n in (SAFETENSORS_NAME, CONFIG_NAME, OWN_CONFIG_NAME)}
         needs_bin = contents[SAFETENSORS_NAME] is None
@@ -252,10 +256,13 @@ def read_steadily(directory: str | os.PathLike[str], parse: Callable[[AdapterFil
 
 
 def _content(path: Path) -> bytes | None:
-    """A file's bytes; `None` where there is none, or it is no file."""
+    """A file's bytes; `None` where there is none, or it is no file, such as a pipe."""
+    # It does not raise where a path cannot be one.
+    if not os.path.isfile(path):
+        return None
     try:
         return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except FileNotFoundError:  # It was there a moment ago.
         return None
 
 
@@ -277,6 +284,8 @@ def _short(value: Any) -> str:
 
 def _named_adapters(directory: Path) -> str:
     """PEFT puts an adapter that is not called "default" into a folder of its name."""
+    if not os.path.isdir(directory):
+        return ""
     names = sorted(p.parent.name for p in directory.glob(f"*/{CONFIG_NAME}"))
     if not names:
         return ""

@@ -252,6 +252,20 @@ def edit(file, *left_out, **changes):
     file.write_text(json.dumps({k: v for k, v in values.items() if k not in left_out}))
 
 
+@pytest.mark.parametrize("directory", [None, 3, "", "gone", "a\0b", "a" * 300, b"a"])
+def test_no_directory(directory):
+    with pytest.raises(ValueError, match="should be .* adapter's directory. Received: "):
+        read_adapter(directory)
+
+
+def test_a_pipe_is_not_waited_for(saved):
+    for name in FILES:
+        (saved[0] / name).unlink()
+        os.mkfifo(saved[0] / name)
+    with pytest.raises(ValueError, match="`adapter_config.json` should be a file in the adapter's"):
+        read_adapter(saved[0])
+
+
 def test_a_directory_of_named_adapters_names_them(models, tmp_path):
     models[1.0].save_adapter(tmp_path / "tone")
     with pytest.raises(ValueError) as raised:
