@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_mpt.adapters.backbone_identity import backbone_difference, backbone_identity
+from keras_mpt.adapters.base_of_peft import warn_of_other_base
 from keras_mpt.adapters.differences import config_difference, head_difference
 from keras_mpt.adapters.read_by_peft import read_differently
 from keras_mpt.adapters.reading import Adapter
@@ -67,6 +68,7 @@ def save(parts: AdapterParts, directory: str | os.PathLike[str], overwrite: bool
 def load(parts: AdapterParts, adapter: Adapter) -> None:
     """Loads an adapter that was read; see `PromptTunedModel.load_adapter`."""
     _check_fits(parts, adapter.config, adapter.own_fields, adapter.source)
+    warn_of_other_base(parts.backbone, adapter.config.base_model_name_or_path)
     head = parts.head_weights
     shapes = {name: tuple(v.shape) for name, v in parts.prompt.named_weights().items()}
     shapes |= {name: _saved_shape(variable) for name, variable in head.items()}

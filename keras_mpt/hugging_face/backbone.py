@@ -89,7 +89,14 @@ _ARGUMENTS = {"num_segments": "type_vocab_size", "dropout": "hidden_dropout_prob
 
 
 def _read(path: Path, config: Config, dtype: Any) -> Backbone:
-    refuse(config, str(path / CONFIG_NAME))
+    source = str(path / CONFIG_NAME)
+    try:
+        refuse(config, source)
+    except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise ValueError(
+            f"`{CONFIG_NAME}` should hold transformers' configuration of a model. Received: "
+            f"{source!r}, in which {type(error).__name__}: {error}"
+        ) from error
     try:
         converter = _keras.hub_converter(str(path), config)
         arguments = converter.convert_backbone_config(copied(config))

@@ -36,7 +36,7 @@ def mend(backbone: Backbone, config: Config, weights: Any) -> None:
         weights: what `open_weights` gave.
     """
     for side, part in sides(config).items():
-        layers = _text_layers(backbone, side)
+        layers = text_layers(backbone, side)
         _epsilons(layers, part)
         _activations(layers, config["model_type"], part)
         _rotary(layers, part)
@@ -45,30 +45,40 @@ def mend(backbone: Backbone, config: Config, weights: Any) -> None:
     _segments(backbone, weights)
 
 
-def _text_layers(backbone: Backbone, side: str) -> list[keras.layers.Layer]:
+def text_layers(backbone: Backbone, side: str) -> list[keras.layers.Layer]:
     """All layers, and those within them, of a side but those of images and sounds."""
     others = {id(getattr(backbone, f"{name}_encoder", None)) for name in ("vision", "audio")}
     outer = [x for x in backbone.layers if side in x.name and id(x) not in others]
     return [x for layer in outer for x in (layer, *_keras.sublayers(layer))]
 
 
+def epsilon_of(config: Config) -> tuple[str, float] | None:
+    """The epsilon of a configuration's norms, and the field that says it."""
+    return next(((n, float(config[n])) for n in _EPSILONS if config.get(n) is not None), None)
+
+
+def activation_of(kind: str, config: Config) -> tuple[str, str] | None:
+    """The activation of its feed-forward layers by our name, and the field that says it."""
+    if kind == "esm":  # ESM's files name one that no ESM reads.
+        return None
+    name = next((n for n in _ACTIVATIONS if config.get(n) is not None), None)
+    return None if name is None else (name, str(SYNONYMS.get(config[name], config[name])))
+
+
 def _epsilons(layers: list[keras.layers.Layer], config: Config) -> None:
     """A configuration has one for all norms; keras-hub's layers have constants here and there."""
-    for name in _EPSILONS:
-        for layer in layers if config.get(name) is not None else ():
-            if isinstance(vars(layer).get("epsilon"), float):
-                layer.epsilon = float(config[name])
+    _, epsilon = epsilon_of(config) or (None, None)
+    for layer in layers if epsilon is not None else ():
+        if isinstance(vars(layer).get("epsilon"), float):
+            layer.epsilon = epsilon
 
 
 def _activations(layers: list[keras.layers.Layer], kind: str, config: Config) -> None:
     """BERT's GELU is exact in published checkpoints, and tanh's in keras-hub's BERT, always."""
-    found = [config[name] for name in _ACTIVATIONS if config.get(name) is not None]
-    if kind == "esm" or not found:  # ESM's files name one that no ESM reads.
-        return
-    wanted = SYNONYMS.get(found[0], found[0])
-    for layer in layers:
+    _, activation = activation_of(kind, config) or (None, None)
+    for layer in layers if activation is not None else ():
         if activation_name(vars(layer).get("activation")) is not None:
-            set_activation(layer, wanted)
+            set_activation(layer, activation)
 
 
 def _rotary(layers: list[keras.layers.Layer], config: Config) -> None:

@@ -206,6 +206,8 @@ def test_what_cannot_be_set_right_is_refused_by_name(name, changes, message, tmp
         ({"model_type": "vit"}, "Received: model_type='vit'"),
         ({"model_type": 3}, "`model_type` should be a string"),
         ({"quantization_config": {"quant_method": "gptq"}}, "`quantization_config` should be None"),
+        ({"hidden_act": {}}, "should hold transformers' configuration.* TypeError"),
+        ({"num_attention_heads": None}, "should hold transformers' configuration.* TypeError"),
         ({"vocab_size": 61}, "`folder` should hold a model that keras-hub reads"),
         ({"num_hidden_layers": 3}, "does not contain tensor"),
     ],
