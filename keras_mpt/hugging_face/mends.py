@@ -75,8 +75,8 @@ def _epsilons(layers: list[keras.layers.Layer], config: Config) -> None:
 
 def _activations(layers: list[keras.layers.Layer], kind: str, config: Config) -> None:
     """BERT's GELU is exact in published checkpoints, and tanh's in keras-hub's BERT, always."""
-    _, activation = activation_of(kind, config) or (None, None)
-    for layer in layers if activation is not None else ():
+    _, activation = activation_of(kind, config) or ("", "")
+    for layer in layers if activation else ():
         if activation_name(vars(layer).get("activation")) is not None:
             set_activation(layer, activation)
 
