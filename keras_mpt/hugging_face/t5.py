@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_mpt.checks import is_integer, is_number
 from keras_mpt.files.config_files import read_json
-from keras_mpt.files.paths import is_file_name
+from keras_mpt.files.shards import read_index
 from keras_mpt.files.state_dict import check_shape, checked_array, read_state_dict
 from keras_mpt.layer_settings import gelu_new
 
@@ -301,12 +301,7 @@ def _value(
 
 
 def _read_shards(index: Path) -> dict[str, np.ndarray]:
-    shards = read_json(index).get("weight_map")
-    if not isinstance(shards, dict) or not all(map(is_file_name, shards.values())):
-        raise ValueError(
-            f"`weight_map` should be a mapping of each weight to a file of the folder. Received: "
-            f"{str(index)!r}, whose weight_map is another thing"
-        )
+    shards = read_index(index)
     state = {}
     for file in sorted(set(shards.values())):
         held = read_state_dict(index.parent / file)

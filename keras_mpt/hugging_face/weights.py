@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_mpt import _keras
+from keras_mpt.files.shards import read_index
+
+INDEX_NAME = "model.safetensors.index.json"
 
 # Where a model has no output matrix of its own, its file has none: the token table serves.
 _HEAD, _TABLE = "lm_head.weight", "embed_tokens.weight"
@@ -40,7 +44,12 @@ def open_weights(folder: str) -> Any:
 
     Returns:
         What keras-hub's converters take as their `loader`, which notes what they read.
+
+    Raises:
+        ValueError: an index that leads out of the folder.
     """
+    if (Path(folder) / INDEX_NAME).is_file():
+        read_index(Path(folder) / INDEX_NAME)  # keras-hub would follow any path in it.
     parent = _keras.hub_weights()
 
     class Weights(parent):  # type: ignore[misc, valid-type]

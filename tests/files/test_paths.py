@@ -7,6 +7,7 @@ import pytest
 
 import keras_mpt
 from keras_mpt.files.paths import check_target, is_file_name
+from keras_mpt.hugging_face.weights import open_weights
 from tests.marks import only_torch
 
 pytestmark = only_torch
@@ -84,5 +85,6 @@ def test_an_index_of_shards(name, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(T5))
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"shared.weight": name}}))
-    with pytest.raises(ValueError, match="`weight_map` should be a mapping of each weight"):
-        keras_mpt.t5_from_pretrained(tmp_path)
+    for read in (keras_mpt.t5_from_pretrained, lambda folder: open_weights(str(folder))):
+        with pytest.raises(ValueError, match="`weight_map` should be a mapping of each weight"):
+            read(tmp_path)
