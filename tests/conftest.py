@@ -27,13 +27,19 @@ os.environ.setdefault(
 
 import pytest  # noqa: E402
 
-# Files that train a lot, and show nothing that depends on who compiles the graph: on TensorFlow XLA
-# takes two thirds of a first `fit`. All others keep it, as users have it.
-_WITHOUT_XLA = {
-    "fitting/test_task_report.py",
-    "training/test_adapt.py",
-    "training/test_distillation.py",
-}
+# On TensorFlow XLA takes two thirds of a first `fit`. Where it may matter who compiles the
+# graph, and in the tests of what users do first, "auto" means XLA, as users have it.
+_WITH_XLA = (
+    "decoding/",
+    "families/",
+    "fitting/test_bad_input.py",
+    "fitting/test_losses.py",
+    "fitting/test_whole_steps.py",
+    "models/test_text_classifier.py",
+    "parity/",
+    "saving/",
+    "training/test_resume.py",
+)
 
 
 def pytest_addoption(parser):
@@ -89,7 +95,8 @@ def _compiler(request):
     """What "auto" means in `compile`."""
     import keras
 
+    keeps = keras.backend.backend() != "tensorflow" or _name(request.path).startswith(_WITH_XLA)
     with pytest.MonkeyPatch.context() as patch:
-        if keras.backend.backend() == "tensorflow" and _name(request.path) in _WITHOUT_XLA:
+        if not keeps:
             patch.setattr(keras.Model, "_resolve_auto_jit_compile", lambda model: False)
         yield
