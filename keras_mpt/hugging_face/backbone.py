@@ -20,6 +20,7 @@ from keras_mpt.hugging_face.checkpoint_config import (
 from keras_mpt.hugging_face.comparison import compare
 from keras_mpt.hugging_face.mends import mend
 from keras_mpt.hugging_face.refusals import refuse
+from keras_mpt.hugging_face.sizes import check_sizes
 from keras_mpt.hugging_face.t5 import t5_from_pretrained
 from keras_mpt.hugging_face.weights import left_out, open_weights
 from keras_mpt.types import Backbone, Config
@@ -101,6 +102,7 @@ def _read(path: Path, config: Config, dtype: Any) -> Backbone:
         converter = _keras.hub_converter(str(path), config)
         arguments = converter.convert_backbone_config(copied(config))
         arguments |= _dropped_arguments(converter.backbone_cls, arguments, config)
+        check_sizes(arguments, path)
         backbone = converter.backbone_cls(**arguments, dtype=dtype)
         with open_weights(str(path)) as weights:
             converter.convert_weights(backbone, weights, copied(config))
