@@ -46,6 +46,7 @@ class Fitting(keras.Model, abc.ABC):
     train_function: Any
     test_function: Any
     predict_function: Any
+    compiled_for: int | None = None
     save, save_weights = saving.save, saving.save_weights
 
     def __init__(

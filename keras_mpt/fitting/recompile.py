@@ -9,13 +9,14 @@ from typing import Any, Protocol
 import keras
 
 from keras_mpt import _keras
+from keras_mpt.fitting.frozen import HasFrozen, check_frozen
 from keras_mpt.fitting.kept import Kept
 from keras_mpt.fitting.objective import Objective, is_by_task
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.types import Config
 
 
-class Compiled(Protocol):
+class Compiled(HasFrozen, Protocol):
     """What these functions ask of a model: a `Fitting` has it."""
 
     kept: Kept
@@ -25,7 +26,6 @@ class Compiled(Protocol):
     compiled: Any
     compile: Any
     optimizer: Any
-    trainable_variables: Any
 
     def compile_arguments(self) -> Config:
         """What `compile` was given."""
@@ -107,6 +107,7 @@ def follow_trained(model: Compiled) -> None:
     Keras leaves that to the user, and trains on with what was compiled before. The optimizer is
     fresh: its state is laid out by its variables.
     """
+    check_frozen(model)
     model.kept.settle()
     optimizer = model.optimizer if model.compiled else None
     if optimizer is None or not optimizer.built:
@@ -114,6 +115,23 @@ def follow_trained(model: Compiled) -> None:
     built_for = [id(v) for v in _keras.variables_of_optimizer(optimizer)]
     if built_for != [id(v) for v in model.trainable_variables]:
         compile_again(model, arguments_afresh(model), fresh(optimizer))
+
+
+def forget_if_changed(model: Any) -> None:
+    """Forgets what was compiled of a model whose variables, or what layers make of them, changed.
+
+    Whoever has the backbone may quantize it; TensorFlow would go on with what it was.
+
+    Args:
+        model: a `Fitting`.
+    """
+    variables = [(id(v), v.dtype, v.trainable) for v in model.variables]
+    policies = [layer.dtype_policy.name for layer in _keras.sublayers(model)]
+    # One number: Keras would track a list on the model.
+    now = hash((*variables, *policies))
+    if model.compiled_for not in (None, now):
+        model.forget_compiled()
+    model.compiled_for = now
 
 
 def fresh(item: Any) -> Any:

@@ -11,6 +11,7 @@ from keras_mpt import _keras
 from keras_mpt.adapters.directory import AdapterParts
 from keras_mpt.checks import received
 from keras_mpt.config import config_from_dict
+from keras_mpt.fitting.frozen import check_frozen
 from keras_mpt.fitting.saving import not_h5
 from keras_mpt.layer_settings import apply_settings, read_settings
 from keras_mpt.types import Config, Task
@@ -20,6 +21,7 @@ def saved_arguments(model: Any) -> Config:
     """The constructor's arguments that every prompt-tuned model has, as JSON values."""
     if _keras.is_saving_h5():
         raise not_h5("….h5")
+    check_frozen(model)
     return {
         "backbone": keras.saving.serialize_keras_object(model.backbone),
         "backbone_settings": read_settings(model.backbone),

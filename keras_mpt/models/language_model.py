@@ -317,7 +317,7 @@ class LanguageModel(PromptTunedModel):
         self, inputs: dict[str, Tensor], training: bool | None = None
     ) -> keras.KerasTensor:
         """The logits' shape and dtype."""
-        outputs = keras.tree.flatten(self.backbone_spec(inputs))
+        outputs = keras.tree.flatten(self.splice.backbone_spec(inputs))
         return self.head.graph.compute_output_spec(outputs)
 
     def own_arguments(self) -> Config:

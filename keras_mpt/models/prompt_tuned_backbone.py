@@ -83,7 +83,7 @@ class PromptTunedBackbone(PromptTunedModel):
         self, inputs: dict[str, Tensor], training: bool | None = None
     ) -> Tensors:
         """The outputs' shapes and dtypes."""
-        spec = self.backbone_spec(inputs)
+        spec = self.splice.backbone_spec(inputs)
         if self.return_prompt_positions:
             spec = self.splice.with_prompt_positions(spec)
         return spec

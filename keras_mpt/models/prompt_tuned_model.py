@@ -17,7 +17,7 @@ from keras_mpt.adapters.reading import read_adapter
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
 from keras_mpt.fitting.fitting import Fitting
-from keras_mpt.fitting.frozen import freeze, set_trainable
+from keras_mpt.fitting.frozen import check_frozen, freeze, refuse_lora, set_trainable
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.heads.head import Head
@@ -33,7 +33,8 @@ from keras_mpt.types import Backbone, Config, Preprocessor, Tensor, Tensors, Tok
 class PromptTunedModel(Fitting):
     """A frozen backbone, a prompt, and how the two meet; the base of every prompt-tuned model.
 
-    The backbone is frozen: only the prompt, and a head where a subclass has one, are trained.
+    The backbone is frozen: only the prompt, and a head where a subclass has one, are trained. Where
+    anybody thaws it, or gives it LoRA, training and saving are refused.
 
     Args:
         backbone: a `keras_hub.models.Backbone`, or a functional model with the same input names.
@@ -47,7 +48,7 @@ class PromptTunedModel(Fitting):
         **kwargs: `name` and `dtype` of `keras.Model`.
 
     Raises:
-        ValueError: a config that does not fit the backbone.
+        ValueError: a config that does not fit the backbone, or a backbone with LoRA.
     """
 
     # What the model is for; `None` leaves it to the config.
@@ -66,6 +67,7 @@ class PromptTunedModel(Fitting):
         **kwargs: Any,
     ) -> None:
         config = config_for_task(config, self.task_type)
+        refuse_lora(backbone.variables)
         position = config.prompt_position or default_prompt_position(backbone)
         assert config.num_virtual_tokens is not None
         splice = Splice(backbone, config.num_virtual_tokens, config.submodules, position)
@@ -199,23 +201,6 @@ class PromptTunedModel(Fitting):
         if not prompt_positions:
             states = [self.splice.user_states(s) for s in states]
         return outputs, states
-
-    def backbone_spec(self, inputs: dict[str, Tensor]) -> Tensors:
-        """The backbone's outputs on symbolic inputs, without prompt positions.
-
-        Needed because JAX cannot compare a symbolic length + L with the backbone's positions.
-
-        Args:
-            inputs: dict of `keras.KerasTensor`s, as in a call.
-
-        Returns:
-            A `keras.KerasTensor`, or a dict of them.
-        """
-        own = {
-            t.name: inputs.get(t.name, inputs[self.splice.token_inputs[0].name])
-            for t in self.backbone.inputs
-        }
-        return self.backbone.compute_output_spec(own)
 
     def parameter_count(self) -> int:
         """How many numbers are trained.
@@ -353,8 +338,10 @@ class PromptTunedModel(Fitting):
             overwrite: bool. Whether to replace an adapter that is there. Defaults to `False`.
 
         Raises:
-            ValueError: an adapter is there and `overwrite` is `False`.
+            ValueError: an adapter is there and `overwrite` is `False`, or the backbone is not
+                frozen: an adapter holds the prompt and the head alone.
         """
+        check_frozen(self)
         adapter.save(adapter_parts(self), directory, overwrite=overwrite)
 
     def load_adapter(self, directory: str | os.PathLike[str]) -> None:
@@ -369,6 +356,19 @@ class PromptTunedModel(Fitting):
             ValueError: a missing or broken file, or an adapter that does not fit this model.
         """
         adapter.load(adapter_parts(self), read_adapter(directory))
+
+    def quantize(
+        self, mode: str | None = None, config: Any = None, filters: Any = None, **kwargs: Any
+    ) -> None:
+        """`keras.Model.quantize` of the backbone; what is trained stays as it is.
+
+        Args:
+            mode: string, as in Keras. Defaults to `None`.
+            config: a `keras.quantizers.QuantizationConfig`. Defaults to `None`.
+            filters: which layers, as in Keras. Defaults to `None`.
+            **kwargs: as in Keras.
+        """
+        self.backbone.quantize(mode, config=config, filters=filters, **kwargs)
 
     def finish(self) -> None:
         """Says that all variables are there: the last step of a subclass's constructor."""

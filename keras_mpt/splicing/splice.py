@@ -174,6 +174,21 @@ class Splice:
                 inputs.setdefault(name, default)
         return inputs
 
+    def backbone_spec(self, inputs: dict[str, Tensor]) -> Tensors:
+        """The backbone's outputs on symbolic inputs, without prompt positions.
+
+        Needed because JAX cannot compare a symbolic length + L with the backbone's positions.
+
+        Args:
+            inputs: dict of `keras.KerasTensor`s, as in a call.
+
+        Returns:
+            A `keras.KerasTensor`, or a dict of them.
+        """
+        tokens = inputs[self.token_inputs[0].name]
+        own = {t.name: inputs.get(t.name, tokens) for t in self.backbone.inputs}
+        return self.backbone.compute_output_spec(own)
+
     def with_prompt_positions(self, spec: Tensors) -> Tensors:
         """The spec of a call's outputs, from that of the backbone's own."""
 

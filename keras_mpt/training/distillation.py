@@ -134,8 +134,8 @@ class Distillation(Fitting):
 
     @property
     def always_frozen(self) -> list[keras.layers.Layer]:
-        """The teachers."""
-        return [*self.teacher_models, self.teacher_prompt]
+        """The teachers, and what is frozen in the student."""
+        return [*self.teacher_models, self.teacher_prompt, *self.student.always_frozen]
 
     def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> Tensors:
         """The student's outputs; in training, beside each row's distances from its teacher."""
