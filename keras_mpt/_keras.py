@@ -26,7 +26,6 @@ __all__ = [
     "calls_of_graph",
     "compile_arguments",
     "forget_compile_arguments",
-    "hold_jax_values",
     "hub_cache_allocator",
     "hub_cache_builder",
     "hub_converter",
@@ -43,6 +42,7 @@ __all__ = [
     "mean_values",
     "replaced_variables",
     "set_first_epoch",
+    "settle_training",
     "set_keras_mask",
     "sublayers",
     "variables_of_optimizer",
@@ -140,22 +140,37 @@ class _Held:
         self.variables = variables
 
 
-def hold_jax_values(model: keras.Model) -> None:
-    """Lets a model on JAX keep its values in its variables, whatever it runs.
+def settle_training(model: keras.Model) -> None:
+    """Sets right how Keras trains a model.
 
-    `_get_jax_state` and `jax_state_sync`: Keras takes the values out of the variables, hands them
-    from step to step, and puts them back at the end, if it gets there. Here the variables
-    themselves are handed on, and `jax_step` makes a step that reads and writes them.
+    `_get_jax_state` and `jax_state_sync`: on JAX, Keras takes the values out of the variables,
+    hands them from step to step, and puts them back at the end, if it gets there. Here the
+    variables themselves are handed on, and `jax_step` makes a step that reads and writes them.
+
+    `_symbolic_build`: under TensorFlow's `MirroredStrategy`, Keras builds losses and metrics for
+    the mean of what the devices get, which makes float64 of ids.
     """
-    if keras.backend.backend() != "jax":
-        return
+    build = getattr(model, "_symbolic_build", None)
 
     def state(**wanted: bool) -> tuple[_Held, ...]:
         names = [name for name in _JAX_STATE if wanted.get(f"{name}_variables")]
         return tuple(_Held(_of_state(model, name)) for name in names)
 
-    model._get_jax_state = state
-    model.jax_state_sync = lambda: None
+    def build_on_integers(iterator: Any = None, data_batch: Any = None) -> None:
+        assert build is not None
+        build(iterator, keras.tree.map_structure(_integer_again, data_batch))
+
+    if keras.backend.backend() == "jax":
+        model._get_jax_state = state
+        model.jax_state_sync = lambda: None
+    elif keras.backend.backend() == "tensorflow":
+        model._symbolic_build = build_on_integers
+
+
+def _integer_again(mean: Any) -> Any:
+    """The shape and dtype of which a mean was taken."""
+    is_mean = mean is not None and keras.backend.standardize_dtype(mean.dtype) == "float64"
+    return keras.KerasTensor(mean.shape, "int32") if is_mean else mean
 
 
 def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
@@ -171,7 +186,7 @@ def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
         kind: "train", "test" or "predict".
 
     Returns:
-        A function of what `hold_jax_values` hands on and an iterator of batches.
+        A function of what `settle_training` hands on and an iterator of batches.
     """
     import jax
 
@@ -184,11 +199,14 @@ def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
     def changes(state: Any, data: Any) -> Any:
         """The frozen backbone is no output: it would be copied."""
         outputs, new = step(state, data)
-        return outputs, keras.tree.map_structure(lambda a, b: None if a is b else b, state, new)
+        pairs = (zip(of, new_of, strict=False) for of, new_of in zip(state, new, strict=True))
+        changed = [[None if a is b else b for a, b in pair] for pair in pairs]
+        # Metrics may make variables within their first step.
+        return outputs, [of + n[len(of) :] for of, n in zip(changed, new, strict=True)]
 
     def on_values(state: Any, data: Any) -> Any:
         outputs, new = compiled(state, data)
-        pairs = (zip(of, new_of, strict=True) for of, new_of in zip(state, new, strict=True))
+        pairs = (itertools.zip_longest(of, n) for of, n in zip(state, new, strict=True))
         return outputs, tuple([a if b is None else b for a, b in pair] for pair in pairs)
 
     if model.run_eagerly or not model.jit_compile:
@@ -203,10 +221,12 @@ def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
 
     def on_variables(state: tuple[_Held, ...], iterator: Any) -> tuple[Any, Any]:
         values = tuple([v._value for v in held.variables] for held in state)
-        outputs, values = function(values, iterator)
+        outputs, new = function(values, iterator)
+        if [len(of) for of in new] != [len(of) for of in values]:
+            state = tuple(_Held(_of_state(model, name)) for name in _JAX_STATES[kind])
         variables = [v for held in state for v in held.variables]
-        new = [value for of in values for value in of]
-        collections.deque(map(setattr, variables, itertools.repeat("_value"), new), maxlen=0)
+        flat = [value for of in new for value in of]
+        collections.deque(map(setattr, variables, itertools.repeat("_value"), flat), maxlen=0)
         return outputs, state
 
     return on_variables

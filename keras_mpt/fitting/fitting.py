@@ -57,7 +57,7 @@ class Fitting(keras.Model, abc.ABC):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _keras.hold_jax_values(self)
+        _keras.settle_training(self)
         self.model_inputs = model_inputs
         self.targets = targets
         self.has_one_output = has_one_output

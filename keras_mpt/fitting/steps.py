@@ -46,7 +46,7 @@ def whole_steps(model: keras.Model, kind: str, made: Callable[..., Any]) -> Call
     """A step that leaves the model its values until it has all new ones.
 
     Args:
-        model: a `keras.Model` whose values are held by `hold_jax_values`.
+        model: a `keras.Model` whose values are held by `settle_training`.
         kind: "train", "test" or "predict".
         made: its `train_function`, `test_function` or `predict_function`.
 
