@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,11 +28,12 @@ def compare(backbone: Backbone, folder: Path) -> None:
         ValueError: other numbers.
         ImportError: no transformers or no PyTorch.
     """
-    rng = np.random.default_rng(0)
-    vocabulary = backbone.token_embedding.input_dim
-    ids, answer = rng.integers(vocabulary, size=(2, _ROWS, _TOKENS))
-    theirs = _transformers_states(folder, ids, answer)
-    ours = _states(backbone, ids, answer)
+    model = _transformers_model(folder)
+    # Padding, and what stands for an image, has a meaning of its own, which embeddings do not show.
+    special = {v for k, v in model.config.to_dict().items() if k.endswith(("_id", "_index"))}
+    ids = [i for i in range(backbone.token_embedding.input_dim) if i not in special]
+    ids, answer = np.random.default_rng(0).choice(ids, size=(2, _ROWS, _TOKENS))
+    theirs, ours = _transformers_states(model, ids, answer), _states(backbone, ids, answer)
     limit = _FLOAT32 if backbone.compute_dtype == "float32" else _HALF
     difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
     if not difference <= limit:
@@ -59,8 +61,7 @@ def _states(backbone: Backbone, ids: np.ndarray, answer: np.ndarray) -> np.ndarr
     return to_numpy(outputs).astype("float32")
 
 
-def _transformers_states(folder: Path, ids: np.ndarray, answer: np.ndarray) -> np.ndarray:
-    """As `_states`, of embeddings that are given, as PEFT gives them."""
+def _transformers_model(folder: Path) -> Any:
     try:
         import torch
         import transformers
@@ -69,7 +70,13 @@ def _transformers_states(folder: Path, ids: np.ndarray, answer: np.ndarray) -> n
             "`verify=True` compares with transformers on PyTorch: "
             'pip install "keras-mpt[torch]" transformers'
         ) from error
-    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    return transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def _transformers_states(model: Any, ids: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    """As `_states`, of embeddings that are given, as PEFT gives them."""
+    import torch
+
     embed = model.get_input_embeddings()
     with torch.no_grad():
         inputs = {"inputs_embeds": embed(torch.tensor(ids))}

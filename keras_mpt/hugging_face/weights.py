@@ -15,6 +15,12 @@ INDEX_NAME = "model.safetensors.index.json"
 
 # Where a model has no output matrix of its own, its file has none: the token table serves.
 _HEAD, _TABLE = "lm_head.weight", "embed_tokens.weight"
+# What transformers 5 writes where published files, and keras-hub's converters, have the former.
+_OTHER_NAMES = (
+    ("LayerNorm.weight", "LayerNorm.gamma"),
+    ("LayerNorm.bias", "LayerNorm.beta"),
+    ("model.language_model.", "model."),
+)
 # What files hold that is computed and not learned; that only images or sounds need; and a table of
 # positions that ESM's files have beside rotary ones.
 _NOT_FOR_TEXT = re.compile(
@@ -58,15 +64,26 @@ def open_weights(folder: str) -> Any:
         def __init__(self) -> None:
             super().__init__(folder)
             self.read: set[str] = set()
+            # The names in each file: a file of safetensors cannot be asked quickly.
+            self.known: dict[int, set[str]] = {}
 
         def get_prefixed_key(self, hf_weight_key: str, dict_like: Any) -> str:
             key: str = super().get_prefixed_key(hf_weight_key, dict_like)
-            known = list(dict_like.keys())  # A file of safetensors cannot be iterated over itself.
-            if key.endswith(_HEAD) and key not in known:
-                tables = [k for k in known if k.endswith(_TABLE)]
-                key = tables[0] if len(tables) == 1 else key
+            known = self.known.get(id(dict_like)) or set(dict_like.keys())
+            self.known[id(dict_like)] = known
+            if key not in known:
+                key = self.other_name(hf_weight_key, dict_like, known)
             self.read.add(key)
             return key
+
+        def other_name(self, key: str, dict_like: Any, known: set[str]) -> str:
+            """What a file has in the place of a name that it does not have, or that name."""
+            for pair in _OTHER_NAMES:
+                other: str = super().get_prefixed_key(key.replace(*pair), dict_like)
+                if other in known:
+                    return other
+            tables = [name for name in known if name.endswith(_TABLE)]
+            return tables[0] if key.endswith(_HEAD) and len(tables) == 1 else key
 
         def get_tensor(self, hf_weight_key: str) -> Any:
             return np.asarray(super().get_tensor(hf_weight_key)).view(_Unrounded)

@@ -291,6 +291,18 @@ def test_verify_compares_with_transformers(name, tmp_path):
 
 
 @only_torch
+@pytest.mark.parametrize("name", ["esm", "qwen3_5"])
+def test_names_that_transformers_5_writes(name, tmp_path):
+    """Published files, which the converters are made for, have others."""
+    base = families.variant(name).make().eval()
+    _randomize(base)
+    base.save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        keras_mpt.backbone_from_pretrained(tmp_path, verify=True)
+
+
+@only_torch
 def test_verify_refuses_other_numbers(tmp_path):
     saved(tmp_path, "gemma2", hidden_activation="gelu")
     with (
