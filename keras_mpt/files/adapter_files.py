@@ -181,7 +181,9 @@ class AdapterFiles:
             kept, found = json.loads(self._kept["files"][name]), self._json(name)
             if found is None:
                 continue
-            for field in sorted({*kept, *(found if name == OWN_CONFIG_NAME else ())}):
+            fields = {*kept, *(found if name == OWN_CONFIG_NAME else ())}
+            # What only guards comes last: another field says more of what is the matter.
+            for field in sorted(fields, key=lambda field: (field in _GUARDS, field)):
                 is_left_out = field in _GUARDS and field not in found
                 if field in _FREE[name] or is_left_out:
                     continue
