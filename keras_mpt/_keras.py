@@ -17,11 +17,13 @@ import keras
 from keras.src.backend import get_keras_mask as keras_mask
 from keras.src.backend import in_symbolic_scope, set_keras_mask
 from keras.src.backend.common.global_state import get_global_attribute
+from keras.src.trainers.compile_utils import MetricsList
 from keras.src.utils.io_utils import ask_to_proceed_with_overwrite
 
 from keras_mpt.types import Config, Tensor, Tensors
 
 __all__ = [
+    "Monitored",
     "build_from_batch",
     "calls_of_graph",
     "compile_arguments",
@@ -43,6 +45,7 @@ __all__ = [
     "replaced_variables",
     "set_first_epoch",
     "settle_training",
+    "with_direction",
     "set_keras_mask",
     "sublayers",
     "variables_of_optimizer",
@@ -74,6 +77,26 @@ def compile_arguments(model: keras.Model) -> Config:
     user's own may not bear.
     """
     return dict(model._compile_config.config)
+
+
+class Monitored(MetricsList):
+    """`MetricsList`: `EarlyStopping` and its like look for which way is better in those alone."""
+
+    metrics = property(lambda self: [self])
+
+    def __init__(self, name: str) -> None:
+        keras.Metric.__init__(self, name=name)
+
+
+def with_direction(made: keras.Metric, like: Any) -> keras.Metric:
+    """`_direction`: what those read, as it is of another metric, "accuracy" or "loss"."""
+    known = {"loss": "down", "accuracy": "up", "acc": "up"}
+    direction = known.get(like.lower()) if isinstance(like, str) else None
+    if like != "loss" and direction is None:
+        direction = getattr(keras.metrics.get(like), "_direction", None)
+    if direction is not None:
+        made._direction = direction
+    return made
 
 
 def forget_compile_arguments(model: keras.Model) -> None:

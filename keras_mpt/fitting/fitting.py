@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from keras_mpt import _keras
+from keras_mpt.checks import check_flag
 from keras_mpt.data.task_mix import shuffle_of
 from keras_mpt.fitting import saving
 from keras_mpt.fitting.alone import alone
@@ -24,6 +25,7 @@ from keras_mpt.fitting.preparation import Preparation, build_from, check_class_w
 from keras_mpt.fitting.recompile import follow_trained
 from keras_mpt.fitting.steps import data_are_checked, on_checked_data, whole_steps
 from keras_mpt.fitting.targets import Targets
+from keras_mpt.fitting.task_logs import TaskHistory, without_gaps
 from keras_mpt.fitting.task_report import TaskReport
 from keras_mpt.types import Config, Data, TargetData, Tensor, Tensors
 
@@ -63,7 +65,7 @@ class Fitting(keras.Model, abc.ABC):
         self.has_one_output = has_one_output
         self.kept = Kept()
         self.objective: Objective | None = None
-        self._task_report: TaskReport | None = None
+        self._task_report = TaskReport((), None)
 
     @property
     @abc.abstractmethod
@@ -131,9 +133,8 @@ class Fitting(keras.Model, abc.ABC):
                 `keras.Model.fit`, with its defaults.
 
         Returns:
-            A `keras.callbacks.History`. Beside the loss and the metrics of all rows, it holds those
-            of each of up to 32 tasks under its name, such as `topic_loss`; NaN for a task that had
-            no rows.
+            A `keras.callbacks.History`: the loss and metrics of all rows, and those of each of up
+            to 32 tasks that had rows, such as `topic_loss`, with NaN in an epoch without them.
 
         Raises:
             ValueError: wrong data. Arrays are checked before the first step; a stream's batch is
@@ -157,7 +158,7 @@ class Fitting(keras.Model, abc.ABC):
                 batch_size=batch_size,
                 epochs=epochs,
                 verbose=verbose,
-                callbacks=callbacks,
+                callbacks=without_gaps(callbacks, self.metrics, TaskHistory),
                 validation_split=validation_split,
                 validation_data=validation_data,
                 shuffle=shuffle,
@@ -186,8 +187,7 @@ class Fitting(keras.Model, abc.ABC):
         """`keras.Model.evaluate`, on data as `fit` takes them.
 
         Args:
-            x: as in `fit`. Defaults to `None`.
-            y, batch_size, sample_weight: as in `fit`. They default to `None`.
+            x, y, batch_size, sample_weight: as in `fit`. They default to `None`.
             verbose, steps, callbacks: as in `keras.Model.evaluate`, with its defaults.
             return_dict: bool. Whether to give a dict by name: each task's loss and metrics stand
                 under its name. Defaults to `False`.
@@ -201,6 +201,7 @@ class Fitting(keras.Model, abc.ABC):
             if not _keras.is_validation_of_fit(kwargs):
                 x, y, sample_weight = prepare(x, y, sample_weight)
                 build_from(self, x)
+            callbacks = without_gaps(callbacks, self.metrics)
             given = (x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict)
             return super().evaluate(*given, **kwargs)
 
@@ -284,11 +285,12 @@ class Fitting(keras.Model, abc.ABC):
         `weighted_metrics` may be dicts by task; a task without a loss in it has the default.
 
         Args:
-            *args, **kwargs: those of `keras.Model.compile`.
+            *args, **kwargs: those of `keras.Model.compile`. `task_logs=False` leaves out the tasks.
 
         Raises:
             ValueError: a loss or metric that reads logits as probabilities, or is wrong for a task.
         """
+        task_logs = check_flag("task_logs", kwargs.pop("task_logs", True))
         given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
         goals = {name: given.pop(name, None) for name in Objective.arguments}
         names, objective = self.model_inputs.task_names, None
@@ -296,11 +298,11 @@ class Fitting(keras.Model, abc.ABC):
             objective = Objective(self.targets.setting(names), **goals)
         _keras.forget_compile_arguments(self)
         super().compile(**(goals if objective is None else objective.for_keras()), **given)
-        _keras.keep_compile_arguments(self, goals)
+        _keras.keep_compile_arguments(self, {**goals, "task_logs": task_logs})
         if isinstance(self.loss, OwnColumnsLoss):  # What a user may hand on is what was given.
             self.loss = goals["loss"]
         self.objective = objective
-        self._task_report = TaskReport(names, objective) if names and objective else None
+        self._task_report = TaskReport(names if task_logs else (), objective)
 
     def compile_arguments(self) -> Config:
         """What `compile` was given, to compile another model with."""
@@ -315,8 +317,7 @@ class Fitting(keras.Model, abc.ABC):
     @property
     def metrics(self) -> list[keras.Metric]:
         """All metrics, those of single tasks last."""
-        report = self._task_report
-        return super().metrics + ([] if report is None else report.metrics)
+        return super().metrics + self._task_report.metrics
 
     def compute_loss(
         self,
@@ -339,8 +340,7 @@ class Fitting(keras.Model, abc.ABC):
         """Updates the metrics of all rows and of each task."""
         y, sample_weight = self._counted(x, y, y_pred, sample_weight)
         with of_tasks(x.get("task_ids")):
-            if self._task_report is not None:
-                self._task_report.update(x["task_ids"], y, y_pred, sample_weight)
+            self._task_report.update(x.get("task_ids"), y, y_pred, sample_weight)
             logs: dict[str, Any] = super().compute_metrics(x, y, y_pred, sample_weight)
         return logs
 

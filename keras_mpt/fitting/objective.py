@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from keras_mpt._keras import mean_values
+from keras_mpt._keras import mean_values, with_direction
 from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import check_number
 from keras_mpt.fitting.compile_defaults import default_loss, is_auto
@@ -240,7 +240,8 @@ class Objective:
         function = metric_function(metric)
         if function is not None:
             tasks = range(len(self.setting.of_tasks))
-            return OwnColumnsMean(self.metric_parts(function, tasks), metric_name(metric))
+            mean = OwnColumnsMean(self.metric_parts(function, tasks), metric_name(metric))
+            return with_direction(mean, metric)
         if type(metric).__module__.split(".")[0] == "keras":
             raise ValueError(
                 "`metrics` should be a dict of task name to list of metrics for one that is no "

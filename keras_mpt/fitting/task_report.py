@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mpt._keras import keras_mask
+from keras_mpt._keras import Monitored, keras_mask, with_direction
 from keras_mpt.fitting.objective import Asked, Objective, metric_function, metric_name
 from keras_mpt.fitting.own_columns import (
     Part,
@@ -33,28 +33,29 @@ class TaskReport:
 
     Args:
         names: list of T strings.
-        objective: what the model is compiled for.
+        objective: what the model is compiled for; `None` for no report.
     """
 
-    def __init__(self, names: Sequence[str], objective: Objective) -> None:
+    def __init__(self, names: Sequence[str], objective: Objective | None) -> None:
         # With many tasks, those alone that were asked for by name: 10,000 tasks' rows are not to be
         # found for nobody.
         is_short = len(names) <= MAX_REPORTED_TASKS
         measures: list[_Measure] = []
-        if is_short and objective.has_loss:
+        if objective is not None and names and is_short and objective.has_loss:
             measures.append(_LossMeasure(range(len(names)), objective))
         known: list[set[str]] = [{"loss"} for _ in names]
-        for asked in objective.asked if names else ():
+        for asked in objective.asked if objective is not None and names else ():
             tasks = range(len(names)) if asked.task is None else [asked.task]
             if asked.task is None and not is_short:
                 continue
             name = metric_name(asked.metric)
             name = f"weighted_{name}" if name in known[tasks[0]] else name
+            assert objective is not None
             measures.append(_metric_measure(asked, name, tasks, objective))
             for k in tasks:
                 known[k].add(name)
         self._reports: list[tuple[_Measure, dict[int, RowsMetric]]] = [
-            (m, {k: RowsMetric(m.make(), f"{names[k]}_{m.name}") for k in m.tasks})
+            (m, {k: RowsMetric(m.make(), f"{names[k]}_{m.name}", m.like) for k in m.tasks})
             for m in measures
         ]
         self._tasks = sorted({k for measure in measures for k in measure.tasks})
@@ -84,16 +85,18 @@ class TaskReport:
                     report.update_rows(data, rows[k], weight)
 
 
-class RowsMetric(keras.metrics.Metric):
+class RowsMetric(Monitored):
     """A metric of some rows of each batch: NaN, rather than 0, until there were any.
 
     Args:
         metric: the metric of those rows.
         name: string.
+        like: a metric, its name or "loss": what is better the same way. Defaults to `"loss"`.
     """
 
-    def __init__(self, metric: keras.Metric, name: str) -> None:
-        super().__init__(name=name)
+    def __init__(self, metric: keras.Metric, name: str, like: Any = "loss") -> None:
+        super().__init__(name)
+        with_direction(self, like)
         self.metric = metric
         self.rows = self.add_variable(shape=(), initializer="zeros", name="rows")
 
@@ -157,10 +160,11 @@ class _Measure(abc.ABC):
     Args:
         name: string, such as "accuracy".
         tasks: the tasks.
+        like: as in `RowsMetric`. Defaults to `"loss"`.
     """
 
-    def __init__(self, name: str, tasks: Sequence[int]) -> None:
-        self.name, self.tasks = name, tasks
+    def __init__(self, name: str, tasks: Sequence[int], like: Any = "loss") -> None:
+        self.name, self.tasks, self.like = name, tasks, like
 
     def make(self) -> Any:
         """A fresh metric for one task."""
@@ -202,9 +206,14 @@ class _MeanMeasure(_Measure):
     """A metric that is the mean of a function, which is computed once for all tasks."""
 
     def __init__(
-        self, name: str, tasks: Sequence[int], parts: Sequence[Part], weighted: bool
+        self,
+        name: str,
+        tasks: Sequence[int],
+        like: Any,
+        parts: Sequence[Part],
+        weighted: bool,
     ) -> None:
-        super().__init__(name, tasks)
+        super().__init__(name, tasks, like)
         self._parts, self._weighted = parts, weighted
 
     def batch(self, y: Tensor, y_pred: Tensor, sample_weight: Tensor | None) -> _Batch | None:
@@ -230,7 +239,7 @@ class _OtherMeasure(_Measure):
         weighted: bool,
         classes: int | None,
     ) -> None:
-        super().__init__(name, tasks)
+        super().__init__(name, tasks, metric)
         self._metric, self._weighted, self._classes = metric, weighted, classes
 
     def make(self) -> Any:
@@ -256,10 +265,12 @@ def _metric_measure(
 ) -> _Measure:
     function = metric_function(asked.metric)
     if function is not None:
-        return _MeanMeasure(name, tasks, objective.metric_parts(function, tasks), asked.weighted)
+        parts = objective.metric_parts(function, tasks)
+        return _MeanMeasure(name, tasks, asked.metric, parts, asked.weighted)
     classes = objective.setting.of_tasks[tasks[0]] if objective.setting.differ else None
     has_own = classes is not None and asked.task is not None
-    return _OtherMeasure(name, tasks, asked.metric, asked.weighted, classes if has_own else None)
+    columns = classes if has_own else None
+    return _OtherMeasure(name, tasks, asked.metric, asked.weighted, columns)
 
 
 def _product(values: Tensor | None, weight: Tensor | None) -> Tensor | None:

@@ -116,10 +116,8 @@ class Distillation(Fitting):
         self.teacher_models = models
         self.teachers = Teachers(student, models)
         self.teacher_prompt = self.teachers.prompt
-        terms = [term for term, weight in self.term_weights.items() if weight]
-        self.report = TermReport(terms, multitask_config(student).names)
         self.built = True
-        super().compile(**Fitting.compile_arguments(student))
+        self._compile_as_student()
 
     @property
     def _logits_parts(self) -> list[Part]:
@@ -169,7 +167,15 @@ class Distillation(Fitting):
             **kwargs: likewise. The loss is L_task.
         """
         self.student.compile(*args, **kwargs)
-        super().compile(**Fitting.compile_arguments(self.student))
+        self._compile_as_student()
+
+    def _compile_as_student(self) -> None:
+        """Compiles as the student is, with a report of the terms for each task if it has one."""
+        arguments = Fitting.compile_arguments(self.student)
+        terms = [term for term, weight in self.term_weights.items() if weight]
+        names = multitask_config(self.student).names
+        self.report = TermReport(terms, names if arguments["task_logs"] else [])
+        super().compile(**arguments)
 
     @property
     def run_settings(self) -> Config:

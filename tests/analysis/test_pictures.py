@@ -69,12 +69,12 @@ def test_curves_of_a_fit(history, tmp_path):
     assert [axes.get_xlabel() for axes in figure.axes] == ["epoch", "epoch"]
     for axes, measure in zip(figure.axes, ["loss", "accuracy"], strict=True):
         found = drawn(axes)
-        names = [measure, *(f"{task}_{measure}" for task in models.NAMES)]
+        # A task that never had rows has no curve.
+        names = [measure, f"tone_{measure}", f"topic_{measure}"]
         assert set(found) == {*names, *(f"val_{name}" for name in names)}
         for name, (x, y) in found.items():
             np.testing.assert_array_equal(x, [1, 2, 3])
             np.testing.assert_array_equal(y, history.history[name], err_msg=name)
-        # A task that never had rows has no curve to put a name to.
         assert sorted(texts_outside(axes)) == ["all tasks", "tone", "topic"]
         for line in axes.lines:
             dashed = line.get_label().startswith("val_")

@@ -150,6 +150,11 @@ def test_a_student_learns_of_some_tasks_teachers(tmp_path):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+    assert {"c_loss", "a_logits_kl"} < found.keys()
+    assert not [name for name in found if name.startswith("b_")]
+    distillation.compile(keras.optimizers.SGD(0.0), task_logs=False)
+    found = distillation.fit(mix_of("c", "a", steps=1), verbose=0).history
+    assert not [name for name in found if name.split("_")[0] in NAMES]
 
 
 @only_torch
