@@ -99,22 +99,33 @@ def left_out(weights: Any, is_tied: bool) -> list[str]:
 
     Args:
         weights: what `open_weights` gave, after a converter read it.
-        is_tied: bool. Whether the token table serves for logits, whatever else the file has.
+        is_tied: bool. Whether the token table serves for logits, where a head in the file is not
+            another one: then transformers takes the head.
 
     Returns:
         A sorted list of names.
     """
-    modules = {name.rpartition(".")[0] for name in weights.read}
+    read = set(weights.read)
+    modules = {name.rpartition(".")[0] for name in read}
     parents = {name.rpartition(".")[0] for name in modules} - {""}
-    always = (_LOGITS_BIAS,) if is_tied else (_LOGITS_BIAS, _HEAD)
+    always = (_LOGITS_BIAS,) if is_tied and _head_is_table(weights) else (_LOGITS_BIAS, _HEAD)
     found = []
-    for name in names(weights) - weights.read:
+    for name in names(weights) - read:
         module = name.rpartition(".")[0]
         is_in_layer = module in modules or module.rpartition(".")[0] in parents
         counts = name in always or (is_in_layer and not _NOT_FOR_TEXT.search(name))
         if counts and not (_ADDED.search(name) and not np.any(tensor(weights, name))):
             found.append(name)
     return sorted(found)
+
+
+def _head_is_table(weights: Any) -> bool:
+    """Whether a file's head, if it has one, is a copy of its token table."""
+    found = names(weights)
+    tables = [name for name in found if name.endswith(_TABLE)]
+    if _HEAD not in found or len(tables) != 1:
+        return True
+    return np.array_equal(tensor(weights, _HEAD), tensor(weights, tables[0]))
 
 
 def names(weights: Any) -> set[str]:

@@ -251,6 +251,22 @@ def test_weights_that_change_nothing_may_be_left_out(tmp_path):
 
 
 @only_torch
+def test_a_head_beside_a_table_that_serves_for_logits(tmp_path):
+    """A copy is passed over; another one is what transformers takes."""
+    from safetensors.torch import load_file, save_file
+
+    saved(tmp_path, "smollm2")
+    state = load_file(tmp_path / "model.safetensors")
+    state["lm_head.weight"] = state["model.embed_tokens.weight"].clone()
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    keras_mpt.backbone_from_pretrained(tmp_path)
+    state["lm_head.weight"][3, 4] += 1
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"such as \['lm_head.weight'\]"):
+        keras_mpt.backbone_from_pretrained(tmp_path)
+
+
+@only_torch
 def test_a_bias_of_bart_s_logits(tmp_path):
     _, base = saved(tmp_path, "bart")
     base.final_logits_bias += 0.5
