@@ -215,7 +215,7 @@ class HeadPerTask(LinearHead):
 
     def classes_of(self, tasks: Sequence[int]) -> list[int]:
         """The tasks' numbers of classes."""
-        return [self.num_classes[task] for task in tasks]
+        return [self._num_classes[task] for task in tasks]
 
     def replace_tasks(
         self, sources: Sequence[int | None], num_classes: int | list[int] | None

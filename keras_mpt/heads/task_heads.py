@@ -54,10 +54,12 @@ class TaskHeads(keras.layers.Layer):
     def _set_num_classes(self, num_classes: Sequence[int]) -> None:
         self.num_classes = [check_size("num_classes", n) for n in num_classes]
         # Column of class c of task k, or 0 with `has_class` False.
-        width, offsets = max(self.num_classes), np.cumsum([0, *self.num_classes[:-1]])
-        classes = np.arange(width)
+        # Task k's columns are those from `_ends[k]` to `_ends[k + 1]`.
+        self._ends = np.cumsum([0, *self.num_classes])
+        classes = np.arange(max(self.num_classes))
         self._has_class = classes < np.array(self.num_classes)[:, None]
-        self._columns = np.where(self._has_class, offsets[:, None] + classes, 0).astype("int32")
+        columns = self._ends[:-1, None] + classes
+        self._columns = np.where(self._has_class, columns, 0).astype("int32")
 
     def build(
         self,
@@ -107,8 +109,7 @@ class TaskHeads(keras.layers.Layer):
         Returns:
             A slice of the last axis.
         """
-        start = sum(self.num_classes[:task])
-        return slice(start, start + self.num_classes[task])
+        return slice(int(self._ends[task]), int(self._ends[task + 1]))
 
     def replace_tasks(self, sources: Sequence[int | None], num_classes: Sequence[int]) -> None:
         """Gives the layer other tasks: copies of its heads, and fresh ones.
@@ -130,10 +131,12 @@ class TaskHeads(keras.layers.Layer):
         for variable in self.weights:
             old, parts = to_numpy(variable), []
             for source, classes in zip(sources, num_classes, strict=True):
+                if source is not None:
+                    parts.append(old[..., self.columns(source)])
+                    continue
                 shape = (*old.shape[:-1], classes)
                 start = _kernel_initializer()(shape) if len(shape) == 2 else np.zeros(shape)
-                fresh = to_numpy(start).astype(old.dtype)
-                parts.append(fresh if source is None else old[..., self.columns(source)])
+                parts.append(to_numpy(start).astype(old.dtype))
             values[variable.name] = np.concatenate(parts, axis=-1)
         replace_weights(self, values)
         self._set_num_classes(num_classes)

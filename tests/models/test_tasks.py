@@ -6,7 +6,9 @@ import pytest
 from keras import ops
 
 import keras_mpt
+from keras_mpt.heads import task_heads
 from tests import tiny
+from tests.marks import only_torch
 from tests.models.classifiers import (
     NAMES,
     assert_unchanged,
@@ -292,3 +294,25 @@ def test_adapters_before_and_after_growing(tmp_path):
     ):
         model.load_adapter(tmp_path / "before")
     assert_unchanged(model, (config_, optimizer, [2, 3, 4], weights))
+
+
+@only_torch
+def test_heads_are_drawn_for_new_tasks_alone(monkeypatch):
+    """With 20,000 tasks, a draw for each would be what adding one costs."""
+    drawn = []
+
+    def initializer():
+        drawn.append(1)
+        return keras.initializers.TruncatedNormal(stddev=0.02)
+
+    model = make("heads")
+    monkeypatch.setattr(task_heads, "_kernel_initializer", initializer)
+    before = ops.convert_to_numpy(model.logits.kernel)
+    model.add_task("c", from_="a")
+    model.remove_task("b")
+    assert not drawn
+    model.add_task("d", num_classes=4)
+    assert len(drawn) == 1
+    assert [model.logits.columns(k) for k in range(3)] == [slice(0, 2), slice(2, 4), slice(4, 8)]
+    after = ops.convert_to_numpy(model.logits.kernel)
+    np.testing.assert_array_equal(after[:, :4], before[:, [0, 1, 0, 1]])
