@@ -33,6 +33,7 @@ _WITH_XLA = (
     "decoding/",
     "families/",
     "fitting/test_bad_input.py",
+    "fitting/test_kinds_of_tasks.py",
     "fitting/test_losses.py",
     "fitting/test_whole_steps.py",
     "models/test_text_classifier.py",
