@@ -70,7 +70,9 @@ def interrupt(times: int) -> int:
         press = threading.Timer(rng.uniform(0.02, 0.3), os.kill, (os.getpid(), signal.SIGINT))
         press.start()
         with contextlib.suppress(KeyboardInterrupt):
-            model.fit(x, y, batch_size=2, epochs=100_000, verbose=0)
+            # It ends by itself where Python drops the interrupt, as it does within a `__del__`.
+            model.fit(x, y, batch_size=2, epochs=100, verbose=0)
+            press.join()
         torn += len(counted(model)) != 1
     signal.signal(signal.SIGINT, before)
     model.predict(x, verbose=0)
