@@ -151,10 +151,6 @@ def check_room(mask: np.ndarray, mask_name: str, max_length: int | None = None) 
 def check_right_padding(mask: np.ndarray, mask_name: str) -> None:
     """Refuses rows that have their tokens elsewhere than in front, or none."""
     mask = mask != 0
-    if not len(mask):
-        raise ValueError(
-            f"`inputs` should have at least one row. Received: {mask_name} of shape {mask.shape}"
-        )
     if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
         raise ValueError(
             f"`{mask_name}` should be 1 at each row's tokens, then 0: rows are padded on the right "

@@ -279,8 +279,8 @@ class ModelInputs:
                 )
             if shape[0] == 0:
                 raise ValueError(
-                    f"`x` should have at least one row. Received: {token_input.name} of shape "
-                    f"{shape}"
+                    f"`{token_input.name}` should have at least one row. Received: "
+                    f"{token_input.name} of shape {shape}"
                 )
             if shape[1] == 0:
                 raise ValueError(

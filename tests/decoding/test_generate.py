@@ -285,7 +285,7 @@ def test_no_rows_are_refused():
         lambda: model.generate(x, task_ids=0, stop_token_ids=None),
         lambda: model.predict_labels(x, [[1]], task_ids=0),
     ):
-        with pytest.raises(ValueError, match="`inputs` should have at least one row"):
+        with pytest.raises(ValueError, match="`token_ids` should have at least one row"):
             act()
 
 

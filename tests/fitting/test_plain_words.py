@@ -42,7 +42,10 @@ def test_no_rows(model, entrance):
     y = {} if entrance in ("predict", "__call__") else {"y": LABELS[:0]}
     call = getattr(model, entrance)
     assert_says(
-        "`x` should have at least one row. Received: token_ids of shape (0, 6)", call, x, **y
+        "`token_ids` should have at least one row. Received: token_ids of shape (0, 6)",
+        call,
+        x,
+        **y,
     )
     if entrance != "__call__":
         words = "`x` should have at least one row of text. Received: no text"
