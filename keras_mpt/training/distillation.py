@@ -35,11 +35,10 @@ class Distillation(Fitting):
     """Trains a student with teachers beside it: L_task + λ₁ L_logits + λ₂ L_hidden.
 
     L_logits is τ² · KL(teacher ‖ student) of the output distributions, of a score (a task of one
-    class) the squared difference, L_hidden the mean squared
-    difference of hidden states. Rows count in both by their sample weights; padding counts in
-    neither. The teachers' pass is one for the whole mixed batch, without gradients and without
-    dropout. What is trained are the student's own variables: after `fit`, save and use the student.
-    `evaluate` and `predict` are the student's.
+    class) the squared difference, L_hidden the mean squared difference of hidden states. Rows count
+    in both by their sample weights; padding counts in neither. The teachers' pass is one for the
+    whole mixed batch, without gradients and without dropout. What is trained are the student's own
+    variables: after `fit`, save and use the student. `evaluate` and `predict` are the student's.
 
     Logs hold `logits_kl` and `hidden_mse`, of all rows and of each of up to 32 tasks under its name
     (`topic_logits_kl`), beside the task's loss and metrics.
