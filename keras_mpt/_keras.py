@@ -227,6 +227,8 @@ def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
         # Metrics may make variables within their first step.
         return outputs, [of + n[len(of) :] for of, n in zip(changed, new, strict=True)]
 
+    step.__name__ = changes.__name__ = f"{kind}_step"  # In JAX's logs and profiles.
+
     def on_values(state: Any, data: Any) -> Any:
         outputs, new = compiled(state, data)
         pairs = (itertools.zip_longest(of, n) for of, n in zip(state, new, strict=True))

@@ -209,7 +209,7 @@ def _compile_settings(model: keras.Model) -> Any:
         settings = dict(model.get_compile_config())
     except Exception:  # A loss or metric of the user's own that cannot be serialized.
         settings = {"optimizer": keras.saving.serialize_keras_object(model.optimizer)}
-    for name in ("run_eagerly", "jit_compile", "sampler"):
+    for name in ("run_eagerly", "jit_compile", "sampler", "task_logs"):
         settings.pop(name, None)
     return _without_names(settings)
 
