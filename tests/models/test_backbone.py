@@ -7,7 +7,7 @@ from keras import ops
 
 import keras_mpt
 from tests import tiny
-from tests.marks import IS_EAGER, only_eager
+from tests.marks import only_eager, slow_on_tensorflow
 
 LENGTH, TASKS = 3, 2
 
@@ -71,7 +71,13 @@ def test_start_token_stays_in_front_by_default_and_peft_s_order_on_request():
 
 
 @pytest.mark.parametrize(
-    "kind", ["bert", "roberta", "llama", "t5"] if IS_EAGER else ["bert", "llama"]
+    "kind",
+    [
+        "bert",
+        pytest.param("roberta", marks=only_eager),
+        pytest.param("llama", marks=slow_on_tensorflow),
+        pytest.param("t5", marks=only_eager),
+    ],
 )
 def test_training_changes_the_prompt_and_no_bit_of_the_backbone(kind):
     backbone = tiny.backbone(kind)

@@ -9,7 +9,7 @@ from keras import ops
 import keras_mpt
 from tests import tiny
 from tests.families.configurations import FAMILIES
-from tests.marks import IS_EAGER, only_eager, slow_on_jax
+from tests.marks import IS_EAGER, only_eager, slow_on_jax, slow_on_tensorflow
 
 BACKEND = keras.backend.backend()
 LENGTH = 3
@@ -176,6 +176,7 @@ def test_half_precision():
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=0.01)
 
 
+@slow_on_tensorflow
 def test_layers_that_are_run_again_for_their_gradient():
     """`keras.RematScope`, under which a backbone is made, saves memory and changes no number."""
     # In the mode "full", Keras 3.15 fails on JAX with any layer that takes a `bool`, on TensorFlow

@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from keras_mpt import ResumeTraining
 from keras_mpt.training.run_state import FILE_NAME
-from tests.marks import IS_EAGER, only_eager, slow_on_jax
+from tests.marks import IS_EAGER, only_eager, slow_on_jax, slow_on_tensorflow
 from tests.training import runs
 from tests.training.runs import EPOCHS, STEPS
 
@@ -213,6 +213,7 @@ def test_a_run_that_a_callback_stopped_in_an_epoch_goes_on_there(unbroken, tmp_p
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras refuses it on PyTorch")
+@slow_on_tensorflow
 def test_several_steps_per_execution(tmp_path):
     """States stand between executions; the last one of an epoch is shorter here."""
     whole = runs.make_model(steps_per_execution=2)
