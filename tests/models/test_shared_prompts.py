@@ -67,7 +67,7 @@ def test_twelve_steps_of_adam_are_those_of_the_splice(num_tasks):
 
 
 # Keras takes `jit_compile=True` on PyTorch for torch.compile, which needs a C++ compiler.
-SETTINGS = [{"run_eagerly": True}]
+SETTINGS = [pytest.param({"run_eagerly": True}, marks=slow_on_jax)]
 SETTINGS += [{"jit_compile": True}] if BACKEND == "tensorflow" else []
 
 
