@@ -39,7 +39,7 @@ def kill(models: dict, target: Path, times: int, seed: int = 0) -> collections.C
     rng, found = random.Random(seed), collections.Counter()
     for _ in range(times):
         with writer(models, target):
-            time.sleep(rng.uniform(0, 2 * seconds))
+            time.sleep(rng.uniform(0, 10 * seconds))  # Its first saves are slower.
         found[held(target)] += 1
     return found
 
