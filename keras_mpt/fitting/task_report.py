@@ -221,11 +221,8 @@ class _MeanMeasure(_Measure):
         values = values_of(self._parts, y, y_pred)
         if len(values.shape) == 0:
             return None
-        weight = ops.cast(sample_weight, "float32") if self._has(sample_weight) else None
-        return _Batch((values,), weight)
-
-    def _has(self, sample_weight: Tensor | None) -> bool:
-        return self._weighted and sample_weight is not None
+        has_weight = self._weighted and sample_weight is not None
+        return _Batch((values,), ops.cast(sample_weight, "float32") if has_weight else None)
 
 
 class _OtherMeasure(_Measure):

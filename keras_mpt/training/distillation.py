@@ -112,22 +112,12 @@ class Distillation(Fitting):
         self.temperature = float(temperature)
         self.hidden_layers = layers if hidden_weight else ()
         self.prompt_positions = check_flag("prompt_positions", prompt_positions)
+        self._logits_parts = _logits_parts(student, self.temperature)
         self.teacher_models = models
         self.teachers = Teachers(student, models)
         self.teacher_prompt = self.teachers.prompt
         self.built = True
         self._compile_as_student()
-
-    @property
-    def _logits_parts(self) -> list[Part]:
-        """How far the outputs of classes and of scores are from a teacher's."""
-        classes = functools.partial(logits_distance, temperature=self.temperature)
-        counts = self.targets.setting(self.model_inputs.task_names).of_tasks
-        of_scores = tuple(k for k, count in enumerate(counts) if count == 1)
-        of_classes = tuple(k for k, count in enumerate(counts) if count != 1)
-        if not of_scores or not of_classes:
-            return [Part(None, scores_distance if of_scores else classes)]
-        return [Part(of_classes, classes), Part(of_scores, scores_distance, 1)]
 
     @property
     def always_frozen(self) -> list[keras.layers.Layer]:
@@ -235,6 +225,17 @@ class Distillation(Fitting):
         if mask is None or not (self.prompt_positions and splice.states_have_prompt):
             return mask
         return insert_constant(mask, 1, splice.num_virtual_tokens, splice.at)
+
+
+def _logits_parts(student: PromptTunedModel, temperature: float) -> tuple[Part, ...]:
+    """How far the outputs of classes and of scores are from a teacher's."""
+    classes = functools.partial(logits_distance, temperature=temperature)
+    counts = student.targets.setting(student.model_inputs.task_names).of_tasks
+    of_scores = tuple(k for k, count in enumerate(counts) if count == 1)
+    of_classes = tuple(k for k, count in enumerate(counts) if count != 1)
+    if not of_scores or not of_classes:
+        return (Part(None, scores_distance if of_scores else classes),)
+    return Part(of_classes, classes), Part(of_scores, scores_distance, 1)
 
 
 def _split(y_pred: Tensors) -> tuple[Tensors, dict[str, Tensor]]:

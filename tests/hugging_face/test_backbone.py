@@ -5,6 +5,7 @@ import warnings
 
 import keras_hub
 import pytest
+import safetensors.torch
 
 import keras_mpt
 from tests.marks import only_torch
@@ -233,19 +234,27 @@ def test_a_folder_without_a_configuration(tmp_path):
         keras_mpt.backbone_from_pretrained(tmp_path)
 
 
+def weights_of(folder):
+    """The weights in a folder, by name."""
+    return safetensors.torch.load_file(folder / "model.safetensors")
+
+
+def write_weights(folder, state):
+    """Gives a folder other weights."""
+    safetensors.torch.save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 @only_torch
 def test_weights_that_change_nothing_may_be_left_out(tmp_path):
     """Biases of zeros, which some files hold, and a head that another task trained."""
-    from safetensors.torch import load_file, save_file
-
     saved(tmp_path, "llama")
-    state = load_file(tmp_path / "model.safetensors")
+    state = weights_of(tmp_path)
     state["model.layers.0.self_attn.q_proj.bias"] = torch.zeros(16)
     state["score.weight"] = torch.ones(2, 16)
-    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    write_weights(tmp_path, state)
     keras_mpt.backbone_from_pretrained(tmp_path)
     state["model.layers.0.self_attn.q_proj.bias"][3] = 1e-3
-    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    write_weights(tmp_path, state)
     with pytest.raises(ValueError, match=r"with 1 that it has no place for.*0\.self_attn\.q_proj"):
         keras_mpt.backbone_from_pretrained(tmp_path)
 
@@ -253,15 +262,13 @@ def test_weights_that_change_nothing_may_be_left_out(tmp_path):
 @only_torch
 def test_a_head_beside_a_table_that_serves_for_logits(tmp_path):
     """A copy is passed over; another one is what transformers takes."""
-    from safetensors.torch import load_file, save_file
-
     saved(tmp_path, "smollm2")
-    state = load_file(tmp_path / "model.safetensors")
+    state = weights_of(tmp_path)
     state["lm_head.weight"] = state["model.embed_tokens.weight"].clone()
-    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    write_weights(tmp_path, state)
     keras_mpt.backbone_from_pretrained(tmp_path)
     state["lm_head.weight"][3, 4] += 1
-    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    write_weights(tmp_path, state)
     with pytest.raises(ValueError, match=r"such as \['lm_head.weight'\]"):
         keras_mpt.backbone_from_pretrained(tmp_path)
 

@@ -27,15 +27,21 @@ VOCABULARY, ROWS, GIVEN, NEW, TASK_IDS = 60, 4, 5, 6, [0, 2, 1, 2]
 START = 0
 
 
+def saved(model_class: Any, config: Any, path: Path) -> Any:
+    """A random model of transformers', the same each time, which a folder then holds too."""
+    torch.manual_seed(0)
+    base = model_class(config)
+    base.save_pretrained(path)
+    return base
+
+
 def gpt2(path: Path) -> tuple[Any, Any]:
     """A small random GPT-2 in both libraries."""
     config = transformers.GPT2Config(
         vocab_size=VOCABULARY, n_positions=64, n_embd=16, n_layer=2, n_head=2, bos_token_id=None,
         eos_token_id=None, initializer_range=0.5,
     )  # fmt: skip
-    torch.manual_seed(0)
-    base = transformers.GPT2LMHeadModel(config)
-    base.save_pretrained(path)
+    base = saved(transformers.GPT2LMHeadModel, config, path)
     return base, keras_hub.models.GPT2Backbone.from_preset(str(path))
 
 
@@ -45,9 +51,7 @@ def t5(path: Path) -> tuple[Any, Any]:
         vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2,
         decoder_start_token_id=START, eos_token_id=None, initializer_factor=3.0,
     )  # fmt: skip
-    torch.manual_seed(0)
-    base = transformers.T5ForConditionalGeneration(config)
-    base.save_pretrained(path)
+    base = saved(transformers.T5ForConditionalGeneration, config, path)
     return base, keras_mpt.t5_from_pretrained(path).backbone
 
 
@@ -58,9 +62,7 @@ def llama(path: Path) -> tuple[Any, Any]:
         num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=False, bos_token_id=None,
         eos_token_id=None, initializer_range=0.5,
     )  # fmt: skip
-    torch.manual_seed(0)
-    base = transformers.LlamaForCausalLM(config)
-    base.save_pretrained(path)
+    base = saved(transformers.LlamaForCausalLM, config, path)
     return base, keras_hub.models.LlamaBackbone.from_preset(str(path))
 
 
@@ -72,9 +74,7 @@ def bart(path: Path) -> tuple[Any, Any]:
         max_position_embeddings=64, decoder_start_token_id=START, bos_token_id=None,
         eos_token_id=None, pad_token_id=1, forced_eos_token_id=None,
     )  # fmt: skip
-    torch.manual_seed(0)
-    base = transformers.BartForConditionalGeneration(config)
-    base.save_pretrained(path)
+    base = saved(transformers.BartForConditionalGeneration, config, path)
     # Published checkpoints have it, and keras-hub reads it.
     written = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**written, "num_hidden_layers": 2}))
