@@ -21,7 +21,7 @@ from keras_mpt.hugging_face.comparison import compare
 from keras_mpt.hugging_face.mends import mend
 from keras_mpt.hugging_face.refusals import refuse
 from keras_mpt.hugging_face.sizes import check_sizes
-from keras_mpt.hugging_face.t5 import t5_from_pretrained
+from keras_mpt.hugging_face.t5 import T5_KINDS, t5_from_pretrained
 from keras_mpt.hugging_face.weights import left_out, open_weights
 from keras_mpt.types import Backbone, Config
 
@@ -76,7 +76,7 @@ def backbone_from_pretrained(
     """
     verify, path = check_flag("verify", verify), Path(folder)
     config = read_checkpoint_config(path)
-    if config["model_type"] in ("t5", "mt5", "umt5"):
+    if config["model_type"] in T5_KINDS:
         backbone = t5_from_pretrained(path, dtype).backbone
     else:
         backbone = _read(path, config, dtype)

@@ -27,6 +27,9 @@ UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight
 # What keras-hub's attention is built with, whatever its arguments.
 FIXED = {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128}
 
+# What `backbone_from_pretrained` hands over to this file.
+T5_KINDS = ("t5", "mt5", "umt5")
+
 
 def t5_from_pretrained(directory: str | os.PathLike[str], dtype: Any = None) -> Any:
     """A `keras_hub.models.T5Seq2SeqLM` with the weights of a T5 in Hugging Face's layout.
