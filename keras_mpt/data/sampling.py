@@ -13,23 +13,41 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_mpt.checks import is_integer, is_number
+from keras_mpt.checks import check_size, is_integer, is_number
+
+_BY_SIZE = ("proportional", "temperature")
 
 
-def task_weights(weights: Any, temperature: Any, sizes: Sequence[int]) -> list[float]:
+def task_weights(
+    weights: Any, temperature: Any, sizes: Sequence[int], size_limit: Any = None
+) -> list[float]:
     """How often each task is drawn, relative to the others.
 
     Args:
         weights: `"uniform"`, `"proportional"`, `"temperature"` or a positive number for each task.
         temperature: number above 0. `"temperature"` gives N_k^(1 / temperature).
         sizes: N_k, the number of rows of each task.
+        size_limit: int. The most rows of a task that count for its weight; `None` counts all.
+            Defaults to `None`.
 
     Returns:
         T positive numbers.
 
     Raises:
-        ValueError: weights that do not fit, or a temperature that is no finite number above 0.
+        ValueError: weights that do not fit, a temperature that is no finite number above 0, or a
+            limit that is no size or has nothing to limit.
+
+    Source: Raffel et al. 2020 (arXiv 1910.10683), section 3.5.2, for the limit.
     """
+    if size_limit is not None:
+        size_limit = check_size("size_limit", size_limit)
+        if not isinstance(weights, str) or weights not in _BY_SIZE:
+            raise ValueError(
+                "`size_limit` should be left out where `weights` do not follow the tasks' rows, as "
+                f"'proportional' and 'temperature' do. Received: size_limit={size_limit} with "
+                f"weights={weights!r}"
+            )
+        sizes = [min(n, size_limit) for n in sizes]
     if not _is_positive(temperature):
         raise ValueError(
             "`temperature` should be a finite number above 0. Received: "

@@ -54,6 +54,9 @@ class TaskMix(keras.utils.PyDataset):
             `weights="temperature"` alone. Defaults to `2.0`.
         max_tasks_per_batch: int. K, from 2 to the number of tasks and at most B. `None` mixes all
             tasks into every batch. Defaults to `None`.
+        size_limit: int. The most rows of a task that count as N_k where `weights` follow these:
+            min(N_k, size_limit). T5 and the paper take 2**18. `None` counts all. Defaults to
+            `None`.
         **kwargs: those of `keras.utils.PyDataset`.
 
     Yields:
@@ -82,7 +85,7 @@ class TaskMix(keras.utils.PyDataset):
         ```
 
     Source: Wang et al. 2023 (arXiv 2303.02861), section 3.2, for the stochastic sampling; Raffel et
-    al. 2020 (arXiv 1910.10683), section 3.5.2, for the temperature.
+    al. 2020 (arXiv 1910.10683), section 3.5.2, for the temperature and the limit.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class TaskMix(keras.utils.PyDataset):
         seed: int = 0,
         temperature: float = 2.0,
         max_tasks_per_batch: int | None = None,
+        size_limit: int | None = None,
         **kwargs: Any,
     ) -> None:
         check_keywords("TaskMix", kwargs, [*_OF_KERAS, *inspect.signature(TaskMix).parameters])
@@ -109,7 +113,7 @@ class TaskMix(keras.utils.PyDataset):
         sizes = [len(task) for task in tasks]
         self.task_names = list(datasets)
         self.steps = steps or -(-sum(sizes) // self.batch_size)
-        self.weights = task_weights(weights, temperature, sizes)
+        self.weights = task_weights(weights, temperature, sizes, size_limit)
         check_max_tasks(max_tasks_per_batch, len(tasks), batch_size)
         self.max_tasks_per_batch = max_tasks_per_batch
         self.epoch = 0

@@ -39,20 +39,27 @@ def scores_distance(teacher: Tensor, student: Tensor) -> Tensor:
     return ops.sum(ops.square(difference), axis=-1)
 
 
-def states_distance(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The mean squared difference of hidden states, over their width and the tokens that count.
+def states_distance(
+    teacher: Tensor, student: Tensor, mask: Tensor | None = None, reduction: str = "mean"
+) -> Tensor:
+    """The squared difference of hidden states, over their width and the tokens that count.
 
     Args:
         teacher: float tensor (B, S, d).
         student: float tensor (B, S, d).
         mask: integer or bool tensor (B, S), or `None` where all tokens count. Defaults to `None`.
+        reduction: `"mean"` or `"sum"`, which grows with the width and the number of tokens.
+            Defaults to `"mean"`.
 
     Returns:
         A float32 tensor (B,).
     """
-    difference = ops.cast(teacher, "float32") - ops.cast(student, "float32")
-    per_token = ops.mean(ops.square(difference), axis=-1)
-    return weighted_mean(per_token, None if mask is None else ops.cast(mask, "float32"), axis=1)
+    squares = ops.square(ops.cast(teacher, "float32") - ops.cast(student, "float32"))
+    weights = None if mask is None else ops.cast(mask, "float32")
+    if reduction == "mean":
+        return weighted_mean(ops.mean(squares, axis=-1), weights, axis=1)
+    per_token = ops.sum(squares, axis=-1)
+    return ops.sum(per_token if weights is None else per_token * weights, axis=1)
 
 
 def weighted_mean(values: Tensor, weights: Tensor | None = None, axis: int | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mpt.checks import check_flag, check_number, is_integer
+from keras_mpt.checks import check_choice, check_flag, check_number, is_integer
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.fitting.fitting import Fitting
 from keras_mpt.fitting.own_columns import Part, of_tasks, values_of
@@ -35,8 +35,9 @@ class Distillation(Fitting):
     """Trains a student with teachers beside it: L_task + λ₁ L_logits + λ₂ L_hidden.
 
     L_logits is τ² · KL(teacher ‖ student) of the output distributions, of a score (a task of one
-    class) the squared difference, L_hidden the mean squared difference of hidden states. Rows count
-    in both by their sample weights; padding counts in neither. The teachers' pass is one for the
+    class) the squared difference, L_hidden the squared difference of hidden states, its mean or, as
+    the paper has it, its sum. Rows count in both by their sample weights; padding counts in
+    neither. The teachers' pass is one for the
     whole mixed batch, without gradients and without dropout. What is trained are the student's own
     variables: after `fit`, save and use the student. `evaluate` and `predict` are the student's.
 
@@ -55,6 +56,9 @@ class Distillation(Fitting):
             backbone's own output. An encoder-decoder's are its decoder's. Defaults to `-1`.
         prompt_positions: bool. Whether hidden states at the prompt's positions count too. A causal
             model then computes each row's prompt. Defaults to `False`.
+        hidden_reduction: `"mean"`, or `"sum"`, the paper's: L_hidden adds up the squares of a row's
+            layers, tokens and width, S·d numbers of a layer, and is so many times as large; a batch
+            has the mean of its rows either way. Defaults to `"mean"`.
 
     Raises:
         ValueError: a teacher that is missing for a task or does not fit the student, a student
@@ -94,9 +98,11 @@ class Distillation(Fitting):
         temperature: float = 1.0,
         hidden_layers: int | Sequence[int] = -1,
         prompt_positions: bool = False,
+        hidden_reduction: str = "mean",
         **kwargs: Any,
     ) -> None:
         _check_student(student)
+        check_choice("hidden_reduction", hidden_reduction, ("mean", "sum"))
         check_number("logits_weight", logits_weight, least=0.0)
         check_number("hidden_weight", hidden_weight, least=0.0)
         check_number("temperature", temperature, above=0.0)
@@ -112,6 +118,7 @@ class Distillation(Fitting):
         self.temperature = float(temperature)
         self.hidden_layers = layers if hidden_weight else ()
         self.prompt_positions = check_flag("prompt_positions", prompt_positions)
+        self.hidden_reduction = hidden_reduction
         self._logits_parts = _logits_parts(student, self.temperature)
         self.teacher_models = models
         self.teachers = Teachers(student, models)
@@ -138,8 +145,10 @@ class Distillation(Fitting):
         if HIDDEN in self.report.terms:
             mask = self._state_mask(inputs)
             pairs = zip(taught_states, states, strict=True)
-            per_layer = [states_distance(t, s, mask) for t, s in pairs]
-            distances[HIDDEN] = ops.mean(ops.stack(per_layer), axis=0)
+            how = self.hidden_reduction
+            per_layer = ops.stack([states_distance(t, s, mask, how) for t, s in pairs])
+            over_layers = ops.mean if how == "mean" else ops.sum
+            distances[HIDDEN] = over_layers(per_layer, axis=0)
         return {"outputs": outputs, **distances}
 
     def compute_output_spec(
@@ -176,6 +185,8 @@ class Distillation(Fitting):
             "prompt_positions": self.prompt_positions,
             "student": {**self.config.to_dict(), **self.student.head_settings()},
         }
+        if self.hidden_reduction != "mean":  # Runs of before there was a choice go on.
+            settings["hidden_reduction"] = self.hidden_reduction
         return {"settings": settings}
 
     @property

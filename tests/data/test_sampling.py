@@ -27,6 +27,26 @@ def test_temperature_by_hand(temperature, expected):
     np.testing.assert_allclose(found / found.sum(), expected / expected.sum(), rtol=1e-8)
 
 
+def test_the_limit_of_t5_by_hand():
+    """MNLI's, QQP's and SST-2's rows: of the first two 2**18 count."""
+    sizes = [392_702, 363_846, 67_349]
+    limited = [262_144, 262_144, 67_349]
+    assert task_weights("proportional", 2.0, sizes, 2**18) == limited
+    found = np.array(task_weights("temperature", 2.0, sizes, 2**18))
+    np.testing.assert_allclose(found / found[0], np.sqrt(np.array(limited) / 2**18), rtol=1e-12)
+    assert task_weights("proportional", 2.0, sizes, 400_000) == sizes
+    mix = keras_mpt.TaskMix(datasets(), 4, "proportional", size_limit=5)
+    assert mix.weights == mix.fingerprint()["weights"] == [5, 5, 3]
+
+
+@pytest.mark.parametrize("weights", ["uniform", [1, 2, 3]])
+def test_a_limit_with_nothing_to_limit_is_refused(weights):
+    with pytest.raises(ValueError, match="`size_limit` should be left out where `weights` do not"):
+        keras_mpt.TaskMix(datasets(), 4, weights, size_limit=5)
+    with pytest.raises(ValueError, match="`size_limit` should be a positive integer. Received"):
+        keras_mpt.TaskMix(datasets(), 4, "proportional", size_limit=0)
+
+
 @pytest.mark.parametrize("most", [None, 2])
 @pytest.mark.parametrize("temperature", [1e-9, 1e9])
 def test_any_temperature_mixes(temperature, most):

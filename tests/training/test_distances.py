@@ -44,6 +44,13 @@ def test_states_distance_is_numpys_over_the_tokens_that_count():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(found), expected, atol=1e-6)
     found = states_distance(teacher.astype("float32"), student.astype("float32"))
     np.testing.assert_allclose(keras.ops.convert_to_numpy(found), squares.mean(-1), atol=1e-6)
+    sums = ((teacher - student) ** 2).sum(-1)
+    given = teacher.astype("float32"), student.astype("float32")
+    found = states_distance(*given, mask, "sum")
+    expected = [sums[0].sum(), sums[1, 0], 0.0]
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), expected, rtol=1e-6)
+    found = states_distance(*given, reduction="sum")
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), sums.sum(-1), rtol=1e-6)
 
 
 def test_weighted_mean_by_hand():

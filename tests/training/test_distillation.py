@@ -83,6 +83,38 @@ def test_the_whole_loss_is_numpys(kind):
 
 
 @only_eager
+def test_the_hidden_term_may_be_the_paper_s_sum():
+    setting = Setting()
+    states = setting.states(["student"] * 6), setting.states(rows_of_tasks(setting))
+    squares = ((states[0] - states[1]) ** 2).sum(-1)[:, LENGTH:] * setting.x["padding_mask"]
+    given = {"logits_weight": 0, "hidden_weight": 0.1, "hidden_reduction": "sum"}
+    distillation = keras_mpt.Distillation(setting.student, setting.teachers, **given)
+    plain = setting.student.evaluate(setting.inputs, setting.y, return_dict=True, verbose=0)
+    logs = logs_of(setting, distillation, setting.y)
+    expected = squares.sum(1).mean()
+    np.testing.assert_allclose(logs["hidden_mse"], expected, rtol=2e-5)
+    np.testing.assert_allclose(logs["loss"], plain["loss"] + 0.1 * expected, rtol=2e-5)
+    assert distillation.run_settings["settings"]["hidden_reduction"] == "sum"
+
+
+@only_eager
+def test_the_paper_s_sum_is_over_layers_too():
+    setting = Setting()
+    given = {"logits_weight": 0, "hidden_reduction": "sum"}
+    found = [
+        logs_of(
+            setting,
+            keras_mpt.Distillation(
+                setting.student, setting.teachers, hidden_layers=layers, **given
+            ),
+            setting.y,
+        )["hidden_mse"]
+        for layers in (0, 1, [0, 1])
+    ]
+    np.testing.assert_allclose(found[2], found[0] + found[1], rtol=1e-5)
+
+
+@only_eager
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
 def test_prompt_positions_count_where_they_are_asked_for(kind):
     setting = Setting(kind)
@@ -244,6 +276,7 @@ def test_shared_prompts_give_the_same_states_as_the_splice():
         ({"hidden_weight": float("nan")}, "`hidden_weight` should be a number at least 0"),
         ({"hidden_layers": 2}, r"`hidden_layers` should be one or several ints in \[-2, 2\)"),
         ({"hidden_layers": []}, "`hidden_layers` should be one or several ints"),
+        ({"hidden_reduction": "max"}, "`hidden_reduction` should be 'mean' or 'sum'. Received"),
     ],
 )
 def test_bad_numbers(arguments, message):
