@@ -11,6 +11,7 @@ import os
 from typing import Any, ClassVar, Self
 
 from keras_mpt.checks import check_flag, check_size, received
+from keras_mpt.config_labels import LABEL_FIELDS, checked_labels, checked_labels_of_tasks
 from keras_mpt.config_values import (
     SOURCE_INITS,
     KnownFields,
@@ -18,11 +19,12 @@ from keras_mpt.config_values import (
     PeftType,
     PromptTuningInit,
     TaskType,
-    check_task_name,
+    check_text_start,
     checked_frozen_tasks,
     checked_seed,
     checked_sources,
     checked_submodules,
+    checked_task_names,
     member,
     plain_values,
 )
@@ -33,6 +35,7 @@ from keras_mpt.files.adapter_files import AdapterFiles, read_steadily
 # kept in a file of our own beside `adapter_config.json`.
 OWN_FIELDS = (
     "frozen_tasks",
+    *LABEL_FIELDS,
     "prompt_position",
     "seed",
     "task_init",
@@ -75,6 +78,10 @@ class PromptTuningConfig(KnownFields):
             PEFT's. Defaults to `None`.
         seed: int. Seed of a random start; `None` follows `keras.utils.set_random_seed`. Ours, not
             PEFT's. Defaults to `None`.
+        label_words: list of strings, one per class: what a language model answers, such as
+            `[" bad", " good"]`. Ours. Defaults to `None`.
+        label_names: list of strings, one per class of a model with a head. Ours. Defaults to
+            `None`.
 
     Raises:
         ValueError: a field that PEFT's rules refuse, by name.
@@ -106,11 +113,20 @@ class PromptTuningConfig(KnownFields):
     tokenizer_kwargs: dict[str, Any] | None = None
     prompt_position: str | None = None
     seed: int | None = None
+    # One list; by tasks a dict of them.
+    label_words: Any = None
+    label_names: Any = None
 
     _peft_type: ClassVar[PeftType] = PeftType.PROMPT_TUNING
     _init_enum: ClassVar[Any] = PromptTuningInit
 
     def __post_init__(self) -> None:
+        self._check_prompt()
+        for field in LABEL_FIELDS:
+            setattr(self, field, checked_labels(field, getattr(self, field)))
+
+    def _check_prompt(self) -> None:
+        """Refuses what no prompt is, be it of one task or of several."""
         if self.task_type is not None:
             self.task_type = member(TaskType, "task_type", self.task_type)
         if self.peft_type is None:
@@ -139,18 +155,7 @@ class PromptTuningConfig(KnownFields):
                 "`prompt_position` should be 'before', 'after_start' or None. Received: "
                 f"prompt_position={received(self.prompt_position)}"
             )
-        text_start = self.prompt_tuning_init == PromptTuningInit.TEXT
-        if text_start and self.prompt_tuning_init_text is None:
-            raise ValueError(
-                "`prompt_tuning_init_text` should be given when prompt_tuning_init='TEXT'. "
-                "Received: prompt_tuning_init_text=None"
-            )
-        if self.tokenizer_kwargs and not text_start:
-            raise ValueError(
-                "`tokenizer_kwargs` should be given only with prompt_tuning_init='TEXT'. Received: "
-                f"tokenizer_kwargs={self.tokenizer_kwargs} with "
-                f"prompt_tuning_init='{self.prompt_tuning_init}'"
-            )
+        check_text_start(vars(self))
 
     def _check_sizes(self, *names: str) -> None:
         """Refuses other values than sizes, and keeps NumPy's as Python's, which JSON takes."""
@@ -177,8 +182,9 @@ class PromptTuningConfig(KnownFields):
             A dict; `type(config)(**config.to_dict())` equals the config.
         """
         values = dataclasses.asdict(self)
-        if not values.get("frozen_tasks", True):
-            del values["frozen_tasks"]  # As before there were any.
+        for name in ("frozen_tasks", *LABEL_FIELDS):
+            if not values.get(name, True):
+                del values[name]  # As before there were any.
         return {k: str(v) if isinstance(v, enum.Enum) else v for k, v in values.items()}
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
@@ -272,8 +278,9 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
     Task k's prompt is `P ∘ (cols_k · rows_k)`: P is (M·L, d), cols_k (M·L, R), rows_k (R, d).
 
     How this differs from PEFT: `SAMPLE_VOCAB` is a start too; `task_init`, `task_names`,
-    `train_shared`, `frozen_tasks`, `prompt_position` and `seed` are ours; `AVERAGE_SOURCE_TASKS`
-    and `EXACT_SOURCE_TASK` fill any number of target tasks, where PEFT fills one.
+    `train_shared`, `frozen_tasks`, `label_words`, `label_names`, `prompt_position` and `seed` are
+    ours; `AVERAGE_SOURCE_TASKS` and `EXACT_SOURCE_TASK` fill any number of target tasks, where PEFT
+    fills one.
 
     Args:
         task_type, peft_type, auto_mapping, peft_version, base_model_name_or_path, revision,
@@ -297,6 +304,12 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
         frozen_tasks: list of task names. Those that training leaves as they are, to the bit, with
             all that tasks share; `add_task(…, train_shared=False)` sets it. Ours. Defaults to
             `None`.
+        label_words: dict of task name to list of strings, for some tasks or all: the words that
+            stand for the task's classes where a language model answers, such as
+            `{"tone": [" bad", " good"]}`. Each is tokenized by itself and put right behind the
+            input; no two of a task begin with the same token. Ours. Defaults to `None`.
+        label_names: dict of task name to list of strings: names of the classes of models with a
+            head. Ours. Defaults to `None`.
 
     Raises:
         ValueError: a field that PEFT's rules refuse, by name.
@@ -329,7 +342,7 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
     _init_enum = MultitaskPromptTuningInit
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        self._check_prompt()
         self._check_sizes("num_ranks", "num_tasks")
         if self.task_init not in ("ones", "normal"):
             raise ValueError(
@@ -346,26 +359,11 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
             )
         sources = checked_sources(self.prompt_tuning_init_task, self.num_tasks)
         self.prompt_tuning_init_task = sources
-        self._check_task_names()
+        self.task_names = checked_task_names(self.task_names, self.num_tasks)
         frozen = checked_frozen_tasks(self.frozen_tasks, self.names, self.train_shared)
         self.frozen_tasks = frozen
-
-    def _check_task_names(self) -> None:
-        names = self.task_names
-        if names is None:
-            return
-        if (
-            not isinstance(names, (list, tuple))
-            or not all(isinstance(n, str) and n for n in names)
-            or not len(names) == len(set(names)) == self.num_tasks
-        ):
-            raise ValueError(
-                f"`task_names` should be {self.num_tasks} different strings (num_tasks="
-                f"{self.num_tasks}). Received: task_names={received(names)}"
-            )
-        for name in names:
-            check_task_name("task_names", name)
-        self.task_names = list(names)
+        for field in LABEL_FIELDS:
+            setattr(self, field, checked_labels_of_tasks(field, getattr(self, field), self.names))
 
     @property
     def names(self) -> list[str]:

@@ -112,6 +112,24 @@ class KnownFields:
         return super().__new__(cls)
 
 
+def checked_task_names(names: Any, num_tasks: int) -> list[str] | None:
+    """T different names, or `None`."""
+    if names is None:
+        return None
+    if (
+        not isinstance(names, (list, tuple))
+        or not all(isinstance(n, str) and n for n in names)
+        or not len(names) == len(set(names)) == num_tasks
+    ):
+        raise ValueError(
+            f"`task_names` should be {num_tasks} different strings (num_tasks={num_tasks}). "
+            f"Received: task_names={received(names)}"
+        )
+    for name in names:
+        check_task_name("task_names", name)
+    return list(names)
+
+
 def check_task_name(argument: str, name: str) -> None:
     """Refuses names under which a task's logs would be taken for those of validation data."""
     if name == "val" or name.startswith("val_"):
@@ -146,6 +164,25 @@ def checked_frozen_tasks(frozen: Any, names: list[str], train_shared: bool) -> l
             f"train_shared=True with frozen_tasks={frozen!r}"
         )
     return list(frozen) if frozen else None
+
+
+def check_text_start(fields: Mapping[str, Any]) -> None:
+    """Refuses a `TEXT` start without a text, and what only such a start has, without one.
+
+    Args:
+        fields: mapping of a config's field to its value.
+    """
+    start, tokenizer_kwargs = fields["prompt_tuning_init"], fields["tokenizer_kwargs"]
+    if start == PromptTuningInit.TEXT and fields["prompt_tuning_init_text"] is None:
+        raise ValueError(
+            "`prompt_tuning_init_text` should be given when prompt_tuning_init='TEXT'. "
+            "Received: prompt_tuning_init_text=None"
+        )
+    if tokenizer_kwargs and start != PromptTuningInit.TEXT:
+        raise ValueError(
+            "`tokenizer_kwargs` should be given only with prompt_tuning_init='TEXT'. Received: "
+            f"tokenizer_kwargs={tokenizer_kwargs} with prompt_tuning_init='{start}'"
+        )
 
 
 _TEXTS = (

@@ -11,9 +11,11 @@ from keras_mpt import MultitaskPromptTuningConfig, PromptTuningConfig
 NAMES = ("PromptTuningConfig", "MultitaskPromptTuningConfig")
 CLASSES = {name: getattr(keras_mpt, name) for name in NAMES}
 OURS = {
-    "PromptTuningConfig": {"prompt_position", "seed"},
+    "PromptTuningConfig": {"label_names", "label_words", "prompt_position", "seed"},
     "MultitaskPromptTuningConfig": {
         "frozen_tasks",
+        "label_names",
+        "label_words",
         "prompt_position",
         "seed",
         "task_init",

@@ -19,6 +19,7 @@ from keras_mpt.adapters.weights_of_base import without_base
 from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import check_flag, shown, warn_once
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.config_labels import LABEL_FIELDS
 from keras_mpt.config_values import START_DONE, TASKS_START_DONE
 from keras_mpt.files.adapter_files import write_adapter
 from keras_mpt.files.config_files import OWN_CONFIG_NAME
@@ -120,7 +121,7 @@ def _check_fits(
     """Refuses an adapter that is for another model, by the name of the first difference."""
     difference = config_difference(parts.config, config)
     if difference is None:
-        _check_task_names(parts.config, config, source)
+        _check_names(parts.config, config, source)
         difference = head_difference(parts.head_settings, own)
     if difference is not None:
         name, wanted, found = difference
@@ -138,15 +139,17 @@ def _check_fits(
         )
 
 
-def _check_task_names(
+def _check_names(
     config: PromptTuningConfig, adapter_config: PromptTuningConfig, source: str
 ) -> None:
-    names, found = (getattr(c, "task_names", None) for c in (config, adapter_config))
-    if names and found and names != found:
-        raise ValueError(
-            f"`task_names` of the adapter should be the model's, {names}. Received: "
-            f"task_names={found} in {source!r}"
-        )
+    """Refuses tasks or classes of other names, where both sides have some."""
+    for field in ("task_names", *LABEL_FIELDS):
+        names, found = (getattr(c, field, None) for c in (config, adapter_config))
+        if names and found and names != found:
+            raise ValueError(
+                f"`{field}` of the adapter should be the model's, {names}. Received: "
+                f"{field}={found} in {source!r}"
+            )
 
 
 def _check_finite(state: dict[str, np.ndarray]) -> None:

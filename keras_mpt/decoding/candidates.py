@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.checks import check_token_ids, is_integer
+from keras_mpt.fitting.text import tokens_alone
 from keras_mpt.types import Preprocessor
 
 # How many pairs of a row and a candidate run at once: each has keys and values of its own.
@@ -146,7 +147,7 @@ def _tokens(candidate: Any, preprocessor: Preprocessor | None) -> np.ndarray:
             "`candidates` should be lists of token ids where the model has no preprocessor to "
             f"tokenize strings. Received: candidates with {candidate!r}"
         )
-    return np.asarray(preprocessor.tokenizer(candidate)).astype("int64").ravel()
+    return tokens_alone(preprocessor, candidate)
 
 
 def _not_candidates(candidates: Any) -> ValueError:

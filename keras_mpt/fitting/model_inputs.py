@@ -28,6 +28,7 @@ from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.data.columns import as_columns
 from keras_mpt.data.texts import TEXT_NAMES, Row, text_rows
 from keras_mpt.fitting.cut_text import cut_text
+from keras_mpt.fitting.label_words import LabelWords, label_words
 from keras_mpt.fitting.text import (
     both_weights,
     is_symbolic,
@@ -72,6 +73,11 @@ class ModelInputs:
         """The tasks' names, in their order; none where there are no tasks."""
         config = self.config
         return config.names if isinstance(config, MultitaskPromptTuningConfig) else []
+
+    @functools.cached_property
+    def label_words(self) -> LabelWords:
+        """The tasks' classes as words and as tokens."""
+        return label_words(self.config, self.preprocessor, self.splice.vocabulary_sizes[-1])
 
     def prepare(self, x: Data) -> dict[str, Tensor]:
         """Checked inputs with values: task names become task ids.

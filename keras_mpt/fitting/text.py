@@ -52,6 +52,17 @@ def tokens_of(preprocessor: Preprocessor, texts: Mapping[str, list[Row]]) -> Any
     return keras.tree.map_structure(together, made[False], made[True])
 
 
+def tokens_alone(preprocessor: Preprocessor | None, text: str) -> np.ndarray:
+    """A text's own tokens, int64 (n,), without start or end tokens and without padding.
+
+    Args:
+        preprocessor: keras-hub preprocessor whose tokenizer is asked.
+        text: string.
+    """
+    assert preprocessor is not None
+    return np.asarray(preprocessor.tokenizer(text)).astype("int64").ravel()
+
+
 def both_weights(made: TargetData, given: TargetData) -> TargetData:
     """A preprocessor's weights (B, S) times the user's, (B,) or (B, S)."""
     if made is None or given is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
@@ -11,10 +12,12 @@ from keras_mpt import _keras
 from keras_mpt.adapters.directory import AdapterParts
 from keras_mpt.checks import received
 from keras_mpt.config import config_from_dict
-from keras_mpt.fitting.frozen import check_frozen
+from keras_mpt.fitting.frozen import check_frozen, set_trainable
 from keras_mpt.fitting.saving import not_h5
 from keras_mpt.layer_settings import apply_settings, read_settings
 from keras_mpt.types import Config, Task
+
+M = TypeVar("M", bound=Any)
 
 
 def saved_arguments(model: Any) -> Config:
@@ -31,21 +34,29 @@ def saved_arguments(model: Any) -> Config:
     }
 
 
-def rebuilt_arguments(
-    saved: Config, custom_objects: Any = None
-) -> tuple[Config, tuple[bool, list[bool]]]:
-    """The constructor's arguments, from those that were saved, and what was trained.
+def rebuilt(cls: type[M], saved: Config, custom_objects: Any = None) -> M:
+    """A model of the constructor's arguments that were saved; its weights are loaded afterwards.
 
-    Returns:
-        A dict; and `trainable` of the model, and a list with that of each of its layers.
+    Args:
+        cls: the model's class.
+        saved: what its `get_config` gave.
+        custom_objects: as Keras has them. Defaults to `None`.
     """
     arguments = dict(saved)
     for name in ("backbone", "preprocessor"):
         arguments[name] = keras.saving.deserialize_keras_object(arguments[name], custom_objects)
     apply_settings(arguments["backbone"], arguments.pop("backbone_settings", {}))
-    arguments["config"] = config_from_dict(arguments["config"])
     trainable = arguments.pop("trainable", True), arguments.pop("layers_trainable", [])
-    return arguments, trainable
+    config = config_from_dict(arguments.pop("config"))
+    make: Any = cls
+    # A tokenizer's vocabulary is loaded with the weights: words have no tokens yet.
+    silent = dataclasses.replace(config, label_words=None)
+    model: M = make(**arguments, config=silent, initialize=False)
+    model.set_config(dataclasses.replace(model.config, label_words=config.label_words))
+    set_trainable(model, *trainable)
+    # What `load_model(compile=False)` asks for; else Keras compiles next, as it was saved.
+    model.optimizer, model.compiled = None, False
+    return model
 
 
 def adapter_parts(model: Any) -> AdapterParts:

@@ -17,6 +17,7 @@ from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbeddin
 from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.prompts.prompt_embedding import PromptEmbedding
 from keras_mpt.prompts.starts import start_values
+from keras_mpt.splicing.positions import default_prompt_position
 from keras_mpt.splicing.splice import Splice
 from keras_mpt.types import Backbone, Tokenizer
 
@@ -34,8 +35,11 @@ def config_for_task(config: PromptTuningConfig, task_type: TaskType | None) -> P
     return dataclasses.replace(config, task_type=task_type)
 
 
-def fitted_config(config: PromptTuningConfig, splice: Splice, position: str) -> PromptTuningConfig:
-    """The config with what the backbone decides filled in."""
+def fitted(config: PromptTuningConfig, backbone: Backbone) -> tuple[PromptTuningConfig, Splice]:
+    """The config with what the backbone decides filled in, and how prompts enter the backbone."""
+    position = config.prompt_position or default_prompt_position(backbone)
+    assert config.num_virtual_tokens is not None
+    splice = Splice(backbone, config.num_virtual_tokens, config.submodules, position)
     if config.token_dim not in (None, splice.token_dim):
         raise ValueError(
             f"`token_dim` should be the width of the backbone's token embedding, "
@@ -47,7 +51,8 @@ def fitted_config(config: PromptTuningConfig, splice: Splice, position: str) -> 
             f"`num_virtual_tokens` should leave room for tokens in the backbone's {limit} "
             f"positions. Received: num_virtual_tokens={splice.num_virtual_tokens}"
         )
-    return dataclasses.replace(config, token_dim=splice.token_dim, prompt_position=position)
+    sizes: dict[str, Any] = {"token_dim": splice.token_dim, "prompt_position": position}
+    return dataclasses.replace(config, **sizes), splice
 
 
 def prompt_layer(config: PromptTuningConfig, backbone: Backbone) -> Prompt:

@@ -17,16 +17,15 @@ from keras_mpt.adapters.reading import read_adapter
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
 from keras_mpt.fitting.fitting import Fitting
-from keras_mpt.fitting.frozen import check_frozen, freeze, refuse_lora, set_trainable
+from keras_mpt.fitting.frozen import check_frozen, freeze, refuse_lora
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.heads.head import Head
 from keras_mpt.models import frozen_tasks, tasks
-from keras_mpt.models.arguments import adapter_parts, rebuilt_arguments, saved_arguments
-from keras_mpt.models.fitted import config_for_task, fitted_config, prompt_layer, start_prompt
+from keras_mpt.models.arguments import adapter_parts, rebuilt, saved_arguments
+from keras_mpt.models.fitted import config_for_task, fitted, prompt_layer, start_prompt
+from keras_mpt.models.label_fields import check_label_fields
 from keras_mpt.prompts.prompt import Prompt
-from keras_mpt.splicing.positions import default_prompt_position
-from keras_mpt.splicing.splice import Splice
 from keras_mpt.types import Backbone, Config, Preprocessor, Tensor, Tensors, Tokenizer
 
 
@@ -66,13 +65,11 @@ class PromptTunedModel(Fitting):
         targets: Targets,
         **kwargs: Any,
     ) -> None:
-        config = config_for_task(config, self.task_type)
         refuse_lora(backbone.variables)
-        position = config.prompt_position or default_prompt_position(backbone)
-        assert config.num_virtual_tokens is not None
-        splice = Splice(backbone, config.num_virtual_tokens, config.submodules, position)
-        config = fitted_config(config, splice, position)
-        super().__init__(ModelInputs(config, splice, preprocessor), targets, **kwargs)
+        config, splice = fitted(config_for_task(config, self.task_type), backbone)
+        model_inputs = ModelInputs(config, splice, preprocessor)
+        check_label_fields(model_inputs, head, head.num_classes)
+        super().__init__(model_inputs, targets, **kwargs)
         self.splice = splice
         self.head = head
         self.embedding_scale = embedding_scale(splice, backbone)
@@ -217,15 +214,16 @@ class PromptTunedModel(Fitting):
         num_classes: int | None = None,
         *,
         train_shared: bool | None = None,
+        label_words: list[str] | None = None,
+        label_names: list[str] | None = None,
     ) -> int:
         """Adds a task, in place, as the last one: before or after training.
 
         Every other task's prompt and head keep their bits, and with them its logits: until the next
         `fit`, which trains P for all of them, or with `train_shared=False` through training too.
-        The optimizer
-        is fresh: the state of the old one is of another size. Its class and settings, the learning
-        rate among them, and the loss and the metrics stay, so `fit` goes on at once; a learning
-        rate schedule begins anew.
+        The optimizer is fresh: the state of the old one is of another size. Its class and settings,
+        the learning rate among them, and the loss and the metrics stay, so `fit` goes on at once; a
+        learning rate schedule begins anew.
 
         Args:
             name: string. The new task's name.
@@ -241,13 +239,15 @@ class PromptTunedModel(Fitting):
                 and with them all that tasks share: P, a head for all, and a classifier's layers
                 below its heads. So it stays, also in files, until `model.train_shared = True`.
                 `True` ends it. `None` leaves it as it is. Defaults to `None`.
+            label_words: list of strings, as in the config's, of the new task. Defaults to `None`.
+            label_names: the same; with a copied head `None` copies them too. Defaults to `None`.
 
         Returns:
             An int, the new task's id.
 
         Raises:
-            ValueError: a name that is empty or some task's, an unknown `from_`, a `num_classes`
-                that is missing or out of place, or a model without tasks.
+            ValueError: a name that is empty or some task's, an unknown `from_`, a `num_classes` or
+                labels that are missing or out of place, or a model without tasks.
 
         Example:
             ```python
@@ -266,7 +266,8 @@ class PromptTunedModel(Fitting):
 
         Source: Wang et al. 2023 (arXiv 2303.02861), section 3.3; PEFT `AVERAGE_SOURCE_TASKS`.
         """
-        return tasks.add_task(self, name, from_, num_classes, train_shared)
+        labels = {"label_words": label_words, "label_names": label_names}
+        return tasks.add_task(self, name, from_, num_classes, train_shared, labels)
 
     def remove_task(self, task: str | int) -> None:
         """Removes a task, in place; the ids of those after it fall by one, names stay.
@@ -389,9 +390,4 @@ class PromptTunedModel(Fitting):
     @classmethod
     def from_config(cls, config: Config, custom_objects: Any = None) -> Self:
         """Rebuilds the model; its weights are loaded afterwards."""
-        arguments, trainable = rebuilt_arguments(config, custom_objects)
-        model = cls(**arguments, initialize=False)
-        set_trainable(model, *trainable)
-        # What `load_model(compile=False)` asks for; else Keras compiles next, as it was saved.
-        model.optimizer, model.compiled = None, False
-        return model
+        return rebuilt(cls, config, custom_objects)

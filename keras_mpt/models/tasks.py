@@ -7,7 +7,7 @@ of heads per task, are replaced by longer or shorter ones, and the model is comp
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,7 +15,9 @@ import numpy as np
 from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import check_flag, task_id
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.config_labels import LABEL_FIELDS, checked_labels, with_tasks
 from keras_mpt.config_values import START_DONE, TASKS_START_DONE, check_task_name
+from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.recompile import (
     Compiled,
     arguments_afresh,
@@ -25,6 +27,7 @@ from keras_mpt.fitting.recompile import (
     fresh,
 )
 from keras_mpt.heads.head import Head
+from keras_mpt.models.label_fields import check_label_fields
 from keras_mpt.prompts.starts import seed_of, task_factors
 from keras_mpt.types import Backbone, Config, Preprocessor
 
@@ -36,6 +39,7 @@ class HasTasks(Compiled, Protocol):
 
     backbone: Backbone
     head: Head
+    model_inputs: ModelInputs
     prompt: Any
     preprocessor: Preprocessor | None
     dtype_policy: Any
@@ -60,10 +64,13 @@ def add_task(
     from_: str | int | None,
     num_classes: int | None,
     train_shared: bool | None,
+    labels: Mapping[str, Any],
 ) -> int:
     """Adds a task; see `PromptTunedModel.add_task`."""
-    names = multitask_config(model).names
+    config = multitask_config(model)
+    names = config.names
     _check_name("name", name, names)
+    new = {field: checked_labels(field, own) for field, own in labels.items()}
     changes: Config = {}
     if train_shared is not None:
         is_trained = check_flag("train_shared", train_shared)
@@ -72,6 +79,10 @@ def add_task(
     old = range(len(names))
     head = source if isinstance(source, int) and num_classes is None else None
     classes = model.head.classes_with(num_classes, head, from_)
+    if head is not None and new["label_names"] is None:  # The classes are copied with it.
+        new["label_names"] = (config.label_names or {}).get(names[head])
+    kept = with_tasks(vars(config), {n: n for n in names})
+    changes |= {field: {**kept[field], name: own} for field, own in new.items()}
     factors = factors_from(model, [*old, source])
     _change_tasks(model, [*names, name], factors, [*old, head], classes, changes)
     return len(names)
@@ -98,7 +109,9 @@ def rename_task(model: HasTasks, old: str | int, new: str) -> None:
     arguments = arguments_afresh(model)
     names = [*config.names[:task], new, *config.names[task + 1 :]]
     frozen = [new if n == config.names[task] else n for n in config.frozen_tasks or []]
-    model.set_config(dataclasses.replace(config, task_names=names, frozen_tasks=frozen))
+    labels = with_tasks(vars(config), dict(zip(config.names, names, strict=True)))
+    changed = dataclasses.replace(config, task_names=names, frozen_tasks=frozen, **labels)
+    model.set_config(changed)
     arguments = by_names(arguments, dict(zip(config.names, names, strict=True)))
     # Not the one that `compile` was given, which Keras may have wrapped to scale the loss.
     compile_again(model, arguments, model.optimizer if model.compiled else None)
@@ -111,7 +124,7 @@ def fold(model: M, task: str | int) -> M:
     make: Any = type(model)
     folded: M = make(
         model.backbone,
-        _folded_config(config),
+        _folded_config(config, config.names[k]),
         **arguments_for(model, [k], as_one=True),
         initialize=False,
     )
@@ -165,8 +178,10 @@ def factors_from(model: HasTasks, sources: Sequence[int | str]) -> tuple[np.ndar
             multitask_config(model),
             num_tasks=1,
             task_names=None,
+            frozen_tasks=None,
             task_init="ones",
             prompt_tuning_init_task=0,
+            **with_tasks(vars(model.config), {}),
         )
         factors = task_factors(alone, rows.shape[2], rng)
         return factors["prefix_task_cols"][0], factors["prefix_task_rows"][0]
@@ -202,19 +217,22 @@ def _change_tasks(
     changes: Config,
 ) -> None:
     """Changes the tasks, all being checked: what can still fail comes before the changes."""
-    config = multitask_config(model)
-    arguments = by_names(arguments_afresh(model), {name: name for name in names})
-    check_goals(model, arguments, names, num_classes)
-    optimizer = None if arguments is None else fresh(arguments["optimizer"])
-    model.prompt.replace_tasks(*factors)
-    model.head.replace_tasks(heads, num_classes)
+    config, stay = multitask_config(model), {name: name for name in names}
     still_frozen = [name for name in config.frozen_tasks or [] if name in names]
-    changes = {"frozen_tasks": still_frozen, **changes}
+    changes = {"frozen_tasks": still_frozen, **with_tasks(vars(config), stay), **changes}
     changes |= {"num_tasks": len(names), "task_names": names}
     if isinstance(config.prompt_tuning_init_task, list):
         # It had a source for each task there was. The start is in the weights.
         changes |= TASKS_START_DONE
-    model.set_config(dataclasses.replace(config, **changes))
+    changed = dataclasses.replace(config, **changes)
+    model_inputs = dataclasses.replace(model.model_inputs, config=changed)
+    check_label_fields(model_inputs, model.head, num_classes)
+    arguments = by_names(arguments_afresh(model), stay)
+    check_goals(model, arguments, names, num_classes)
+    optimizer = None if arguments is None else fresh(arguments["optimizer"])
+    model.prompt.replace_tasks(*factors)
+    model.head.replace_tasks(heads, num_classes)
+    model.set_config(changed)
     compile_again(model, arguments, optimizer)
 
 
@@ -227,7 +245,9 @@ def _check_name(argument: str, name: Any, names: Sequence[str]) -> None:
     check_task_name(argument, name)
 
 
-def _folded_config(config: MultitaskPromptTuningConfig) -> PromptTuningConfig:
-    """The config of one ordinary prompt, whose start is done."""
+def _folded_config(config: MultitaskPromptTuningConfig, task: str) -> PromptTuningConfig:
+    """The config of one task's ordinary prompt, whose start is done."""
     names = {f.name for f in dataclasses.fields(PromptTuningConfig)} - {"peft_type"}
-    return PromptTuningConfig(**{**{name: getattr(config, name) for name in names}, **START_DONE})
+    labels = {field: (getattr(config, field) or {}).get(task) for field in LABEL_FIELDS}
+    fields = {**{name: getattr(config, name) for name in names}, **START_DONE, **labels}
+    return PromptTuningConfig(**fields)

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_mpt.checks import check_size
 from keras_mpt.config import MultitaskPromptTuningConfig
+from keras_mpt.config_labels import checked_labels_of_tasks, with_tasks
 from keras_mpt.config_values import TASKS_START_DONE
 from keras_mpt.heads.num_classes import in_order, is_listed
 from keras_mpt.models.prompt_tune import load_adapter
@@ -20,7 +21,7 @@ from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.tasks import arguments_for, factors_from, multitask_config, source_of
 from keras_mpt.prompts.cosines import cosines
 from keras_mpt.training.two_speed import two_speed_optimizer
-from keras_mpt.types import Backbone, NumClasses, Task
+from keras_mpt.types import Backbone, Config, NumClasses, Task
 
 NEAREST = "nearest"
 
@@ -36,6 +37,8 @@ def adapt(
     num_classes: NumClasses | Sequence[int | None] | None = None,
     from_: str | int | Sequence[str | int | None] | None = "average",
     train_shared: bool = True,
+    label_words: Mapping[str, list[str]] | None = None,
+    label_names: Mapping[str, list[str]] | None = None,
     data: Mapping[str, tuple[Any, ...]] | None = None,
     probe_epochs: int = 10,
     verbose: str | int = "auto",
@@ -52,6 +55,8 @@ def adapt(
     num_classes: NumClasses | Sequence[int | None] | None = None,
     from_: str | int | Sequence[str | int | None] | None = "average",
     train_shared: bool = True,
+    label_words: Mapping[str, list[str]] | None = None,
+    label_names: Mapping[str, list[str]] | None = None,
     data: Mapping[str, tuple[Any, ...]] | None = None,
     probe_epochs: int = 10,
     verbose: str | int = "auto",
@@ -67,6 +72,8 @@ def adapt(
     num_classes: NumClasses | Sequence[int | None] | None = None,
     from_: str | int | Sequence[str | int | None] | None = "average",
     train_shared: bool = True,
+    label_words: Mapping[str, list[str]] | None = None,
+    label_names: Mapping[str, list[str]] | None = None,
     data: Mapping[str, tuple[Any, ...]] | None = None,
     probe_epochs: int = 10,
     verbose: str | int = "auto",
@@ -102,6 +109,9 @@ def adapt(
             or a list of these with one per new task. Defaults to `"average"`.
         train_shared: bool. Whether P is trained on. Frozen, a new task costs L·r + r·d numbers.
             Defaults to `True`, as in the paper.
+        label_words: dict of new task name to list of strings, as in the config. Defaults to `None`.
+        label_names: the same; where a head is copied from a task, `None` copies that task's too.
+            Defaults to `None`.
         data: dict of new task name to `(x, y)`, for `"nearest"`. Defaults to `None`.
         probe_epochs: int. Defaults to `10`.
         verbose: as in `keras.Model.fit`, for the probe. Defaults to `"auto"`.
@@ -154,19 +164,21 @@ def adapt(
             )
     probe_epochs = check_size("probe_epochs", probe_epochs)
     classes, heads = _heads(source, names, starts, num_classes)
+    given = {"label_words": label_words, "label_names": label_names}
+    labels = {field: checked_labels_of_tasks(field, own, names) for field, own in given.items()}
     found: dict[str, dict[str, float]] = {}
     for k, (name, start) in enumerate(zip(names, starts, strict=True)):
         if start == NEAREST:
             assert data is not None
             one = classes[k : k + 1] if isinstance(classes, list) else classes
             head = heads[k : k + 1]
-            probe = _adapted(source, [name], ["average"], one, head, False, kwargs)
+            probe = _adapted(source, [name], ["average"], one, head, False, labels, kwargs)
             found[name] = _similarities(source, probe, name, data[name], probe_epochs, verbose)
             starts[k] = max(found[name], key=lambda task: found[name][task])
             if verbose:
                 shown = ", ".join(f"{task} {value:.3f}" for task, value in found[name].items())
                 print(f"{name}: the nearest source task is {starts[k]} ({shown})", flush=True)
-    model = _adapted(source, names, starts, classes, heads, train_shared, kwargs)
+    model = _adapted(source, names, starts, classes, heads, train_shared, labels, kwargs)
     model.adapted_from = {n: _named(source, s) for n, s in zip(names, starts, strict=True)}
     model.source_similarities = found
     return model
@@ -237,9 +249,18 @@ def _adapted(
     classes: Any,
     heads: list[int | None],
     train_shared: bool,
+    labels: Config,
     kwargs: Any,
 ) -> PromptTunedModel:
     """A model of these tasks; `starts` are what `add_task` takes."""
+    labels = with_tasks(labels, {name: name for name in names})
+    if isinstance(source.head.num_classes, list):  # The classes are copied with their head.
+        of_sources = source.config.label_names or {}
+        copied = {
+            n: source.config.names[h] for n, h in zip(names, heads, strict=True) if h is not None
+        }
+        own = {name: of_sources.get(task) for name, task in copied.items()}
+        labels["label_names"] = {**own, **labels["label_names"]}
     config = dataclasses.replace(
         source.config,
         num_tasks=len(names),
@@ -247,6 +268,7 @@ def _adapted(
         train_shared=train_shared,
         frozen_tasks=None,
         inference_mode=False,
+        **labels,
         **TASKS_START_DONE,
     )
     arguments = arguments_for(source, range(source.prompt.num_tasks))

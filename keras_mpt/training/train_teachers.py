@@ -14,6 +14,7 @@ import numpy as np
 from keras_mpt.adapters.reading import has_adapter, read_adapter
 from keras_mpt.checks import received
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.config_labels import checked_labels_of_tasks
 from keras_mpt.config_values import check_task_name
 from keras_mpt.data.columns import as_columns
 from keras_mpt.files.paths import check_target, is_file_name
@@ -32,6 +33,8 @@ def train_teachers(
     config: PromptTuningConfig,
     *,
     num_classes: Mapping[str, int] | Sequence[int] | int | None = None,
+    label_words: Mapping[str, list[str]] | None = None,
+    label_names: Mapping[str, list[str]] | None = None,
     optimizer: Callable[[], Any] | None = None,
     batch_size: int = 32,
     epochs: int = 5,
@@ -55,6 +58,8 @@ def train_teachers(
         config: a `PromptTuningConfig`.
         num_classes: the tasks' numbers of classes, for classifiers: a dict by name, a list in the
             order of `datasets`, or one int for all. Defaults to `None`.
+        label_words, label_names: dicts of task name to list of strings, as in the config; where
+            given, each teacher has its own task's. They default to `None`: the config's.
         optimizer: function without arguments that makes an optimizer. Defaults to `None`: the
             model's own, Adam at 0.005.
         batch_size: int. Defaults to `32`.
@@ -92,6 +97,7 @@ def train_teachers(
     """
     names = _checked(datasets, config)
     classes = _classes(names, num_classes)
+    configs = _configs(names, config, {"label_words": label_words, "label_names": label_names})
     directories = {
         name: check_target("directory", Path(check_target("directory", directory)) / name)
         for name in names
@@ -100,10 +106,10 @@ def train_teachers(
     waiting = {}
     for name in names:
         _set_seed(seed)
-        model = _teacher(base, config, classes[name], kwargs)
+        model = _teacher(base, configs[name], classes[name], kwargs)
         if has_adapter(directories[name]):
             adapter = read_adapter(directories[name])
-            check_teacher(name, adapter, config, backbone, model.head_settings())
+            check_teacher(name, adapter, configs[name], backbone, model.head_settings())
         else:
             waiting[name] = model, *_prepared(model, name, datasets[name])
     while waiting:
@@ -143,7 +149,7 @@ def _teacher(
     base: Backbone | Task, config: PromptTuningConfig, classes: int | None, kwargs: Any
 ) -> PromptTunedModel:
     given = {} if classes is None else {"num_classes": classes}
-    return prompt_tune(base, dataclasses.replace(config), **given, **kwargs)
+    return prompt_tune(base, config, **given, **kwargs)
 
 
 def _prepared(model: PromptTunedModel, name: str, data: tuple[Any, ...]) -> tuple[Any, Any, Any]:
@@ -184,6 +190,21 @@ def _checked(datasets: Any, config: Any) -> list[str]:
                 f"`datasets` should have rows for each task. Received: none for task {name!r}"
             )
     return list(datasets)
+
+
+def _configs(
+    names: list[str], config: PromptTuningConfig, labels: Mapping[str, Any]
+) -> dict[str, PromptTuningConfig]:
+    """Each task's config, with its own labels."""
+    given = {
+        field: checked_labels_of_tasks(field, own, names)
+        for field, own in labels.items()
+        if own is not None
+    }
+    of_tasks: dict[str, dict[str, Any]] = {
+        name: {field: (own or {}).get(name) for field, own in given.items()} for name in names
+    }
+    return {name: dataclasses.replace(config, **own) for name, own in of_tasks.items()}
 
 
 def _classes(names: list[str], num_classes: Any) -> dict[str, int | None]:
