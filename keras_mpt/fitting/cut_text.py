@@ -39,7 +39,8 @@ def cut_text(
             tokens = sum(_tokens(preprocessor, text) for text in segments) + int(special.sum())
             tokens -= len(segments) * _tokens(preprocessor, "")
             # Of next tokens it keeps one more than of inputs.
-            if tokens > mask.size + (makes_targets and mask_name == mask_names[-1]):
+            is_continued = makes_targets and mask_name == mask_names[-1]
+            if tokens > mask.size + (is_continued and hasattr(preprocessor, "generate_preprocess")):
                 return tokens, mask.size
     return None
 

@@ -29,6 +29,7 @@ from keras_mpt.data.columns import as_columns
 from keras_mpt.data.texts import TEXT_NAMES, Row, text_rows
 from keras_mpt.fitting.cut_text import cut_text
 from keras_mpt.fitting.label_words import LabelWords, label_words
+from keras_mpt.fitting.mask_positions import MASK_POSITIONS, check_mask_positions
 from keras_mpt.fitting.text import (
     both_weights,
     is_symbolic,
@@ -50,17 +51,20 @@ class ModelInputs:
         config: the model's config.
         splice: the model's splice, which knows the backbone's inputs.
         preprocessor: keras-hub preprocessor, or `None` where the model takes no text.
+        takes_mask_positions: whether the model takes `mask_positions` beside the backbone's inputs.
     """
 
     config: PromptTuningConfig
     splice: Splice
     preprocessor: Preprocessor | None = None
+    takes_mask_positions: bool = False
 
     @functools.cached_property
     def names(self) -> list[str]:
         """The names of all inputs."""
         names = [n for t in self.splice.token_inputs for n in (t.name, t.mask_name, *t.other_names)]
         names += [n for n in self.splice.graph.plain_names if n not in names]
+        names += [MASK_POSITIONS] * self.takes_mask_positions
         return [n for n in names if n is not None] + ["task_ids"] * self.has_tasks
 
     @functools.cached_property
@@ -244,6 +248,8 @@ class ModelInputs:
                 check_token_ids(token_input.name, ids, size)
             is_prompted = i < splice.num_transformer_submodules
             self._check_beside_ids(x, token_input, is_prompted)
+        if self.takes_mask_positions:
+            check_mask_positions(x, splice.token_inputs[0])
         if self.has_tasks:
             shape = _shape(x[splice.token_inputs[0].name])
             batch_size = None if shape is None else shape[0]

@@ -154,24 +154,10 @@ class NextTokens(Targets):
 
         Warns once of labels that are the input.
         """
-        labels, size = concrete(y, "y"), self.vocabulary_size
-        if labels is None:
-            return
-        self._warn_of_copies(inputs, x, labels)
-        ids = x.get("task_ids")
-        for goal, rows in objective.by_sort(ids, len(labels)):
-            takes_labels = goal.kind is Kind.LABELS
-            if not takes_labels and not (goal.kind is Kind.CLASSES and labels.ndim == 2):
-                continue
-            own = labels[rows]
-            wrong = own[((own < 0) | (own >= size)) & (own != goal.ignored)]
-            if not wrong.size:
-                continue
-            raise ValueError(
-                f"`y` should hold token ids in [0, {size}), also where they do not count: those "
-                "have a `sample_weight` of 0, or are the loss's `ignore_class`. Received: y with "
-                f"{np.unique(wrong)[:8].tolist()}"
-            )
+        labels = concrete(y, "y")
+        if labels is not None:
+            self._warn_of_copies(inputs, x, labels)
+            check_vocabulary(labels, self.vocabulary_size, x.get("task_ids"), objective)
 
     def _warn_of_copies(self, inputs: ModelInputs, x: Inputs, labels: np.ndarray) -> None:
         name, mask = inputs.splice.token_inputs[-1].name, self.token_mask(inputs, x)
@@ -217,6 +203,32 @@ class Spans(Targets):
     def token_mask(self, inputs: ModelInputs, x: Inputs) -> None:
         """`None`: a start and an end are no tokens."""
         return None
+
+
+def check_vocabulary(
+    labels: np.ndarray, size: int, task_ids: Tensor | None, objective: Objective
+) -> None:
+    """Refuses labels that are no tokens.
+
+    Args:
+        labels: targets, (B, …).
+        size: int. V.
+        task_ids: integer array (B,) or (), or `None` without tasks.
+        objective: what the model was compiled for.
+    """
+    for goal, rows in objective.by_sort(task_ids, len(labels)):
+        takes_labels = goal.kind is Kind.LABELS
+        if not takes_labels and not (goal.kind is Kind.CLASSES and labels.ndim == 2):
+            continue
+        own = labels[rows]
+        wrong = own[((own < 0) | (own >= size)) & (own != goal.ignored)]
+        if not wrong.size:
+            continue
+        raise ValueError(
+            f"`y` should hold token ids in [0, {size}), also where they do not count: those "
+            "have a `sample_weight` of 0, or are the loss's `ignore_class`. Received: y with "
+            f"{np.unique(wrong)[:8].tolist()}"
+        )
 
 
 def mask_of(inputs: ModelInputs, x: Inputs, i: int) -> Tensor | None:

@@ -9,6 +9,8 @@ from typing import Any, NoReturn, Self
 import keras
 import numpy as np
 
+from keras_mpt.fitting.frozen import freeze
+from keras_mpt.layer_settings import apply_settings, read_settings
 from keras_mpt.types import Tensor
 
 
@@ -124,7 +126,8 @@ class FrozenHead(UntrainedHead):
     """The layers of a keras-hub task after its backbone, which nothing trains.
 
     Args:
-        graph: `keras.Model` from the list of the backbone's flat outputs to logits (B, S, V).
+        graph: `keras.Model` from a list to logits: the backbone's flat outputs, then the inputs
+            that the task has beside the backbone's.
         backbone: the backbone. Mostly the graph has no weights but its output embedding.
     """
 
@@ -133,14 +136,26 @@ class FrozenHead(UntrainedHead):
         known = {id(v) for v in backbone.variables}
         self.has_own_weights = any(id(v) not in known for v in graph.variables)
 
-    def __call__(self, outputs: list[Tensor], training: bool | None = None) -> Tensor:
-        """Logits (B, S, V)."""
-        return self.graph(outputs, training=training)
+    def __call__(self, inputs: list[Tensor], training: bool | None = None) -> Tensor:
+        """Logits of what the graph takes, (B, S, V); of P positions that it is given, (B, P, V)."""
+        return self.graph(inputs, training=training)
+
+    def frozen_layer(self) -> keras.Model | None:
+        """What a model is to hold of it in Keras's sight: the graph, frozen; mostly nothing.
+
+        Mostly its variables are the backbone's (the output embedding), which Keras would list
+        twice; layers of its own, as EdRec's and a masked language model's, are frozen, and saved.
+        """
+        if not self.has_own_weights:
+            return None
+        freeze(self.graph)
+        return self.graph
 
     def copy_to(self, other: Self, sources: Sequence[int | None]) -> None:
-        """Copies the layers' own weights, where they have some."""
+        """Copies what the layers have of their own: weights, and settings such as an epsilon."""
         if self.has_own_weights:
             other.graph.set_weights(self.graph.get_weights())
+            apply_settings(other.graph, read_settings(self.graph))
 
 
 def refuse_classes(num_classes: Any) -> NoReturn:

@@ -3,6 +3,7 @@
 from keras_mpt.heads.task_heads import TaskHeads
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_causal_lm import PromptTunedCausalLM
+from keras_mpt.models.prompt_tuned_masked_lm import PromptTunedMaskedLM
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.prompt_tuned_question_answerer import (
     PromptTunedQuestionAnswerer,
@@ -15,6 +16,7 @@ from keras_mpt.models.prompt_tuned_token_classifier import PromptTunedTokenClass
 __all__ = [
     "PromptTunedBackbone",
     "PromptTunedCausalLM",
+    "PromptTunedMaskedLM",
     "PromptTunedModel",
     "PromptTunedQuestionAnswerer",
     "PromptTunedSeq2SeqLM",

@@ -16,14 +16,11 @@ from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.reader import Reader
 from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.compile_defaults import default_optimizer
-from keras_mpt.fitting.frozen import freeze
 from keras_mpt.fitting.targets import NextTokens
 from keras_mpt.heads.head import FrozenHead
-from keras_mpt.models.arguments import hub_model
+from keras_mpt.models.hub_task import from_hub_task
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
-from keras_mpt.splicing.cut import building_on, cut_head
-from keras_mpt.splicing.positions import task_class
-from keras_mpt.types import Backbone, Config, Task, TaskIds, Tensor, Tensors
+from keras_mpt.types import Config, Task, TaskIds, Tensor, Tensors
 
 
 class LanguageModel(PromptTunedModel):
@@ -53,11 +50,7 @@ class LanguageModel(PromptTunedModel):
         super().__init__(task.backbone, config, head=head, targets=targets, **kwargs)
         self.head_config = head_config
         self.logits_dtype = output.dtype
-        # Mostly its variables are the backbone's (the output embedding), which Keras would list
-        # twice; an output layer of its own, as EdRec's, is frozen, and saved.
-        self.frozen_head = head.graph if head.has_own_weights else None
-        if self.frozen_head is not None:
-            freeze(self.frozen_head)
+        self.frozen_head = head.frozen_layer()
         self.functions = CompiledFunctions(self)
         self.reader = Reader(self.splice, self.prompt, head)
 
@@ -93,13 +86,7 @@ class LanguageModel(PromptTunedModel):
         Returns:
             A model of this class.
         """
-        shared = ("backbone", "preprocessor", "name", "trainable", "dtype")
-        head_config = {k: v for k, v in task.get_config().items() if k not in shared}
-        for name, value in (("preprocessor", task.preprocessor), ("head_config", head_config)):
-            kwargs.setdefault(name, value)
-        model = cls(task.backbone, config, **kwargs)
-        FrozenHead(cut_head(task), task.backbone).copy_to(model.head, [None])
-        return model
+        return from_hub_task(cls, task, config, **kwargs)
 
     def compile(
         self,
@@ -323,26 +310,3 @@ class LanguageModel(PromptTunedModel):
     def own_arguments(self) -> Config:
         """What keras-hub's task is made with."""
         return {"head_config": self.head_config}
-
-
-def hub_task(name: str, backbone: Backbone, head_config: Config | None) -> tuple[Task, keras.Model]:
-    """keras-hub's language model on a backbone, and the part of it after the backbone.
-
-    Args:
-        name: "CausalLM" or "Seq2SeqLM".
-        backbone: a `keras_hub.models.Backbone`.
-        head_config: dict. Further arguments of the task, or `None`.
-
-    Raises:
-        ValueError: a backbone that keras-hub has no such task for.
-    """
-    found = task_class(name, backbone)
-    if found is None:
-        raise ValueError(
-            f"`backbone` should be one that keras-hub has a {name} for. Received: a "
-            f"{type(backbone).__name__}"
-        )
-    given = {"preprocessor": None, "compile": False}
-    with building_on(backbone):
-        task = hub_model(found, head_config, backbone=backbone, **given)
-        return task, cut_head(task)

@@ -19,6 +19,7 @@ from keras_mpt.models.fitted import config_for_task
 from keras_mpt.models.language_model import LanguageModel
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_causal_lm import PromptTunedCausalLM
+from keras_mpt.models.prompt_tuned_masked_lm import PromptTunedMaskedLM
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.prompt_tuned_question_answerer import PromptTunedQuestionAnswerer
 from keras_mpt.models.prompt_tuned_seq2seq_lm import PromptTunedSeq2SeqLM
@@ -44,15 +45,16 @@ def prompt_tune(
     """A prompt-tuned model on a keras-hub model, which is frozen and shared, not copied.
 
     Args:
-        base: a `keras_hub.models.Backbone`, `TextClassifier`, `CausalLM` or `Seq2SeqLM`. For a bare
-            backbone the config's `task_type` decides which model it becomes.
+        base: a `keras_hub.models.Backbone`, `TextClassifier`, `CausalLM`, `Seq2SeqLM` or
+            `MaskedLM`. For a bare backbone the config's `task_type` decides which model it becomes;
+            none of them is a masked language model's, whose head no backbone has.
         config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
         **kwargs: further arguments of the model, such as `num_classes` or `preprocessor`.
 
     Returns:
         A `PromptTunedModel`: by the base and the config's `task_type` a `PromptTunedBackbone`,
         `PromptTunedTextClassifier`, `PromptTunedTokenClassifier`, `PromptTunedQuestionAnswerer`,
-        `PromptTunedCausalLM` or `PromptTunedSeq2SeqLM`.
+        `PromptTunedCausalLM`, `PromptTunedSeq2SeqLM` or `PromptTunedMaskedLM`.
 
     Raises:
         ValueError: a `base` or a `task_type` that none of them is for.
@@ -84,10 +86,13 @@ def prompt_tune(
         # Before arguments that are another model's.
         config_for_task(config, cls.task_type)
         return cls.from_task(base, config, **kwargs)
+    if isinstance(base, tasks.MaskedLM):
+        config_for_task(config, PromptTunedMaskedLM.task_type)
+        return PromptTunedMaskedLM.from_task(base, config, **kwargs)
     if not hasattr(base, "inputs") or isinstance(base, tasks.Task):
         raise ValueError(
-            "`base` should be a keras-hub Backbone, TextClassifier, CausalLM or Seq2SeqLM. "
-            f"Received: a {type(base).__name__}"
+            "`base` should be a keras-hub Backbone, TextClassifier, CausalLM, Seq2SeqLM or "
+            f"MaskedLM. Received: a {type(base).__name__}"
         )
     if config.task_type not in _BY_TASK_TYPE:
         known = ", ".join(repr(str(t)) for t in _BY_TASK_TYPE)

@@ -14,7 +14,8 @@ from keras_mpt.config_values import TaskType
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.kept_prompts import KeptPrompts
 from keras_mpt.decoding.prefix_decoder import PrefixDecoder
-from keras_mpt.models.language_model import LanguageModel, hub_task
+from keras_mpt.models.hub_task import hub_task
+from keras_mpt.models.language_model import LanguageModel
 from keras_mpt.prompts.distinct import distinct_tasks
 from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.splicing.prefix_cache import PrefixCache, prefix_cache

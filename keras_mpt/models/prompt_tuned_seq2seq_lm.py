@@ -10,7 +10,8 @@ from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.encoder_decoder import encoder_decoder
-from keras_mpt.models.language_model import LanguageModel, hub_task
+from keras_mpt.models.hub_task import hub_task
+from keras_mpt.models.language_model import LanguageModel
 from keras_mpt.splicing.decoder_cache import decoder_cache
 from keras_mpt.splicing.encoder_once import encoder_once
 from keras_mpt.types import Backbone, Config

@@ -154,13 +154,16 @@ def cut_head(task: Task) -> keras.Model:
         task: a functional `keras_hub.models.Task`.
 
     Returns:
-        A `keras.Model` from the list of the backbone's flat outputs to the task's outputs.
+        A `keras.Model` from a list to the task's outputs: the backbone's flat outputs, then the
+        inputs that the task has beside the backbone's, such as a `MaskedLM`'s "mask_positions".
     """
-    with building_on(task):
+    known = {tensor.name for tensor in task.backbone.inputs}
+    own = [tensor for tensor in task.inputs if tensor.name not in known]
+    with building_on(task), keeping_history(own):
         # Through a layer, as Keras takes no graph whose output is its input: see
         # `_backbone_outputs`.
         output = keras.layers.Identity()(task.output)
-        return keras.Model(_backbone_outputs(task), output, name=f"{task.name}_head")
+        return keras.Model([*_backbone_outputs(task), *own], output, name=f"{task.name}_head")
 
 
 def cut_features(task: Task) -> keras.Model:

@@ -23,7 +23,7 @@ def task_class(name: str, backbone: Backbone) -> type[Task] | None:
     """keras-hub's class for a task on this backbone, or `None`.
 
     Args:
-        name: "CausalLM", "Seq2SeqLM" or "TextClassifier".
+        name: "CausalLM", "Seq2SeqLM", "MaskedLM" or "TextClassifier".
         backbone: a `keras_hub.models.Backbone`.
     """
     import keras_hub

@@ -217,6 +217,11 @@ class Splice:
             return states
         return drop(states, self.num_virtual_tokens, self.at)
 
+    def places(self, positions: Tensor) -> Tensor:
+        """Where tokens stand among `[prompts; tokens]`, from where they stand among the user's."""
+        moved = positions + self.num_virtual_tokens
+        return ops.where(positions >= self.at, moved, positions)
+
     def follows_first_input(self, outputs: Tensors) -> Tensor:
         """The first output with one entry per token of the first input."""
         flat = keras.tree.flatten(outputs)

@@ -20,7 +20,10 @@ from tests import tiny
 from tests.families.run_once import run_once
 
 LENGTH, ROWS, TOKENS, CLASSES = 3, 2, 5, 3
-TASKS = ("TextClassifier", "CausalLM", "Seq2SeqLM")
+TASKS = ("TextClassifier", "CausalLM", "Seq2SeqLM", "MaskedLM")
+
+# Where a masked language model is asked: no row has padding there.
+PLACES = np.tile(np.arange(TOKENS - 2, dtype="int32"), (ROWS, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +93,7 @@ def measure(backbone: Any, folder: Path) -> Measurement:
             {"prompt_embeddings": keras.ops.convert_to_numpy(prompt)}
         )
     loaded = saved_and_loaded(model, folder / "model.keras")
+    user = [i for i in range(LENGTH + TOKENS) if not at <= i < at + LENGTH]
     no_prompt = Splice(backbone, 0, submodules)
 
     def outputs() -> dict[str, Any]:
@@ -100,8 +104,11 @@ def measure(backbone: Any, folder: Path) -> Measurement:
             "prompted": model(x),
             "loaded": loaded(x),
         }
-        found |= {f"{name} on tokens": task(longer) for name, task in tasks.items()}
-        found |= {f"{name} prompted": task(x) for name, task in tuned.items()}
+        among = np.array(user)[PLACES]
+        found |= {
+            f"{name} on tokens": task(asked(name, longer, among)) for name, task in tasks.items()
+        }
+        found |= {f"{name} prompted": task(asked(name, x, PLACES)) for name, task in tuned.items()}
         return {name: keras.tree.flatten(value) for name, value in found.items()}
 
     models = (model, *tasks.values(), *tuned.values())
@@ -110,7 +117,6 @@ def measure(backbone: Any, folder: Path) -> Measurement:
     found, gradient = run_once(
         outputs, lambda: keras.tree.flatten(model(x)), variable, models, copies
     )
-    user = [i for i in range(LENGTH + TOKENS) if not at <= i < at + LENGTH]
     expected = [user_positions(value, user) for value in found["backbone"]]
     return Measurement(
         kind=kind_of(backbone),
@@ -164,6 +170,11 @@ def with_tokens(token_inputs: Any, x: dict[str, Any], ids: Any, at: int) -> dict
             else:
                 put(name, 0)
     return longer
+
+
+def asked(name: str, x: dict[str, Any], places: Any) -> dict[str, Any]:
+    """A task's inputs, with the places where a masked language model is asked for tokens."""
+    return {**x, "mask_positions": places} if name == "MaskedLM" else x
 
 
 def tasks_of(backbone: Any) -> list[str]:

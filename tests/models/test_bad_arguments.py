@@ -140,18 +140,19 @@ def test_pooling(kind, pooling, words):
 )
 def test_a_base_that_is_no_model(base):
     words = (
-        "`base` should be a keras-hub Backbone, TextClassifier, CausalLM or Seq2SeqLM. Received: a "
-        f"{type(base).__name__}"
+        "`base` should be a keras-hub Backbone, TextClassifier, CausalLM, Seq2SeqLM or MaskedLM. "
+        f"Received: a {type(base).__name__}"
     )
     assert_refused(words, keras_mpt.prompt_tune, base, config())
 
 
 def test_a_task_of_another_kind(backbone):
     words = (
-        "`base` should be a keras-hub Backbone, TextClassifier, CausalLM or Seq2SeqLM. Received: a "
-        "BertMaskedLM"
+        "`base` should be a keras-hub Backbone, TextClassifier, CausalLM, Seq2SeqLM or MaskedLM. "
+        "Received: a Task"
     )
-    assert_refused(words, keras_mpt.prompt_tune, keras_hub.models.BertMaskedLM(backbone), config())
+    task = keras_hub.models.Task(backbone.input, backbone.output)
+    assert_refused(words, keras_mpt.prompt_tune, task, config())
 
 
 def test_a_model_without_token_ids():
