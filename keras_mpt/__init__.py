@@ -1,6 +1,6 @@
 """Multitask Prompt Tuning (Wang et al., ICLR 2023) for Keras 3."""
 
-from keras_mpt import analysis, models
+from keras_mpt import analysis, models, recipes
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import (
     MultitaskPromptTuningInit,
@@ -53,6 +53,7 @@ __all__ = [
     "multitask_parameter_count",
     "prompt_tune",
     "read_state_dict",
+    "recipes",
     "stack_tasks",
     "t5_from_pretrained",
     "train_teachers",

@@ -23,7 +23,7 @@ FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 def public_objects():
     """Every class and function that the API lists, with the public methods of the classes."""
     found = {}
-    for module in (keras_mpt, keras_mpt.models, keras_mpt.analysis):
+    for module in (keras_mpt, keras_mpt.models, keras_mpt.analysis, keras_mpt.recipes):
         for name in module.__all__:
             item = getattr(module, name)
             if inspect.isclass(item) or inspect.isfunction(item):
@@ -40,7 +40,15 @@ EXAMPLES = {n: o for n, o in OBJECTS.items() if FENCE.search(inspect.getdoc(o) o
 
 
 # What these train is trained on every backend by tests of their own.
-TRAINING = ("Distillation", "ResumeTraining", "adapt", "train_teachers", "ForgettingMonitor")
+TRAINING = (
+    "Distillation",
+    "ResumeTraining",
+    "adapt",
+    "train_teachers",
+    "ForgettingMonitor",
+    "BestWeights",
+    "Recipe",
+)
 
 
 @pytest.mark.parametrize(

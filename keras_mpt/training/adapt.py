@@ -20,7 +20,7 @@ from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.tasks import arguments_for, factors_from, multitask_config, source_of
 from keras_mpt.prompts.cosines import cosines
-from keras_mpt.training.two_speed import two_speed_optimizer
+from keras_mpt.training.recipe import Recipe, check_recipe
 from keras_mpt.types import Backbone, Config, NumClasses, Task
 
 NEAREST = "nearest"
@@ -42,6 +42,7 @@ def adapt(
     data: Mapping[str, tuple[Any, ...]] | None = None,
     probe_epochs: int = 10,
     verbose: str | int = "auto",
+    recipe: Recipe | None = None,
     **kwargs: Any,
 ) -> M: ...
 
@@ -60,6 +61,7 @@ def adapt(
     data: Mapping[str, tuple[Any, ...]] | None = None,
     probe_epochs: int = 10,
     verbose: str | int = "auto",
+    recipe: Recipe | None = None,
     **kwargs: Any,
 ) -> PromptTunedModel: ...
 
@@ -77,6 +79,7 @@ def adapt(
     data: Mapping[str, tuple[Any, ...]] | None = None,
     probe_epochs: int = 10,
     verbose: str | int = "auto",
+    recipe: Recipe | None = None,
     **kwargs: Any,
 ) -> PromptTunedModel:
     """A model for new tasks that starts from what source tasks have learned.
@@ -84,9 +87,9 @@ def adapt(
     P is the source's. Each new task's factors start as the average of the sources', as one source's
     or as those of the source task that is nearest. A classifier's head starts fresh, but for layers
     below its output, which are the source's. Without `num_classes` it is that of the source task
-    that is named, or the one that all sources share. The model is compiled with
-    `two_speed_optimizer()`: `fit` trains it at once, with the task's loss alone. The source stays
-    as it is.
+    that is named, or the one that all sources share. The model is compiled with the recipe's
+    optimizer, so `fit`, or `recipe.fit`, trains it at once, with the task's loss alone. The source
+    stays as it is.
 
     Where a source task has the same classes in the same order, such as the sentiment of other
     texts, name it and leave out `num_classes`: the new task starts with all that it has learned,
@@ -115,6 +118,9 @@ def adapt(
         data: dict of new task name to `(x, y)`, for `"nearest"`. Defaults to `None`.
         probe_epochs: int. Defaults to `10`.
         verbose: as in `keras.Model.fit`, for the probe. Defaults to `"auto"`.
+        recipe: a `keras_mpt.recipes.Recipe`, such as `keras_mpt.recipes.few_shot()`, that the model
+            is compiled by. Defaults to `None`: `Recipe()`, the rates of `two_speed_optimizer()`,
+            which do not fall.
         **kwargs: further arguments of the model, such as `preprocessor`.
 
     Returns:
@@ -163,6 +169,7 @@ def adapt(
                 f"task {name!r}"
             )
     probe_epochs = check_size("probe_epochs", probe_epochs)
+    recipe = Recipe() if recipe is None else check_recipe(recipe)
     classes, heads = _heads(source, names, starts, num_classes)
     given = {"label_words": label_words, "label_names": label_names}
     labels = {field: checked_labels_of_tasks(field, own, names) for field, own in given.items()}
@@ -172,13 +179,14 @@ def adapt(
             assert data is not None
             one = classes[k : k + 1] if isinstance(classes, list) else classes
             head = heads[k : k + 1]
-            probe = _adapted(source, [name], ["average"], one, head, False, labels, kwargs)
+            own = Recipe(), labels, kwargs
+            probe = _adapted(source, [name], ["average"], one, head, False, *own)
             found[name] = _similarities(source, probe, name, data[name], probe_epochs, verbose)
             starts[k] = max(found[name], key=lambda task: found[name][task])
             if verbose:
                 shown = ", ".join(f"{task} {value:.3f}" for task, value in found[name].items())
                 print(f"{name}: the nearest source task is {starts[k]} ({shown})", flush=True)
-    model = _adapted(source, names, starts, classes, heads, train_shared, labels, kwargs)
+    model = _adapted(source, names, starts, classes, heads, train_shared, recipe, labels, kwargs)
     model.adapted_from = {n: _named(source, s) for n, s in zip(names, starts, strict=True)}
     model.source_similarities = found
     return model
@@ -249,6 +257,7 @@ def _adapted(
     classes: Any,
     heads: list[int | None],
     train_shared: bool,
+    recipe: Recipe,
     labels: Config,
     kwargs: Any,
 ) -> PromptTunedModel:
@@ -281,7 +290,7 @@ def _adapted(
     model.prompt.set_peft_state_dict(state, "source")
     source.head.copy_to(model.head, heads)
     if not isinstance(source, PromptTunedBackbone):
-        model.compile(optimizer=two_speed_optimizer())
+        model.compile(**recipe.compile_arguments(model))
     return model
 
 

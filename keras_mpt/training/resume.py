@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,6 +16,13 @@ from keras_mpt.checks import is_integer
 from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.files.paths import check_target
 from keras_mpt.training import run_state
+from keras_mpt.training.callback_states import (
+    Resumable,
+    callback_states,
+    check_callback_states,
+    checked_callbacks,
+    set_callback_states,
+)
 from keras_mpt.types import Logs
 
 
@@ -33,8 +41,9 @@ class ResumeTraining(keras.callbacks.Callback):
     Remove the directory to start anew.
 
     Put it last in `callbacks`. Other callbacks start anew in a resumed run, and count the batches
-    of its first epoch from 0. On PyTorch, each epoch begins with the random generator as the last
-    step left it, whatever a validation drew in between.
+    of its first epoch from 0; but those that are given here, too, go on with what they know. On
+    PyTorch, each epoch begins with the random generator as the last step left it, whatever a
+    validation drew in between.
 
     How this differs from `keras.callbacks.BackupAndRestore`: that one writes the whole model with
     its frozen backbone, and begins an interrupted epoch at its first batch, with later weights. It
@@ -45,6 +54,9 @@ class ResumeTraining(keras.callbacks.Callback):
         mix: the `keras_mpt.TaskMix` that `fit` reads. Other data tell no place to go on from.
         save_freq: `"epoch"`, or int: how many steps apart states are saved, beside those at the end
             of each epoch. Defaults to `"epoch"`.
+        callbacks: list of those of `fit`'s callbacks whose own state is kept with the run's:
+            `keras_mpt.recipes.BestWeights`, `StopWhenLearned`, or any with `run_state` and
+            `set_run_state` (`keras_mpt.training.callback_states.Resumable`). Defaults to `()`.
 
     Raises:
         ValueError: wrong arguments. In `fit`, before the first step and with nothing changed: a
@@ -73,7 +85,11 @@ class ResumeTraining(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], mix: Any, save_freq: str | int = "epoch"
+        self,
+        directory: str | os.PathLike[str],
+        mix: Any,
+        save_freq: str | int = "epoch",
+        callbacks: Sequence[Resumable] = (),
     ) -> None:
         super().__init__()
         is_path = isinstance(directory, (str, os.PathLike))
@@ -94,6 +110,7 @@ class ResumeTraining(keras.callbacks.Callback):
             )
         self.mix = mix
         self.save_freq = save_freq
+        self.callbacks = checked_callbacks(callbacks)
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Checks the state that is there, if any, and goes on from it."""
@@ -212,10 +229,11 @@ class ResumeTraining(keras.callbacks.Callback):
         if not step:
             del variables["metrics"]
         place = {"epoch": epoch, "step": step, "mix_epoch": epoch + self._mix_offset}
+        of_callbacks, kept = callback_states(self.callbacks)
         run_state.write_state(
             self.directory,
-            {**self._about, **place, "run": self._fingerprint},
-            {**run_state.values_of(variables), **self._generators},
+            {**self._about, **place, **of_callbacks, "run": self._fingerprint},
+            {**run_state.values_of(variables), **self._generators, **kept},
         )
 
     def _restore(self, about: dict[str, Any], values: dict[str, np.ndarray]) -> None:
@@ -238,8 +256,10 @@ class ResumeTraining(keras.callbacks.Callback):
         ended = {"final": list(model.trainable_variables)} if final else {}
         run_state.check_values(values, {**variables, **ended}, file)
         run_state.check_generator_states(values, file)
+        check_callback_states(self.callbacks, about, values, model.trainable_variables, file)
         self._kept_metrics = {"metrics": variables.pop("metrics", [])}
         run_state.assign(values, variables)
+        set_callback_states(self.callbacks, about, values)
         self._about, self._kept_values, self._is_resumed = about, values, True
         self._generators = {n: v for n, v in values.items() if n.startswith("generator/")}
         self.mix.start_at(about["mix_epoch"], about["step"])

@@ -22,8 +22,12 @@ from keras_mpt.fitting.other_names import check_config
 from keras_mpt.heads.num_classes import in_order, is_listed
 from keras_mpt.models.prompt_tune import prompt_tune
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
+from keras_mpt.training.recipe import Recipe, check_recipe
 from keras_mpt.training.teachers import check_teacher
 from keras_mpt.types import Backbone, Task
+
+# Of teachers that are trained by no recipe.
+_BATCH, _EPOCHS = 32, 5
 
 
 def train_teachers(
@@ -36,11 +40,12 @@ def train_teachers(
     label_words: Mapping[str, list[str]] | None = None,
     label_names: Mapping[str, list[str]] | None = None,
     optimizer: Callable[[], Any] | None = None,
-    batch_size: int = 32,
-    epochs: int = 5,
+    batch_size: int | None = None,
+    epochs: int | None = None,
     callbacks: Sequence[Any] | None = None,
     seed: int | None = None,
     verbose: Any = "auto",
+    recipe: Recipe | None = None,
     **kwargs: Any,
 ) -> dict[str, Path]:
     """Trains one ordinary prompt per source task, and keeps each as a PEFT PROMPT_TUNING adapter.
@@ -61,14 +66,17 @@ def train_teachers(
         label_words, label_names: dicts of task name to list of strings, as in the config; where
             given, each teacher has its own task's. They default to `None`: the config's.
         optimizer: function without arguments that makes an optimizer. Defaults to `None`: the
-            model's own, Adam at 0.005.
-        batch_size: int. Defaults to `32`.
-        epochs: int. Passes over a task's rows. Defaults to `5`.
+            recipe's, or the model's own, Adam at 0.005.
+        batch_size: int. Defaults to `None`: the recipe's, or 32.
+        epochs: int. Passes over a task's rows, in which a recipe's rates then rise and fall.
+            Defaults to `None`: as many as the recipe's steps need, or 5.
         callbacks: list of `keras.callbacks.Callback`, for each task's `fit`. Defaults to `None`.
         seed: int. Each task's training starts from it, every dropout of the backbone included, so
             that a task comes out the same whether or not others were trained before it. `None`
             leaves the global seed alone. Defaults to `None`.
         verbose: as in `keras.Model.fit`. Defaults to `"auto"`.
+        recipe: a `keras_mpt.recipes.Recipe` that each teacher is trained by; what is given above
+            goes before it. Defaults to `None`.
         **kwargs: further arguments of the models, such as `preprocessor` or `pooling`.
 
     Returns:
@@ -96,6 +104,8 @@ def train_teachers(
     Source: Wang et al. 2023 (arXiv 2303.02861), section 3.1; Lester et al. 2021.
     """
     names = _checked(datasets, config)
+    if recipe is not None:
+        check_recipe(recipe)
     classes = _classes(names, num_classes)
     configs = _configs(names, config, {"label_words": label_words, "label_names": label_names})
     directories = {
@@ -119,17 +129,20 @@ def train_teachers(
         if verbose:
             print(f"Teacher {len(names) - len(waiting)}/{len(names)}: {name}", flush=True)
         _set_seed(seed, model)
+        own = None if recipe is None else _recipe_of(recipe, x, batch_size, epochs)
         if optimizer is not None:
             model.compile(optimizer=optimizer())
-        model.fit(
-            x,
-            y,
-            sample_weight=sample_weight,
-            batch_size=batch_size,
-            epochs=epochs,
-            callbacks=list(callbacks or []),
-            verbose=verbose,
-        )
+        elif own is not None:
+            model.compile(**own.compile_arguments(model))
+        if own is not None:
+            arguments = own.fit_arguments(x)
+        else:
+            arguments = {
+                "batch_size": _BATCH if batch_size is None else batch_size,
+                "epochs": _EPOCHS if epochs is None else epochs,
+            }
+        arguments["callbacks"] = [*arguments.get("callbacks", ()), *(callbacks or ())]
+        model.fit(x, y, sample_weight=sample_weight, verbose=verbose, **arguments)
         # A config may be there, of an adapter without weights: no teacher.
         model.save_adapter(directories[name], overwrite=True)
     return directories
@@ -143,6 +156,15 @@ def _set_seed(seed: int | None, model: PromptTunedModel | None = None) -> None:
     states = [v for v in getattr(model, "variables", ()) if v.name == "seed_generator_state"]
     for i, state in enumerate(states):
         state.assign(np.array([seed, i]))
+
+
+def _recipe_of(recipe: Recipe, x: Any, batch_size: int | None, epochs: int | None) -> Recipe:
+    """The recipe with what was given beside it."""
+    if batch_size is not None:
+        recipe = dataclasses.replace(recipe, batch_size=batch_size)
+    if epochs is None and recipe.steps is None:
+        epochs = _EPOCHS
+    return recipe if epochs is None else recipe.for_epochs(epochs, x)
 
 
 def _teacher(
