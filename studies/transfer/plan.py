@@ -5,44 +5,54 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from studies.transfer import data
+from studies.transfer.grid import best, grown, middle
 from studies.transfer.job import Method
 from studies.transfer.log import Entry, key
 from studies.transfer.summary import rows_tuned_for
 
 FULL = "full"
 STAGES = ("tune", "sources", "targets", "render")
-# Source tasks that stand for targets while settings are chosen: none of them shares texts with what
-# is left of the sources, nor are they targets.
-PSEUDO_TARGETS = ("trec", "qqp")
 _TUNING, _CHOOSING = "tune sources", "tune"
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What the methods have alike; by default what two cores do in an hour or two for one `shots`.
+    """What the methods have alike.
 
     Attributes:
         sources: names of the source tasks.
-        pseudo_targets: those of them that settings are chosen on.
+        pseudo_targets: those of them that stand for targets while settings are chosen. None shares
+            texts with what is left of the sources.
         source_steps: int, of the training of all sources together.
         tuning_steps: int, of the same while its learning rate is chosen, without pseudo-targets.
         teacher_epochs: int, of each teacher.
         source_rows: int, at most so many training rows of a source; `None` for all.
         steps: dict from the rows per class, or "full", to the steps on a target.
         tuning_seeds: how many draws of few rows of a pseudo-target.
+        tuned_shots: the rows per class that rates are chosen at; `None` for all that are asked for.
+        batch: int, rows of a batch on a target.
+        source_batch: int, rows of a batch of the sources.
+        virtual_tokens: int. L.
+        watched_rows: int, test rows that are scored on the way; 0 for none.
+        test_rows: int, at most so many of a task.
     """
 
-    sources: tuple[str, ...] = data.SOURCES
-    pseudo_targets: tuple[str, ...] = PSEUDO_TARGETS
-    source_steps: int = 300
-    tuning_steps: int = 100
-    teacher_epochs: int = 2
-    source_rows: int | None = 600
-    steps: tuple[tuple[int | str, int], ...] = ((4, 30), (16, 30), (32, 30), (FULL, 100))
+    sources: tuple[str, ...]
+    pseudo_targets: tuple[str, ...]
+    source_steps: int
+    tuning_steps: int
+    teacher_epochs: int
+    source_rows: int | None
+    steps: tuple[tuple[int | str, int], ...]
     tuning_seeds: int = 1
+    tuned_shots: tuple[int | str, ...] | None = None
+    batch: int = 32
+    source_batch: int = 32
+    virtual_tokens: int = 16
+    watched_rows: int = 0
+    test_rows: int = 300
 
     def steps_for(self, shots: int | str) -> int:
         """The steps on a target."""
@@ -54,27 +64,6 @@ class Budget:
     def left_sources(self) -> tuple[str, ...]:
         """The sources without the pseudo-targets."""
         return tuple(name for name in self.sources if name not in self.pseudo_targets)
-
-
-# A budget for larger machines.
-LONG = Budget(
-    pseudo_targets=("trec", "ag_news", "qqp"),
-    source_steps=1500,
-    tuning_steps=400,
-    teacher_epochs=3,
-    source_rows=None,
-    steps=((4, 60), (16, 60), (32, 60), (FULL, 400)),
-    tuning_seeds=2,
-)
-QUICK = Budget(
-    sources=("sst2", "trec"),
-    pseudo_targets=(),
-    source_steps=30,
-    tuning_steps=10,
-    teacher_epochs=2,
-    source_rows=320,
-    steps=((4, 12), (16, 12), (32, 12), (FULL, 24)),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,40 +81,68 @@ class Asked:
     settings: Entry
 
 
-def tuning_runs(asked: Asked) -> Iterator[Entry]:
+class Known:
+    """Finished runs, and the score of each by its inputs."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = entries
+        self.scores = {key(entry): entry["score"] for entry in entries if "score" in entry}
+
+    @classmethod
+    def of(cls, entries: Entries) -> Known:
+        """Of the log's lines, or of what was made of them."""
+        return entries if isinstance(entries, Known) else cls(entries)
+
+
+Entries = Sequence[Entry] | Known
+
+
+def tuning_runs(asked: Asked, entries: Entries) -> Iterator[Entry]:
     """Sources without the pseudo-targets, at every rate that is to be compared."""
+    entries = Known.of(entries)
     for method in _source_methods(asked) if asked.budget.pseudo_targets else []:
-        for rate in method.rates:
+        for rate in _source_grid(asked, method, entries):
             yield _source_run(asked, method, rate, _TUNING)
 
 
-def choosing_runs(asked: Asked, entries: Sequence[Entry]) -> Iterator[Entry]:
+def choosing_runs(asked: Asked, entries: Entries) -> Iterator[Entry]:
     """Pseudo-targets, at every rate, from the best of the sources without them."""
-    budget = asked.budget
+    entries = Known.of(entries)
+    tuned = asked.budget.tuned_shots
     methods = dict.fromkeys(method.tuned_method for method in asked.methods)
     for shots in asked.shots:
-        for method in methods:
-            source = _source_run(asked, method, source_rate(asked, method, entries), _TUNING)
-            for rate in method.rates:
-                for task in budget.pseudo_targets:
-                    few = 1 if shots == FULL else budget.tuning_seeds
-                    for seed in range(few):
-                        yield _run(asked, _CHOOSING, method, task, shots, seed, rate, source)
+        for method in methods if tuned is None or shots in tuned else []:
+            if len(method.rates) > 1:
+                for rate in _grid(asked, method, shots, entries):
+                    yield from _choosing(asked, method, shots, rate, entries)
 
 
-def source_runs(asked: Asked, entries: Sequence[Entry]) -> Iterator[Entry]:
+def _choosing(
+    asked: Asked, method: Method, shots: int | str, rate: float, entries: Entries
+) -> Iterator[Entry]:
+    """A rate's runs."""
+    budget = asked.budget
+    source = _source_run(asked, method, source_rate(asked, method, entries), _TUNING)
+    for task in budget.pseudo_targets:
+        for seed in range(1 if shots == FULL else budget.tuning_seeds):
+            yield _run(asked, _CHOOSING, method, task, shots, seed, rate, source)
+
+
+def source_runs(asked: Asked, entries: Entries) -> Iterator[Entry]:
     """All sources, at the rate that was best without the pseudo-targets; seed by seed.
 
     Targets start from those of seed 0; the others tell how much of a difference is chance.
     """
+    entries = Known.of(entries)
     for seed in range(asked.source_seeds):
         for method in _source_methods(asked):
             rate = source_rate(asked, method, entries)
             yield {**_source_run(asked, method, rate, "sources"), "seed": seed}
 
 
-def target_runs(asked: Asked, entries: Sequence[Entry]) -> Iterator[Entry]:
+def target_runs(asked: Asked, entries: Entries) -> Iterator[Entry]:
     """The targets, at each method's best rate; seed by seed, so that early ends compare."""
+    entries = Known.of(entries)
     sources = {
         m.name: _source_run(asked, m, source_rate(asked, m, entries), "sources")
         for m in asked.methods
@@ -139,53 +156,82 @@ def target_runs(asked: Asked, entries: Sequence[Entry]) -> Iterator[Entry]:
                     yield _run(asked, "targets", m, task, shots, seed, rates[m.name], source)
 
 
-def possible_sources(asked: Asked) -> dict[str, Entry]:
+def possible_sources(asked: Asked, entries: Entries) -> dict[str, Entry]:
     """Every source run that another run may ask for, by the name of its folder."""
+    entries = Known.of(entries)
     runs = [
         _source_run(asked, method, rate, stage)
         for method in _source_methods(asked)
-        for rate in method.rates
+        for rate in _source_grid(asked, method, entries)
         for stage in (_TUNING, "sources")
     ]
     return {folder_name(run): run for run in runs}
 
 
-def source_rate(asked: Asked, method: Method, entries: Sequence[Entry]) -> float:
+def source_rate(asked: Asked, method: Method, entries: Entries) -> float:
     """The rate with the best mean validation score of the sources left; the second untuned."""
-    rates = method.source_method.rates
-    runs = {rate: [_source_run(asked, method, rate, _TUNING)] for rate in rates}
-    return _best(runs, entries) or rates[1]
+    entries = Known.of(entries)
+    method = method.source_method
+    score_of = _source_scores(asked, method, entries)
+    return best(_source_grid(asked, method, entries), score_of) or middle(_source_rates(method))
 
 
-def target_rate(asked: Asked, method: Method, shots: int | str, entries: Sequence[Entry]) -> float:
+def target_rate(asked: Asked, method: Method, shots: int | str, entries: Entries) -> float:
     """The rate with the best mean validation score of the pseudo-targets; the second untuned.
 
     Rows per class that were not tuned have the rate of the most below them that were.
     """
+    entries = Known.of(entries)
     method = method.tuned_method
-    for at in rows_tuned_for(entries, method.name, shots):
-        only = dataclasses.replace(asked, methods=[method], shots=[at])
-        runs: dict[float, list[Entry]] = {rate: [] for rate in method.rates}
-        for run in choosing_runs(only, entries):
-            runs[run["settings"]["rate"]].append(run)
-        best = _best(runs, entries)
-        if best is not None:
-            return best
-    return method.rates[1]
+    for at in rows_tuned_for(entries.entries, method.name, shots):
+        found = best(_grid(asked, method, at, entries), _chosen_scores(asked, method, at, entries))
+        if found is not None:
+            return found
+    return middle(method.rates)
+
+
+def _grid(asked: Asked, method: Method, shots: int | str, entries: Entries) -> tuple[float, ...]:
+    return grown(method.rates, _chosen_scores(asked, method, shots, entries))
+
+
+def _source_rates(method: Method) -> tuple[float, ...]:
+    return method.source_rates or method.rates
+
+
+def _source_grid(asked: Asked, method: Method, entries: Entries) -> tuple[float, ...]:
+    return grown(_source_rates(method), _source_scores(asked, method, entries))
+
+
+def _source_scores(
+    asked: Asked, method: Method, entries: Entries
+) -> Callable[[float], float | None]:
+    return _mean_scores(lambda rate: [_source_run(asked, method, rate, _TUNING)], entries)
+
+
+def _chosen_scores(
+    asked: Asked, method: Method, shots: int | str, entries: Entries
+) -> Callable[[float], float | None]:
+    return _mean_scores(lambda rate: list(_choosing(asked, method, shots, rate, entries)), entries)
+
+
+def _mean_scores(
+    runs_of: Callable[[float], list[Entry]], entries: Entries
+) -> Callable[[float], float | None]:
+    """A rate's mean score; `None` where a run is missing, or there are none."""
+    scores = Known.of(entries).scores
+
+    def mean(rate: float) -> float | None:
+        found = [scores.get(key(run)) for run in runs_of(rate)]
+        known = [score for score in found if score is not None]
+        return statistics.mean(known) if known and len(known) == len(found) else None
+
+    return mean
 
 
 def folder_name(source: Entry) -> str:
     """Of what a source run saves: another one for other inputs."""
     digest = hashlib.sha256(key(source).encode()).hexdigest()[:12]
     return f"{source['method']}-{digest}"
-
-
-def _best(runs: dict[float, list[Entry]], entries: Sequence[Entry]) -> float | None:
-    """The rate whose runs score best; `None` where runs of any are missing."""
-    scores = {key(entry): entry["score"] for entry in entries if "score" in entry}
-    if not all(own and all(key(run) in scores for run in own) for own in runs.values()):
-        return None
-    return max(runs, key=lambda rate: statistics.mean(scores[key(run)] for run in runs[rate]))
 
 
 def _source_methods(asked: Asked) -> list[Method]:
@@ -202,7 +248,8 @@ def _source_run(asked: Asked, method: Method, rate: float, stage: str) -> Entry:
         "tasks": list(budget.left_sources if tuning else budget.sources),
         "rows": budget.source_rows,
         **({"teacher_epochs": budget.teacher_epochs} if method.prepare else {}),
-        **asked.settings,
+        **_shared(asked, method),
+        "batch": budget.source_batch,
     }
     return _inputs(stage, method, "sources", FULL, 0, settings)
 
@@ -221,9 +268,15 @@ def _run(
         "rate": rate,
         "steps": asked.budget.steps_for(shots),
         **({"source": folder_name(source)} if method.source_method.train_source else {}),
-        **asked.settings,
+        **_shared(asked, method),
     }
     return _inputs(stage, method, task, shots, seed, settings)
+
+
+def _shared(asked: Asked, method: Method) -> Entry:
+    """The settings that all runs share, but for a method's own number of virtual tokens."""
+    own = {"virtual_tokens": method.virtual_tokens} if method.virtual_tokens else {}
+    return {**asked.settings, **own}
 
 
 def _inputs(

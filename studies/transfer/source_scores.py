@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from studies.transfer import data
 from studies.transfer.cells import difference, percent
 from studies.transfer.log import Entry
-from studies.transfer.methods import METHODS
+from studies.transfer.part import Part
 from studies.transfer.scores import BY_MATTHEWS
 from studies.transfer.summary import interval
 from tools.markdown import table
 
-# The first less the second.
-COMPARED = (("mpt_plain", "peft_mpt"), ("mpt", "peft_mpt"), ("mpt", "mpt_plain"))
-
 _SCORES = """\
 
-## The sources together
+### The sources together
 
 Test scores after training on all sources, in percent, mean and standard deviation over seeds of the
 training, and the median seconds of it. Targets start from the first seed's. The teachers are the
@@ -36,9 +33,9 @@ interval of that by Student's t over the seeds of the training.
 Trainings = dict[str, dict[int, Entry]]
 
 
-def sources(entries: Sequence[Entry]) -> str:
+def sources(part: Part, entries: Sequence[Entry]) -> str:
     """What the sources' own tests say, and the seconds of their training."""
-    found = _trainings(entries)
+    found = _trainings(part, entries)
     if not found:
         return ""
     present = {task for own in found.values() for e in own.values() for task in e["scores"]}
@@ -54,25 +51,25 @@ def sources(entries: Sequence[Entry]) -> str:
             took += f" and {teachers:.0f} s for the teachers"
         mean = percent([e["score"] for e in runs])
         rate, steps = f"{entry['settings']['rate']:g}", f"{entry['settings']['steps']:,}"
-        lines.append([METHODS[name].label, *cells, mean, str(len(own)), steps, rate, took])
+        lines.append([part.methods[name].label, *cells, mean, str(len(own)), steps, rate, took])
     columns = ["method", *named, "mean", "seeds", "steps", "rate", "training"]
-    return _SCORES + table(columns, lines) + _differences(found, tasks, named)
+    return _SCORES + table(columns, lines) + _differences(part, found, tasks, named)
 
 
-def _trainings(entries: Sequence[Entry]) -> Trainings:
+def _trainings(part: Part, entries: Sequence[Entry]) -> Trainings:
     """Each method's, of the settings that the last one had."""
     last = {e["method"]: e["settings"] for e in entries if e["stage"] == "sources"}
-    found: Trainings = {name: {} for name in METHODS if name in last}
+    found: Trainings = {name: {} for name in part.methods if name in last}
     for entry in entries:
         if entry["stage"] == "sources" and entry["settings"] == last[entry["method"]]:
             found[entry["method"]][entry["seed"]] = entry
     return found
 
 
-def _differences(found: Trainings, tasks: Sequence[str], named: Sequence[str]) -> str:
+def _differences(part: Part, found: Trainings, tasks: Sequence[str], named: Sequence[str]) -> str:
     """Each pair's differences, task by task and of the seeds' means."""
     lines = []
-    for method, other in COMPARED:
+    for method, other in part.compared_sources:
         own, others = found.get(method, {}), found.get(other, {})
         pairs = [(own[seed], others[seed]) for seed in sorted(own.keys() & others.keys())]
         by_task = {t: [a["scores"][t] - b["scores"][t] for a, b in pairs] for t in tasks}
@@ -80,7 +77,7 @@ def _differences(found: Trainings, tasks: Sequence[str], named: Sequence[str]) -
         by_task["mean"] = [a["score"] - b["score"] for a, b in pairs]
         if len(pairs) > 1:
             cells = [difference(interval({t: values})) for t, values in by_task.items()]
-            lines.append([f"{METHODS[method].label} − {METHODS[other].label}", *cells])
+            lines.append([f"{part.methods[method].label} − {part.methods[other].label}", *cells])
     return _DIFFERENCES + table(["difference", *named, "mean"], lines) if lines else ""
 
 
@@ -95,3 +92,53 @@ def _teacher_seconds(entries: Sequence[Entry], run: Entry) -> float:
         )
     ]
     return sum(alike) if "teacher_seconds" in run else 0.0
+
+
+def source_difference(
+    part: Part, entries: Sequence[Entry], method: str, other: str, by: float
+) -> tuple[str, bool] | None:
+    """How far a method's sources are ahead of another's, on average over the tasks that both have.
+
+    Args:
+        part: the part.
+        entries: its lines.
+        method: string.
+        other: string, or "teachers" for a prompt of its own for each task.
+        by: float. By how many points it should be ahead.
+    """
+    found = _trainings(part, entries)
+    own = found.get(method)
+    theirs = _teacher_scores(entries) if other == "teachers" else None
+    if theirs is None and other in found:
+        theirs = found[other][min(found[other])]["scores"]
+    if not own or not theirs:
+        return None
+    scores = own[min(own)]["scores"]
+    alike = [task for task in scores if task in theirs and task in part.largest]
+    if not alike:
+        return None
+    points = 100 * statistics.mean(scores[task] - theirs[task] for task in alike)
+    return f"{points:+.1f} ({len(alike)} tasks)", points >= by
+
+
+def _teacher_scores(entries: Sequence[Entry]) -> dict[str, float] | None:
+    own = [
+        e["teacher_scores"] for e in entries if e["stage"] == "sources" and "teacher_scores" in e
+    ]
+    return own[-1] if own else None
+
+
+def worst_source(part: Part, entries: Sequence[Entry], method: str) -> tuple[str, bool] | None:
+    """The sources that are no better than their largest class."""
+    own = _trainings(part, entries).get(method)
+    if not own:
+        return None
+    scores = own[min(own)]["scores"]
+    # Matthews correlation has its chance at 0.
+    chance = {t: 0.0 if t in BY_MATTHEWS else part.largest[t] for t in scores if t in part.largest}
+    below = [
+        f"{t} {100 * scores[t]:.1f} against {100 * least:.1f}"
+        for t, least in chance.items()
+        if scores[t] <= least
+    ]
+    return "; ".join(below) or f"all of {len(chance)}", not below

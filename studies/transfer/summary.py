@@ -6,11 +6,10 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from studies.transfer import data
 from studies.transfer.log import Entry
 
 # What runs that are compared have in common, of their settings.
-ALIKE = ("steps", "test_rows", "virtual_tokens", "batch")
+ALIKE = ("steps", "test_rows", "batch")
 # Method and shots and task, then seed.
 Runs = dict[tuple[str, int | str, str], dict[int, Entry]]
 # A mean, and where it lies at the least and at the most.
@@ -132,10 +131,10 @@ def shots_of(runs: Runs) -> list[int | str]:
     return in_order(at for _, at, _ in runs)
 
 
-def targets_of(runs: Runs) -> list[str]:
-    """The targets that there are runs of."""
+def targets_of(runs: Runs, known: Sequence[str]) -> list[str]:
+    """The targets that there are runs of, in the order of those that are known."""
     present = {task for _, _, task in runs}
-    return [task for task in data.TARGETS if task in present]
+    return [task for task in known if task in present]
 
 
 def rows_tuned_for(entries: Iterable[Entry], method: str, shots: int | str) -> list[int | str]:

@@ -1,4 +1,4 @@
-"""Training by a plain loop, for what runs in PyTorch without Keras."""
+"""Training by a plain loop, for what runs in PyTorch without Keras's `fit`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from typing import Any
 import numpy as np
 
 from studies.transfer.rows import Inputs
+from studies.transfer.watch import Watch
+
+
+def device() -> str:
+    """Where Keras computes too."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def fit(
@@ -15,6 +23,7 @@ def fit(
     logits_of: Callable[[Inputs], Any],
     batches: Iterable[tuple[Inputs, np.ndarray]],
     steps: int,
+    watch: Watch | None = None,
 ) -> None:
     """Adam on the cross-entropy, every rate going down to 0 in a line.
 
@@ -23,18 +32,24 @@ def fit(
         logits_of: function of a batch's inputs that gives its logits, a tensor (B, C).
         batches: pairs of inputs and labels.
         steps: int. How many batches there are.
+        watch: told of every step's loss, or `None`.
     """
     import torch
 
     optimizer = torch.optim.Adam([{"params": p, "lr": rate} for p, rate in groups], eps=1e-7)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    for x, y in batches:
-        labels = torch.as_tensor(y, dtype=torch.long)
-        loss = torch.nn.functional.cross_entropy(logits_of(x), labels)
+    total = 0.0
+    for step, (x, y) in enumerate(batches, start=1):
+        logits = logits_of(x)
+        labels = torch.as_tensor(y, dtype=torch.long, device=logits.device)
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
+        total += float(loss.detach())
+        if watch is not None:
+            watch.after_step(step, total / step)
 
 
 def as_bert(x: Inputs) -> dict[str, Any]:
@@ -48,7 +63,7 @@ def as_bert(x: Inputs) -> dict[str, Any]:
         "task_ids": "task_ids",
     }
     return {
-        theirs: torch.as_tensor(x[ours], dtype=torch.long)
+        theirs: torch.as_tensor(x[ours], dtype=torch.long, device=device())
         for theirs, ours in names.items()
         if ours in x
     }

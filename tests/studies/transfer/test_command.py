@@ -6,25 +6,30 @@ import json
 import numpy as np
 import pytest
 
-from studies.transfer import command, execute, plan
-from studies.transfer.command import RUNS, main, parse, seconds_left
-from studies.transfer.data import SOURCES, TARGETS
+from studies.transfer import command, running
+from studies.transfer.claims import claim
+from studies.transfer.command import RUNS, main, parse, waves_of
+from studies.transfer.heads.workbench import Workbench
 from studies.transfer.job import Trained
-from studies.transfer.methods import METHODS
+from studies.transfer.log import Log
+from studies.transfer.parts import PARTS
+from studies.transfer.plan import FULL
 from studies.transfer.rows import Split
-from studies.transfer.workbench import Workbench
+from studies.transfer.running import seconds_left
 from tests.marks import only_torch
 
 from .fakes import run
 
 pytestmark = only_torch
+HEADS = PARTS["heads"]
+METHODS = HEADS.methods
 KNOWN = ["head", "peft_mpt"]
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Tasks whose text is the label."""
-    for name in SOURCES + TARGETS:
+    for name in (*HEADS.budget.sources, *HEADS.targets):
         task = tmp_path / "data" / name
         task.mkdir(parents=True)
         rows = "".join(f"{i % 2}\t{i % 2}\n" for i in range(40))
@@ -59,38 +64,38 @@ def trained(monkeypatch):
             METHODS["peft_mpt"], train=train, train_source=train_source
         ),
     }
-    monkeypatch.setattr(command, "METHODS", {**METHODS, **fake})
-    monkeypatch.setattr(execute, "METHODS", {**METHODS, **fake})
+    heads = dataclasses.replace(HEADS, methods={**METHODS, **fake})
+    monkeypatch.setattr(command, "PARTS", {**PARTS, "heads": heads})
     return calls
 
 
 def arguments(folder, tmp_path, *more):
-    return ["--quick", "--data", str(folder), "--folder", str(tmp_path / "out"),
+    return ["--quick", "--part", "heads", "--data", str(folder), "--folder", str(tmp_path / "out"),
             "--work", str(tmp_path / "work"), "--methods", *KNOWN, *more]  # fmt: skip
 
 
 def test_what_was_run_is_not_run_again(folder, trained, tmp_path):
     assert main(arguments(folder, tmp_path)) == 0
-    # One training of the sources, and two targets and two seeds of both methods.
-    assert len(trained) == 1 + 2 * 2 * 2
+    # One training of the sources, and two targets of both methods.
+    assert len(trained) == 1 + 2 * 2
     assert trained[0][0] == "sources"
     assert {call[3] for call in trained[1:]} == {None, True}
     log = (tmp_path / "out" / RUNS).read_text()
     entry = json.loads(log.splitlines()[-1])
     assert entry["score"] == 1.0 and entry["rows"] == 32 and entry["parameters"] == 7
-    assert "100.0 ± 0.0" in (tmp_path / "out" / "README.md").read_text()
+    assert "| 100.0 | 100.0 |" in (tmp_path / "out" / "README.md").read_text()
 
     trained.clear()
     assert main(arguments(folder, tmp_path)) == 0
     assert trained == []
     assert (tmp_path / "out" / RUNS).read_text() == log
     # One seed more is run alone.
-    assert main(arguments(folder, tmp_path, "--seeds", "3")) == 0
+    assert main(arguments(folder, tmp_path, "--seeds", "2")) == 0
     assert len(trained) == 2 * 2
 
 
 def test_a_killed_run_goes_on(folder, trained, tmp_path, monkeypatch):
-    real, left = execute.execute, [4]
+    real, left = running.execute, [3]
 
     def killed(*given):
         left[0] -= 1
@@ -98,18 +103,18 @@ def test_a_killed_run_goes_on(folder, trained, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*given)
 
-    monkeypatch.setattr(command, "execute", killed)
+    monkeypatch.setattr(running, "execute", killed)
     with pytest.raises(KeyboardInterrupt):
         main(arguments(folder, tmp_path))
     left[0] = 100
     main(arguments(folder, tmp_path))
-    assert left[0] == 100 - (9 - 4)
-    assert len(trained) == len(set(trained)) == 9
+    assert left[0] == 100 - (5 - 3)
+    assert len(trained) == len(set(trained)) == 5
 
 
 def test_sources_that_are_gone_are_trained_anew(folder, trained, tmp_path):
     main(arguments(folder, tmp_path))
-    for saved in (tmp_path / "work").iterdir():
+    for saved in (tmp_path / "work").glob("peft_mpt-*"):
         saved.rmdir()
     trained.clear()
     main(arguments(folder, tmp_path, "--seeds", "3"))
@@ -119,15 +124,42 @@ def test_sources_that_are_gone_are_trained_anew(folder, trained, tmp_path):
 def test_render_runs_nothing(trained, tmp_path):
     assert main(["--render", "--folder", str(tmp_path)]) == 0
     assert trained == []
-    assert "No run on a target" in (tmp_path / "README.md").read_text()
+    assert "No run is in the log yet" in (tmp_path / "README.md").read_text()
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(folder, trained, tmp_path, monkeypatch):
+    main(arguments(folder, tmp_path, "--stages", "sources"))
+    waiting = run("head", "cr", 0, None)
+    monkeypatch.setattr(running.plan, "target_runs", lambda asked, entries: [waiting])
+    log, slept = Log(tmp_path / "out" / RUNS), []
+
+    def other_finishes(seconds):
+        slept.append(seconds)
+        Log(log.file).add({**waiting, "score": 0.5, "wall": 1.0})
+
+    monkeypatch.setattr(running.time, "sleep", other_finishes)
+    trained.clear()
+    runner = running.Runner(HEADS, log, None, tmp_path / "work")
+    given = parse(arguments(folder, tmp_path))
+    (wave,) = waves_of(HEADS, given)
+    with claim(tmp_path / "work" / "claims", waiting) as ours:
+        assert ours
+        runner.run(command.asked_of(HEADS, given, wave), ["targets"])
+    assert len(slept) == 1 and trained == []
+    assert log.find(waiting)["score"] == 0.5
 
 
 def test_stages_and_sizes_can_be_chosen():
     given = parse(["--targets", "rte", "--shots", "4", "full", "--stages", "targets"])
     assert (given.targets, given.shots, given.stages) == (["rte"], [4, "full"], ["targets"])
-    assert parse([]).seeds == 5
-    assert parse([]).shots == [4, 16, 32, plan.FULL]
+    (wave,) = waves_of(HEADS, given)
+    assert (wave.shots, wave.seeds) == ((4, "full"), 5)
+    assert waves_of(HEADS, parse([])) == HEADS.waves
+    assert {k for wave in HEADS.waves for k in wave.shots} == {4, 16, 32, FULL}
     assert parse(["--quick"]).folder != parse([]).folder
+    given = parse(["--steps", "16=7", "--batch", "4"])
+    budget = command.budget_of(HEADS, given)
+    assert (budget.steps_for(16), budget.steps_for(4), budget.batch) == (7, 30, 4)
 
 
 def test_a_quick_run_does_not_write_into_the_docs(capsys):

@@ -5,16 +5,17 @@ import dataclasses
 import pytest
 
 from studies.transfer import plan
-from studies.transfer.data import SOURCES, TARGETS
-from studies.transfer.methods import METHODS
-from studies.transfer.methods.mpt import SAME_CLASSES
+from studies.transfer.heads.methods import METHODS
+from studies.transfer.heads.methods.mpt import SAME_CLASSES
+from studies.transfer.heads.part import BUDGET, SOURCES, TARGETS
+from studies.transfer.parts import PARTS
 
 SHARED = {"virtual_tokens": 16, "batch": 32, "test_rows": 500}
 
 
 def asked(*methods, **changes):
     given = plan.Asked(
-        plan.Budget(), [METHODS[name] for name in methods], ["cr", "rte"], [16], 3, 1, 1, SHARED
+        BUDGET, [METHODS[name] for name in methods], ["cr", "rte"], [16], 3, 1, 1, SHARED
     )
     return dataclasses.replace(given, **changes)
 
@@ -23,17 +24,24 @@ def scored(runs, score):
     return [{**run, "score": score(run)} for run in runs]
 
 
-def test_pseudo_targets_are_sources_and_no_targets():
-    assert set(plan.PSEUDO_TARGETS) < set(SOURCES)
-    assert not set(plan.PSEUDO_TARGETS) & set(TARGETS)
-    assert not set(plan.Budget().left_sources) & set(plan.PSEUDO_TARGETS)
+@pytest.mark.parametrize("part", PARTS.values(), ids=list(PARTS))
+def test_pseudo_targets_are_sources_and_no_targets(part):
+    budget = part.budget
+    assert set(budget.pseudo_targets) < set(budget.sources)
+    assert not set(budget.pseudo_targets) & set(part.targets)
+    assert not set(budget.left_sources) & set(budget.pseudo_targets)
 
 
-def test_every_grid_has_as_many_rates_in_order():
-    """Prompt tuning has one more: what ours is compared with should not be the worse tuned."""
-    for name, method in METHODS.items():
-        assert len(method.rates) == (5 if name == "prompt" else 4)
+@pytest.mark.parametrize("part", PARTS.values(), ids=list(PARTS))
+def test_every_grid_has_as_many_rates_in_order(part):
+    """Without sources one more under heads: what ours is compared with is not worse tuned."""
+    for name, method in part.methods.items():
+        sizes = {(5 if (part.name, name) == ("heads", "prompt") else 4), len(method.rates)}
+        assert len(sizes) == 1 or (name == "zero_shot" and method.rates == (0.0,))
         assert list(method.rates) == sorted(method.rates)
+    for pair in (*part.compared, *part.compared_sources):
+        assert set(pair) <= set(part.methods)
+    assert {name for wave in part.waves for name in wave.methods or ()} <= set(part.methods)
 
 
 def test_a_target_is_run_with_every_seed():
@@ -53,10 +61,11 @@ def test_untuned_the_second_of_the_grid_is_taken():
 def test_the_best_rate_of_the_pseudo_targets_is_taken():
     want = asked("prompt")
     best = METHODS["prompt"].rates[2]
+    # In the midst of the grid, which then stays as it is.
     entries = scored(
         plan.choosing_runs(want, []), lambda r: 0.6 + 0.1 * (r["settings"]["rate"] == best)
     )
-    assert {r["task"] for r in entries} == set(plan.PSEUDO_TARGETS)
+    assert {r["task"] for r in entries} == set(BUDGET.pseudo_targets)
     assert len(entries) == 5 * 2
     assert plan.target_rate(want, METHODS["prompt"], 16, entries) == best
     # Not of more rows, nor where a run is missing.
@@ -78,20 +87,20 @@ def test_rows_that_were_not_tuned_have_the_rate_of_the_most_below_them():
 
 def test_pseudo_targets_start_from_sources_without_them():
     want = asked("mpt")
-    tuning = list(plan.tuning_runs(want))
+    tuning = list(plan.tuning_runs(want, []))
     for run in tuning:
-        assert not set(run["settings"]["tasks"]) & set(plan.PSEUDO_TARGETS)
+        assert not set(run["settings"]["tasks"]) & set(BUDGET.pseudo_targets)
     rates = METHODS["mpt"].rates
-    entries = scored(tuning, lambda run: run["settings"]["rate"] == rates[0])
-    assert plan.source_rate(want, METHODS["mpt"], entries) == rates[0]
+    entries = scored(tuning, lambda run: run["settings"]["rate"] == rates[1])
+    assert plan.source_rate(want, METHODS["mpt"], entries) == rates[1]
     (left,) = {run["settings"]["source"] for run in plan.choosing_runs(want, entries)}
-    assert left == plan.folder_name(tuning[0])
+    assert left == plan.folder_name(tuning[1])
     (source,) = plan.source_runs(want, entries)
     assert source["settings"]["tasks"] == list(SOURCES)
-    assert source["settings"]["rate"] == rates[0]
+    assert source["settings"]["rate"] == rates[1]
     (used,) = {run["settings"]["source"] for run in plan.target_runs(want, entries)}
     assert used == plan.folder_name(source)
-    assert plan.possible_sources(want).keys() >= {left, used}
+    assert plan.possible_sources(want, entries).keys() >= {left, used}
 
 
 def test_sources_are_trained_with_every_seed_and_targets_start_from_the_first():
@@ -111,7 +120,7 @@ def test_sources_of_another_method_are_trained_once():
     want = asked("mpt_one_speed", "mpt_plain")
     (source,) = plan.source_runs(want, [])
     assert source["method"] == "mpt_plain"
-    assert {run["method"] for run in plan.tuning_runs(want)} == {"mpt_plain"}
+    assert {run["method"] for run in plan.tuning_runs(want, [])} == {"mpt_plain"}
     runs = list(plan.target_runs(want, []))
     assert {run["method"] for run in runs} == {"mpt_one_speed", "mpt_plain"}
     assert {run["settings"]["source"] for run in runs} == {plan.folder_name(source)}
@@ -140,10 +149,42 @@ def test_named_sources_stand_for_targets_alone():
 
 def test_methods_without_sources_have_no_source_runs():
     want = asked("head", "prompt", "full")
-    assert list(plan.tuning_runs(want)) == list(plan.source_runs(want, [])) == []
+    assert list(plan.tuning_runs(want, [])) == list(plan.source_runs(want, [])) == []
     assert all("source" not in r["settings"] for r in plan.target_runs(want, []))
 
 
 @pytest.mark.parametrize(("shots", "steps"), [(4, 30), (16, 30), (8, 30), ("full", 100)])
 def test_steps_follow_from_the_rows(shots, steps):
-    assert plan.Budget().steps_for(shots) == steps
+    assert BUDGET.steps_for(shots) == steps
+
+
+def test_a_grid_grows_where_the_best_rate_is_at_its_edge():
+    want, best = asked("full"), METHODS["full"].rates[-1]
+    entries = []
+    for expected in (8, 10, 10):
+        runs = list(plan.choosing_runs(want, entries))
+        assert len(runs) == expected
+        entries = scored(runs, lambda run: -abs(run["settings"]["rate"] - best))
+    assert plan.target_rate(want, METHODS["full"], 16, entries) == best
+    # What was there before it grew chooses nothing yet.
+    assert plan.target_rate(want, METHODS["full"], 16, entries[:8]) == METHODS["full"].rates[1]
+
+
+def test_rows_that_are_not_to_be_tuned_are_not():
+    want = asked("full", shots=[4, 16], budget=dataclasses.replace(BUDGET, tuned_shots=(16,)))
+    assert {run["shots"] for run in plan.choosing_runs(want, [])} == {16}
+
+
+def test_a_method_has_its_own_number_of_virtual_tokens():
+    methods = PARTS["words"].methods
+    want = asked("full", methods=[methods["prompt"], methods["prompt_100"]])
+    tokens = {
+        run["method"]: run["settings"]["virtual_tokens"] for run in plan.target_runs(want, [])
+    }
+    assert tokens == {"prompt": 16, "prompt_100": 100}
+
+
+def test_what_learns_nothing_is_not_tuned():
+    want = asked("full", methods=[PARTS["words"].methods["zero_shot"]])
+    assert list(plan.choosing_runs(want, [])) == []
+    assert {run["settings"]["rate"] for run in plan.target_runs(want, [])} == {0.0}

@@ -5,15 +5,17 @@ import xml.etree.ElementTree
 import pytest
 
 from studies.transfer import summary
-from studies.transfer.chart import CHART, STYLES
 from studies.transfer.command import FOLDER, ROOT, RUNS
 from studies.transfer.log import Log
-from studies.transfer.methods import METHODS
-from studies.transfer.page import overview, page
-from studies.transfer.render import FROM, TO, refresh, write
+from studies.transfer.page import chart_name, page
+from studies.transfer.parts import PARTS
+from studies.transfer.render import FROM, TO, refresh, shown, write
+from studies.transfer.tables import overview
 
 from .fakes import machine, run, target_runs
 
+HEADS = PARTS["heads"]
+CHART = chart_name(HEADS, "shots")
 ENTRIES = [
     machine(),
     *target_runs(
@@ -36,7 +38,7 @@ def test_the_page_in_the_docs_is_made_of_its_log():
 
 
 def test_the_readme_shows_the_means_of_the_log():
-    table = overview(summary.target_runs(Log(FOLDER / RUNS).entries))
+    table = shown(Log(FOLDER / RUNS).entries)
     assert FROM + table + TO in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -45,7 +47,7 @@ def test_the_means_replace_those_of_before(tmp_path):
     readme.write_text(f"above\n{FROM}old\n{TO}below\n", encoding="utf-8")
     refresh(readme, ENTRIES)
     refresh(readme, ENTRIES)
-    means = overview(summary.target_runs(ENTRIES))
+    means = shown(ENTRIES)
     assert readme.read_text(encoding="utf-8") == f"above\n{FROM}{means}{TO}below\n"
     readme.write_text(f"above\n{TO}{FROM}below\n", encoding="utf-8")
     with pytest.raises(ValueError, match="`readme` should have .*README.md"):
@@ -54,7 +56,7 @@ def test_the_means_replace_those_of_before(tmp_path):
 
 
 def test_the_overview_has_the_means_of_all_seeds_alone():
-    table = overview(summary.target_runs(ENTRIES))
+    table = overview(HEADS, summary.target_runs(ENTRIES))
     assert table.splitlines() == [
         "| method | k = 16 |",
         "| --- | --- |",
@@ -63,7 +65,7 @@ def test_the_overview_has_the_means_of_all_seeds_alone():
         "| full fine-tuning | 75.0 |",
     ]
     short = target_runs(mpt=([0.8, 0.9], [0.6, 0.7]), prompt=([0.7], [0.5]))
-    assert "prompt tuning" not in overview(summary.target_runs(short))
+    assert "prompt tuning" not in overview(HEADS, summary.target_runs(short))
 
 
 def test_runs_of_several_budgets_do_not_stand_on_one_page():
@@ -123,7 +125,7 @@ def test_what_the_intervals_say():
     (line,) = lines(text, "- k = 16: ahead")
     assert "MPT of prompt tuning by 7.5, full fine-tuning of MPT by 5.0" in line
     assert "not told apart: MPT and head only" in line
-    assert "## What it says" not in page([machine()])
+    assert "### What it says" not in page([machine()])
 
 
 def test_seconds_of_other_numbers_of_threads_are_left_out():
@@ -145,8 +147,11 @@ def test_costs_and_settings():
 
 
 def test_missing_runs_are_told():
-    (line,) = lines(page(ENTRIES), "- k = 16: 2 targets, seeds 2; fewer than the 4 of the others: ")
-    assert "head only 1" in line and "PEFT's MPT 0" in line
+    text = page(ENTRIES)
+    (line,) = lines(text, "- k = 16, 25 runs of each method wanted; fewer: ")
+    assert "head only 1, prompt tuning 4," in line
+    assert "none yet: " in line and line.rindex("PEFT's MPT") > line.index("none yet: ")
+    (line,) = lines(text, "- full, 5 runs of each method wanted; none yet: head only, ")
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -162,8 +167,8 @@ def test_nothing_is_said_to_be_tuned_that_was_not():
 
 def test_an_empty_log_has_a_page():
     text = page([])
-    assert "No run on a target is in the log yet." in text
-    assert "## Scores" not in text
+    assert "No run is in the log yet." in text
+    assert "### Scores" not in text
 
 
 def test_sources_are_shown_task_by_task():
@@ -232,5 +237,6 @@ def test_the_chart_shows_methods_targets_and_shots(tmp_path):
 
 
 def test_every_method_has_a_style():
-    assert set(STYLES) == set(METHODS)
-    assert len({colour for colour, _, _ in STYLES.values()}) == len(METHODS)
+    for part in PARTS.values():
+        assert set(part.styles) == set(part.methods)
+        assert len({colour for colour, _, _ in part.styles.values()}) == len(part.methods)

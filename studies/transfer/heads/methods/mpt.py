@@ -7,10 +7,10 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from studies.transfer.heads.methods.prompt import fit, predictor
 from studies.transfer.job import HEAD_RATE, Job, Method, SourceJob, Trained, decay
-from studies.transfer.methods.prompt import fit, predictor
 from studies.transfer.rows import cropped
-from studies.transfer.workbench import Task
+from studies.transfer.tasks import Task
 
 # Factors multiply token embeddings whose numbers are near 0.05: a step of the same weight for the
 # prompt is so many times as large.
@@ -39,7 +39,7 @@ def train_source(job: SourceJob, distilled: bool, start: str) -> Trained:
     bench, names = job.bench, [task.name for task in job.tasks]
     config = keras_mpt.MultitaskPromptTuningConfig(
         task_type="SEQ_CLS",
-        num_virtual_tokens=bench.num_virtual_tokens,
+        num_virtual_tokens=job.virtual_tokens,
         num_tasks=len(names),
         task_names=names,
         prompt_tuning_init=start,
@@ -77,7 +77,7 @@ def source_batches(job: SourceJob) -> Any:
     # The paper's sampling: how many tasks a batch holds is drawn, then which.
     return CroppedMix(
         datasets,
-        batch_size=job.bench.batch_size,
+        batch_size=job.batch_size,
         steps=job.steps,
         seed=job.seed,
         max_tasks_per_batch=len(datasets),
@@ -99,20 +99,20 @@ def _teacher(job: SourceJob, task: Task) -> Any:
     import keras_mpt
 
     bench, rows = job.bench, task.train
-    steps = job.teacher_epochs * -(-len(rows) // bench.batch_size)
+    steps = job.teacher_epochs * -(-len(rows) // job.batch_size)
     return keras_mpt.train_teachers(
         bench.backbone,
         {task.name: (cropped(rows.x), rows.y)},
         job.teachers,
         keras_mpt.PromptTuningConfig(
             task_type="SEQ_CLS",
-            num_virtual_tokens=bench.num_virtual_tokens,
+            num_virtual_tokens=job.virtual_tokens,
             prompt_tuning_init="SAMPLE_VOCAB",
             seed=job.seed,
         ),
         num_classes=task.num_classes,
         optimizer=lambda: keras.optimizers.Adam(decay(TEACHER_RATE, steps)),
-        batch_size=bench.batch_size,
+        batch_size=job.batch_size,
         epochs=job.teacher_epochs,
         seed=job.seed,
         verbose=0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib.util
 import sys
@@ -10,31 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from studies.transfer import data
-from studies.transfer.rows import Rows, Split
+from studies.transfer.rows import Split
+from studies.transfer.tasks import Task, divided
 
 # Of a row, start and end tokens among them. What is longer is cut.
-MAX_TOKENS = 32
-# Of a source's training rows, kept to validate on; the same ones in every run.
-VALIDATION_ROWS, VALIDATION_SEED, TEST_SEED = 300, 0, 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A task's rows.
-
-    Attributes:
-        name: string.
-        num_classes: int.
-        train: rows to train on, or to draw few of them from.
-        validation: rows to validate on; none of a target.
-        test: rows for the final numbers.
-    """
-
-    name: str
-    num_classes: int
-    train: Rows
-    validation: Rows
-    test: Rows
+MAX_TOKENS = 128
 
 
 class Workbench:
@@ -43,16 +22,12 @@ class Workbench:
     Args:
         folder: the data's folder.
         test_rows: int. At most so many test rows of a task, the same in every run.
-        num_virtual_tokens: int. L, of every prompt.
         batch_size: int.
     """
 
-    def __init__(
-        self, folder: Path, test_rows: int, num_virtual_tokens: int = 16, batch_size: int = 32
-    ) -> None:
+    def __init__(self, folder: Path, test_rows: int, batch_size: int = 32) -> None:
         self.folder = folder
         self.test_rows = test_rows
-        self.num_virtual_tokens = num_virtual_tokens
         self.batch_size = batch_size
         self._tasks: dict[str, Task] = {}
 
@@ -96,15 +71,7 @@ class Workbench:
         train, test = (
             self._tokenize(data.read_texts(folder / f"{part}.tsv")) for part in ("train", "test")
         )
-        kept = VALIDATION_ROWS if name in data.SOURCES else 0
-        trained_on, validated_on = data.cut_validation(train.y, kept, VALIDATION_SEED)
-        return Task(
-            name,
-            data.count_classes(folder),
-            Rows(train, trained_on),
-            Rows(train, validated_on),
-            Rows(test, data.stratified(test.y, self.test_rows, TEST_SEED)),
-        )
+        return divided(name, data.count_classes(folder), train, test, self.test_rows)
 
     def _tokenize(self, texts: data.Texts) -> Split:
         import keras

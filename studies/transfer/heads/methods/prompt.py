@@ -19,7 +19,7 @@ def train(job: Job) -> Trained:
     keras.utils.set_random_seed(job.seed)
     config = keras_mpt.PromptTuningConfig(
         task_type="SEQ_CLS",
-        num_virtual_tokens=job.bench.num_virtual_tokens,
+        num_virtual_tokens=job.virtual_tokens,
         prompt_tuning_init="SAMPLE_VOCAB",
         seed=job.seed,
     )
@@ -39,7 +39,7 @@ def fit(model: Any, job: Job, task_ids: int | None = None) -> None:
     """`job.steps` steps on the job's batches; of one task where the model has tasks."""
 
     def batches() -> Any:
-        given = training_batches(job.rows, job.bench.batch_size, job.steps, job.seed)
+        given = training_batches(job.rows, job.batch_size, job.steps, job.seed)
         for x, y in given:
             yield _with_task(x, task_ids), y
 

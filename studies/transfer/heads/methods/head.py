@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from studies.transfer.heads.workbench import Workbench
 from studies.transfer.job import Job, Method, Trained
 from studies.transfer.rows import Inputs, Rows, by_length
-from studies.transfer.workbench import Workbench
 
 
 def train(job: Job) -> Trained:

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("scipy", reason="the head is fitted with it")
 
-from studies.transfer.methods.head import fit  # noqa: E402
+from studies.transfer.heads.methods.head import fit  # noqa: E402
 
 
 def test_the_gradient_is_zero_at_the_fit():

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from studies.transfer.heads.methods.mpt import source_batches
 from studies.transfer.job import HEAD_RATE, Job, Method, SourceJob, Trained
-from studies.transfer.methods.mpt import source_batches
 from studies.transfer.rows import Inputs, Rows, by_length, training_batches
-from studies.transfer.torch_loop import as_bert, fit, mean_over_tokens
-from studies.transfer.workbench import Workbench
+from studies.transfer.torch_loop import as_bert, device, fit, mean_over_tokens
 
 # A logit that no row is given for.
 _NO_CLASS = -1e9
@@ -25,10 +24,10 @@ _NO_CLASS = -1e9
 def train_source(job: SourceJob) -> Trained:
     """Trains the sources together, and saves PEFT's adapter in `job.folder`."""
     classes = [task.num_classes for task in job.tasks]
-    model = _open(job.bench, job.seed, classes, prompt_tuning_init="RANDOM")
+    model = _open(job, classes, prompt_tuning_init="RANDOM")
     mix = source_batches(job)
     batches = (mix[step] for step in range(job.steps))
-    trained = _train(job.bench, model, classes, batches, job.rate, job.steps)
+    trained = _train(job, model, classes, batches)
     model.save_pretrained(job.folder)
     return trained
 
@@ -38,27 +37,26 @@ def train(job: Job) -> Trained:
     classes = [job.task.num_classes]
     assert job.source is not None
     model = _open(
-        job.bench,
-        job.seed,
+        job,
         classes,
         prompt_tuning_init="AVERAGE_SOURCE_TASKS",
         prompt_tuning_init_state_dict_path=str(job.source / "adapter_model.safetensors"),
     )
-    batches = training_batches(job.rows, job.bench.batch_size, job.steps, job.seed)
+    batches = training_batches(job.rows, job.batch_size, job.steps, job.seed)
     of_one_task = ((_with_task(x, 0), y) for x, y in batches)
-    trained = _train(job.bench, model, classes, of_one_task, job.rate, job.steps)
+    trained = _train(job, model, classes, of_one_task)
     return Trained(lambda rows: trained.predict(rows, 0), trained.parameters)
 
 
-def _open(bench: Workbench, seed: int, classes: Sequence[int], **start: Any) -> Any:
+def _open(job: Any, classes: Sequence[int], **start: Any) -> Any:
     import peft
     import torch
     from transformers import BertForTokenClassification
 
-    torch.manual_seed(seed)
+    torch.manual_seed(job.seed)
     # A head in keras_mpt under mean pooling has no dropout of its own.
     base = BertForTokenClassification.from_pretrained(
-        bench.preset,
+        job.bench.preset,
         num_labels=sum(classes),
         classifier_dropout=0.0,
         hidden_dropout_prob=0.0,
@@ -66,32 +64,25 @@ def _open(bench: Workbench, seed: int, classes: Sequence[int], **start: Any) -> 
     )
     config = peft.MultitaskPromptTuningConfig(
         task_type="TOKEN_CLS",
-        num_virtual_tokens=bench.num_virtual_tokens,
+        num_virtual_tokens=job.virtual_tokens,
         num_tasks=len(classes),
         **start,
     )
-    return peft.get_peft_model(base, config)
+    return peft.get_peft_model(base, config).to(device())
 
 
-def _train(
-    bench: Workbench,
-    model: Any,
-    classes: Sequence[int],
-    batches: Iterable[Any],
-    rate: float,
-    steps: int,
-) -> Trained:
+def _train(job: Any, model: Any, classes: Sequence[int], batches: Iterable[Any]) -> Trained:
     import torch
 
     offsets = np.cumsum([0, *classes])
     columns = np.arange(sum(classes))
     own = (columns >= offsets[:-1, None]) & (columns < offsets[1:, None])
-    is_own = torch.as_tensor(own)
-    first = torch.as_tensor(offsets)
+    is_own = torch.as_tensor(own, device=device())
+    first = offsets
 
     def logits_of(x: Inputs) -> torch.Tensor:
         inputs = as_bert(x)
-        tokens = model(**inputs).logits[:, bench.num_virtual_tokens :]
+        tokens = model(**inputs).logits[:, job.virtual_tokens :]
         logits = mean_over_tokens(tokens, inputs["attention_mask"])
         return logits.masked_fill(~is_own[inputs["task_ids"]], _NO_CLASS)
 
@@ -100,15 +91,15 @@ def _train(
     prompt = [p for name, p in named if "classifier" not in name]
     labelled = ((x, y + offsets[x["task_ids"]]) for x, y in batches)
     model.train()
-    fit([(prompt, rate), (head, HEAD_RATE)], logits_of, labelled, steps)
+    fit([(prompt, job.rate), (head, HEAD_RATE)], logits_of, labelled, job.steps)
     model.eval()
 
     @torch.no_grad()
     def predict(rows: Rows, task: int) -> np.ndarray:
         def labels(x: Inputs) -> np.ndarray:
-            return (logits_of(_with_task(x, task)).argmax(dim=1) - first[task]).numpy()
+            return logits_of(_with_task(x, task)).argmax(dim=1).cpu().numpy() - first[task]
 
-        return by_length(labels, rows, bench.batch_size)
+        return by_length(labels, rows, job.bench.batch_size)
 
     return Trained(predict, sum(p.numel() for _, p in named))
 

@@ -1,7 +1,7 @@
 """The methods, in the page's order."""
 
+from studies.transfer.heads.methods import full, head, mpt, peft_mpt, prompt
 from studies.transfer.job import Method
-from studies.transfer.methods import full, head, mpt, peft_mpt, prompt
 
 _IN_ORDER = (
     head.HEAD,

@@ -6,7 +6,7 @@ import numpy as np
 
 from studies.transfer.job import HEAD_RATE, Job, Method, Trained
 from studies.transfer.rows import Inputs, Rows, by_length, training_batches
-from studies.transfer.torch_loop import as_bert, fit, mean_over_tokens
+from studies.transfer.torch_loop import as_bert, device, fit, mean_over_tokens
 
 
 def train(job: Job) -> Trained:
@@ -21,8 +21,8 @@ def train(job: Job) -> Trained:
         add_pooling_layer=False,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-    )
-    head = torch.nn.Linear(backbone.config.hidden_size, job.task.num_classes)
+    ).to(device())
+    head = torch.nn.Linear(backbone.config.hidden_size, job.task.num_classes).to(device())
     torch.nn.init.trunc_normal_(head.weight, std=0.02)
     torch.nn.init.zeros_(head.bias)
 
@@ -33,13 +33,13 @@ def train(job: Job) -> Trained:
 
     groups = [(list(backbone.parameters()), job.rate), (list(head.parameters()), HEAD_RATE)]
     backbone.train()
-    fit(groups, logits_of, training_batches(job.rows, bench.batch_size, job.steps, job.seed),
+    fit(groups, logits_of, training_batches(job.rows, job.batch_size, job.steps, job.seed),
         job.steps)  # fmt: skip
     backbone.eval()
 
     @torch.no_grad()
     def predict(rows: Rows) -> np.ndarray:
-        return by_length(lambda x: logits_of(x).argmax(dim=1).numpy(), rows, bench.batch_size)
+        return by_length(lambda x: logits_of(x).argmax(dim=1).cpu().numpy(), rows, bench.batch_size)
 
     return Trained(predict, sum(p.numel() for group, _ in groups for p in group))
 

@@ -1,0 +1,113 @@
+"""What the study is to show, each goal with its figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from studies.transfer.cells import rows_label
+from studies.transfer.curves import mean_curve, steps_to
+from studies.transfer.log import Entry
+from studies.transfer.part import Part
+from studies.transfer.plan import FULL
+from studies.transfer.source_scores import source_difference, worst_source
+from studies.transfer.summary import Runs, interval, mean_difference, paired_differences
+from studies.transfer.tables import counted_at, difference_cell
+from tools.markdown import table
+
+# A figure, and whether it meets the goal; `None` where its runs are missing.
+Found = tuple[str, bool] | None
+
+_HEAD = """\
+
+## Goals
+
+Of the part on words. MPT is *MPT without distillation* unless another is named; differences are in
+points, with their 95% interval, over the targets that count.
+
+"""
+MPT = "mpt_plain"
+
+
+def goals(part: Part, entries: Sequence[Entry], runs: Runs) -> str:
+    """A line for each goal."""
+    found: list[tuple[str, Found]] = [
+        ("k = 16: MPT at least 5 points over prompt tuning, the interval above zero",
+         ahead(part, runs, MPT, "prompt", 16, by=5.0, surely=True)),
+        *((f"k = {k}: MPT at least full fine-tuning's score",
+           ahead(part, runs, MPT, "full", k)) for k in (4, 16)),
+        ("under 0.1% of full fine-tuning's numbers", share(runs, MPT)),
+        *((f"k = {k}: MPT over PEFT's MPT, the interval above zero",
+           ahead(part, runs, MPT, "peft_mpt", k, surely=True)) for k in (4, 16)),
+        *((f"{rows_label(k)}: P frozen, R = {r}, within 1 point of prompt tuning",
+           ahead(part, runs, f"mpt_frozen_{r}", "prompt", k, by=-1.0))
+          for k in (16, FULL) for r in (1, 4)),
+        ("k = 16: prompt tuning's best score in a third of its steps", faster(part, runs, 16)),
+        ("k = 16: ahead of zero-shot at step 0", at_once(part, runs, 16)),
+        ("sources together within 1 point of a teacher's prompt for each",
+         source_difference(part, entries, MPT, "teachers", by=-1.0)),
+        *((f"k = {k}: distillation's own effect on targets (no goal)",
+           ahead(part, runs, "mpt", MPT, k)) for k in (4, 16)),
+        ("sources above the largest class, each of them", worst_source(part, entries, MPT)),
+    ]  # fmt: skip
+    lines = [
+        [goal, "", "not run yet"] if own is None else [goal, own[0], "met" if own[1] else "missed"]
+        for goal, own in found
+    ]
+    return _HEAD + table(["goal", "figure", ""], lines)
+
+
+def ahead(
+    part: Part,
+    runs: Runs,
+    method: str,
+    other: str,
+    shots: int | str,
+    by: float = 0.0,
+    surely: bool = False,
+) -> Found:
+    """Whether the first method is so many points ahead of the second, or surely ahead."""
+    counted = counted_at(part, runs, shots)
+    differences = {
+        task: values
+        for task, values in paired_differences(runs, method, other, shots).items()
+        if task in counted
+    }
+    if not differences:
+        return None
+    found = interval(differences)
+    above = not surely or (found is not None and found[1] > 0)
+    met = 100 * mean_difference(differences) >= by and above
+    return difference_cell(differences, found), met
+
+
+def share(runs: Runs, method: str) -> Found:
+    """The method's numbers beside full fine-tuning's."""
+    counts: dict[str, set[int]] = {}
+    for (name, _, _), own in runs.items():
+        counts.setdefault(name, set()).update(e["parameters"] for e in own.values())
+    if method not in counts or "full" not in counts:
+        return None
+    found = max(counts[method]) / min(counts["full"])
+    return f"{100 * found:.3g}%", found < 0.001
+
+
+def faster(part: Part, runs: Runs, shots: int | str) -> Found:
+    """After how many steps MPT is where prompt tuning is at its best."""
+    theirs, ours = (mean_curve(part, runs, name, shots) for name in ("prompt", MPT))
+    if not theirs or not ours:
+        return None
+    best = max(theirs.values())
+    needed, took = steps_to(theirs, best), steps_to(ours, best)
+    assert needed is not None
+    if took is None:
+        return f"{100 * best:.1f} at step {needed:.0f}; MPT never", False
+    told = f"{100 * best:.1f} at step {needed:.0f}; MPT at step {took:.0f}"
+    return told, took <= needed / 3
+
+
+def at_once(part: Part, runs: Runs, shots: int | str) -> Found:
+    """What MPT scores before any step."""
+    ours, bare = (mean_curve(part, runs, name, shots) for name in (MPT, "zero_shot"))
+    if not ours or not bare:
+        return None
+    return f"{100 * ours[0]:.1f} against {100 * bare[0]:.1f}", ours[0] > bare[0]

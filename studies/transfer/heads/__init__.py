@@ -1,0 +1,1 @@
+"""MiniLM with a linear head for each task."""

@@ -1,0 +1,88 @@
+"""The part on MiniLM."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+from studies.transfer import data
+from studies.transfer.heads.methods import METHODS
+from studies.transfer.heads.workbench import MAX_TOKENS, Workbench
+from studies.transfer.part import Part, Wave
+from studies.transfer.plan import FULL, Budget
+
+SOURCES = ("sst2", "subj", "trec", "ag_news", "qnli", "mnli", "qqp", "cola")
+TARGETS = ("cr", "tweet_irony", "rte", "snips", "mrpc")
+BUDGET = Budget(
+    sources=SOURCES,
+    pseudo_targets=("trec", "qqp"),
+    source_steps=300,
+    tuning_steps=100,
+    teacher_epochs=2,
+    source_rows=600,
+    steps=((4, 30), (16, 30), (32, 30), (FULL, 100)),
+)
+QUICK = dataclasses.replace(
+    BUDGET,
+    sources=("sst2", "trec"),
+    pseudo_targets=(),
+    source_steps=30,
+    tuning_steps=10,
+    source_rows=320,
+    steps=((4, 12), (16, 12), (32, 12), (FULL, 24)),
+    test_rows=100,
+)
+ABOUT = """\
+All methods have the same MiniLM (6 layers, 384 wide, without dropout) and the same rows. All but
+*head only* have the same batches and steps, Adam with learning rates that fall to 0 in a line (but
+for *constant rates*), and a linear head, of one learning rate for all, on the mean of the user's
+tokens: prompts and padding are left out.
+Prompts are equally long, and rows cut at {tokens} tokens. *k* is the training rows of each
+class, drawn by the seed; *full* is all rows.
+"""
+COMPARED = (
+    ("mpt", "prompt"), ("mpt", "full"), ("mpt", "head"), ("mpt", "mpt_plain"),
+    ("mpt", "peft_mpt"), ("mpt_named", "prompt"), ("mpt_named", "full"), ("mpt_named", "mpt"),
+    ("mpt_named", "head"),
+    ("mpt_text", "mpt"), ("mpt_plain", "mpt_one_speed"),
+    ("mpt_plain", "mpt_constant"),
+    ("mpt_plain", "prompt"), ("mpt_plain", "peft_mpt"), ("peft_mpt", "prompt"),
+    ("prompt", "full"), ("prompt", "head"),
+)  # fmt: skip
+# Distinct for colour-blind readers too; ours are full lines, the rest are broken.
+STYLES = {
+    "head": ("#999999", ":", "s"),
+    "prompt": ("#56B4E9", "--", "^"),
+    "mpt_one_speed": ("#D55E00", "-", "<"),
+    "mpt_constant": ("#8C564B", "-", ">"),
+    "mpt_plain": ("#009E73", "-", "v"),
+    "mpt": ("#0072B2", "-", "o"),
+    "mpt_named": ("#B22222", "-", "*"),
+    "mpt_text": ("#CC79A7", "-", "D"),
+    "peft_mpt": ("#444444", "--", "P"),
+    "full": ("#E69F00", "-.", "X"),
+}
+
+
+def open_bench(given: argparse.Namespace, budget: Budget) -> Workbench:
+    """The workbench that the command line asks for."""
+    return Workbench(data.find_data(given.data), budget.test_rows)
+
+
+HEADS = Part(
+    "heads",
+    "Heads: a sentence encoder with a linear head",
+    METHODS,
+    TARGETS,
+    BUDGET,
+    QUICK,
+    (Wave((16,), 5), Wave((4, 32), 5), Wave((FULL,), 1)),
+    ("cr", "snips"),
+    {"part": "heads", "tokens": MAX_TOKENS},
+    open_bench,
+    COMPARED,
+    (("mpt_plain", "peft_mpt"), ("mpt", "peft_mpt"), ("mpt", "mpt_plain")),
+    ABOUT,
+    STYLES,
+    data.LARGEST,
+)

@@ -1,0 +1,1 @@
+"""SmolLM2, which answers in words."""

@@ -1,0 +1,23 @@
+"""The methods, in the page's order."""
+
+from studies.transfer.job import Method
+from studies.transfer.words.methods import mpt, peft_mpt, prompt, whole
+
+_IN_ORDER = (
+    whole.ZERO,
+    prompt.PROMPT,
+    prompt.RANDOM,
+    prompt.TEXT,
+    prompt.LONG,
+    prompt.FACTORED,
+    mpt.PLAIN,
+    mpt.MPT,
+    mpt.NEAREST,
+    mpt.FROZEN,
+    mpt.FROZEN_4,
+    mpt.LONG,
+    peft_mpt.PEFT,
+    whole.LORA,
+    whole.FULL,
+)
+METHODS: dict[str, Method] = {method.name: method for method in _IN_ORDER}

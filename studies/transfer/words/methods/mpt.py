@@ -1,0 +1,213 @@
+"""Multitask prompt tuning of keras_mpt: sources with or without teachers, then the target."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from studies.transfer.job import Job, Method, SourceJob, Trained
+from studies.transfer.rows import Inputs, Rows, cropped
+from studies.transfer.tasks import Task
+from studies.transfer.words.answers import Arrays, attached
+from studies.transfer.words.methods.common import (
+    adam,
+    compile_with,
+    fit,
+    predictor,
+)
+from studies.transfer.words.methods.prompt import FACTORS_OVER_SHARED, start, two_speeds
+from studies.transfer.words.workbench import MAX_ANSWER, MAX_TOKENS
+
+TEACHER_RATE = 0.03
+# Of the target's own rows, how often the probe for the nearest source sees them.
+PROBE_STEPS = 20
+
+
+def train_source(job: SourceJob, distilled: bool = False, ranks: int = 1) -> Trained:
+    """Trains the sources together, and saves them as an adapter in `job.folder`."""
+    import keras
+
+    import keras_mpt
+
+    keras.utils.set_random_seed(job.seed)
+    bench, names = job.bench, [task.name for task in job.tasks]
+    config = keras_mpt.MultitaskPromptTuningConfig(
+        **start(
+            job.seed,
+            job.virtual_tokens,
+            "SAMPLE_VOCAB",
+            num_tasks=len(names),
+            task_names=names,
+            num_ranks=ranks,
+        )
+    )
+    student = keras_mpt.prompt_tune(bench.model.backbone, config, tokenizer=bench.model.tokenizer)
+    model = keras_mpt.Distillation(student, teachers(job)) if distilled else student
+    compile_with(model, two_speeds(job.rate, job.steps))
+    model.fit(source_batches(job), verbose=0)
+    student.save_adapter(job.folder, overwrite=True)
+
+    def predict(rows: Rows, place: int) -> np.ndarray:
+        return predictor(bench, student, job.tasks[place], place)(rows)
+
+    return Trained(predict, student.parameter_count())
+
+
+def source_batches(job: SourceJob) -> Any:
+    """The mixed batches of the sources: the same for every method."""
+    import keras_mpt
+
+    class CroppedMix(keras_mpt.TaskMix):
+        """As wide as the batch's longest row."""
+
+        def __getitem__(self, index: int) -> Any:
+            batch = super().__getitem__(index)
+            return batch and _cropped(*batch)
+
+    datasets = {task.name: whole(task) for task in job.tasks}
+    # The paper's sampling: how many tasks a batch holds is drawn, then which.
+    return CroppedMix(
+        datasets,
+        batch_size=job.batch_size,
+        steps=job.steps,
+        seed=job.seed,
+        max_tasks_per_batch=len(datasets),
+    )
+
+
+def whole(task: Task, width: int = MAX_TOKENS + MAX_ANSWER) -> Arrays:
+    """All of a task's training rows as arrays of one width."""
+    assert task.answers is not None
+    return attached(task.train.x, [task.answers[label] for label in task.train.y], width)
+
+
+def _cropped(x: Inputs, y: np.ndarray, weights: np.ndarray) -> Arrays:
+    x = cropped(x)
+    width = x["token_ids"].shape[1]
+    return x, y[:, :width], weights[:, :width]
+
+
+def teachers(job: SourceJob) -> dict[str, Any]:
+    """The sources' teachers, trained where they are not there yet.
+
+    One at a time: each has rows of its own length.
+    """
+    import keras_mpt
+
+    bench, found = job.bench, {}
+    for task in job.tasks:
+        steps = job.teacher_epochs * -(-len(task.train) // job.batch_size)
+        found |= keras_mpt.train_teachers(
+            bench.model.backbone,
+            {task.name: _cropped(*whole(task))},
+            job.teachers,
+            keras_mpt.PromptTuningConfig(**start(job.seed, job.virtual_tokens, "SAMPLE_VOCAB")),
+            optimizer=functools.partial(adam, TEACHER_RATE, steps),
+            batch_size=job.batch_size,
+            epochs=job.teacher_epochs,
+            seed=job.seed,
+            verbose=0,
+            tokenizer=bench.model.tokenizer,
+        )
+    return found
+
+
+def train(job: Job, shared: bool = True, nearest: bool = False) -> Trained:
+    """Adapts the sources' adapter to the target: P and factors, or the factors alone."""
+    import keras
+
+    import keras_mpt
+
+    keras.utils.set_random_seed(job.seed)
+    name = job.task.name
+    found: dict[str, Any] = {"from_": "average"}
+    if nearest:
+        found = {"from_": "nearest", "data": {name: few(job)}, "probe_epochs": _epochs(job)}
+    model = keras_mpt.adapt(
+        job.source,
+        [name],
+        base=job.bench.model.backbone,
+        train_shared=shared,
+        verbose=0,
+        **found,
+    )
+    compile_with(model, two_speeds(job.rate, job.steps, shared))
+    predict = fit(model, job, task_ids=0)
+    return Trained(predict, model.parameter_count(), notes={"from": model.adapted_from[name]})
+
+
+def few(job: Job) -> Arrays:
+    """The rows to train on, as arrays; of many rows the first ones."""
+    assert job.task.answers is not None
+    rows = Rows(job.rows.split, job.rows.index[:128])
+    return attached(cropped(rows.x), [job.task.answers[label] for label in rows.y])
+
+
+def _epochs(job: Job) -> int:
+    steps_of_one = -(-min(len(job.rows), 128) // 32)  # Keras's own batches.
+    return max(1, PROBE_STEPS // steps_of_one)
+
+
+_TUNED = f"learning rate of P; the factors' is {FACTORS_OVER_SHARED:g} times that"
+_RATES = (0.001, 0.003, 0.01, 0.03)
+PLAIN = Method(
+    "mpt_plain",
+    "MPT without distillation",
+    "sources trained together, then P and the average of their factors on the target",
+    _TUNED,
+    _RATES,
+    train,
+    train_source,
+)
+MPT = Method(
+    "mpt",
+    "MPT",
+    "the same, the sources taught by a teacher each",
+    _TUNED,
+    _RATES,
+    train,
+    functools.partial(train_source, distilled=True),
+    prepare=teachers,
+)
+NEAREST = Method(
+    "mpt_nearest",
+    "MPT from the nearest source",
+    "as MPT without distillation, from the factors of the source that `adapt` finds nearest; its "
+    f"probe of about {PROBE_STEPS} steps of the factors comes on top",
+    _TUNED,
+    _RATES,
+    functools.partial(train, nearest=True),
+    sources_of=PLAIN,
+    tuned_as=PLAIN,
+)
+FROZEN = Method(
+    "mpt_frozen_1",
+    "MPT, P frozen, R = 1",
+    "from MPT without distillation's sources, the factors alone: R · (L + d) numbers",
+    "learning rate of the factors",
+    (0.03, 0.1, 0.3, 1.0),
+    functools.partial(train, shared=False),
+    sources_of=PLAIN,
+)
+FROZEN_4 = Method(
+    "mpt_frozen_4",
+    "MPT, P frozen, R = 4",
+    "the same, from sources of their own whose factors have rank 4",
+    "learning rate of the factors; of the sources that of P",
+    (0.03, 0.1, 0.3, 1.0),
+    functools.partial(train, shared=False),
+    functools.partial(train_source, ranks=4),
+    source_rates=_RATES,
+)
+LONG = Method(
+    "mpt_100",
+    "MPT without distillation, L = 100",
+    "as MPT without distillation, with 100 virtual tokens",
+    _TUNED,
+    _RATES,
+    train,
+    train_source,
+    virtual_tokens=100,
+)

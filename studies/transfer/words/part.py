@@ -1,0 +1,118 @@
+"""The part on SmolLM2."""
+
+from __future__ import annotations
+
+import argparse
+
+from studies.transfer import data
+from studies.transfer.part import Part, Wave
+from studies.transfer.plan import FULL, Budget
+from studies.transfer.words.methods import METHODS
+from studies.transfer.words.model import Model, find_model
+from studies.transfer.words.workbench import MAX_TOKENS, Workbench
+
+SOURCES = ("sst2", "subj", "trec", "ag_news", "mnli", "qnli", "qqp", "cola", "e2e_nlg")
+TARGETS = ("cr", "tweet_irony", "snips", "mrpc", "rte", "disfl_qa")
+# What the goals hang on.
+MAIN = (
+    "zero_shot", "prompt", "factored", "mpt_plain", "mpt_frozen_4", "full", "peft_mpt", "lora",
+)  # fmt: skip
+BUDGET = Budget(
+    sources=SOURCES,
+    # Single texts, which a few rows teach: what they score tells rates apart.
+    pseudo_targets=("trec", "ag_news"),
+    source_steps=600,
+    tuning_steps=150,
+    teacher_epochs=2,
+    source_rows=640,
+    steps=((4, 60), (16, 120), (32, 120), (FULL, 240)),
+    tuned_shots=(4, 16),
+    batch=8,
+    source_batch=16,
+    virtual_tokens=20,
+    watched_rows=120,
+    test_rows=300,
+)
+QUICK = Budget(
+    sources=("sst2", "trec"),
+    pseudo_targets=(),
+    source_steps=6,
+    tuning_steps=3,
+    teacher_epochs=1,
+    source_rows=32,
+    steps=((4, 6), (16, 6), (32, 6), (FULL, 6)),
+    batch=4,
+    source_batch=4,
+    virtual_tokens=4,
+    watched_rows=8,
+    test_rows=16,
+)
+ABOUT = f"""\
+SmolLM2-135M-Instruct (30 layers, 576 wide, 4-bit weights of a GGUF file made whole, computed with
+in {{dtype}}) reads each row as a prompt that ends with "Answer:", and answers with one word for
+each class, or with free text. Only the answer's tokens count in the loss. Nothing is added to the
+model for a task but what the method trains: no head. Prompts are cut on the left at {MAX_TOKENS}
+tokens.
+All methods have the same rows, batches and steps, and Adam with learning rates that fall to 0 in a
+line. *k* is the training rows of each class, drawn by the seed (of free text: rows); *full* is all
+rows.
+"""
+COMPARED = (
+    ("mpt_plain", "prompt"), ("mpt_plain", "factored"), ("mpt_plain", "full"),
+    ("mpt_plain", "lora"), ("mpt_plain", "peft_mpt"), ("mpt_plain", "zero_shot"),
+    ("mpt", "mpt_plain"), ("mpt", "prompt"), ("mpt", "full"), ("mpt", "peft_mpt"),
+    ("mpt_nearest", "mpt_plain"), ("mpt_nearest", "prompt"),
+    ("mpt_frozen_1", "prompt"), ("mpt_frozen_4", "prompt"), ("mpt_frozen_4", "mpt_plain"),
+    ("mpt_100", "prompt_100"), ("mpt_100", "mpt_plain"),
+    ("factored", "prompt"), ("prompt_random", "prompt"), ("prompt_text", "prompt"),
+    ("prompt_100", "prompt"), ("peft_mpt", "prompt"), ("full", "prompt"), ("lora", "full"),
+)  # fmt: skip
+STYLES = {
+    "zero_shot": ("#999999", ":", "s"),
+    "prompt": ("#56B4E9", "--", "^"),
+    "prompt_random": ("#9467BD", "--", "v"),
+    "prompt_text": ("#CC79A7", "--", "<"),
+    "prompt_100": ("#17BECF", "--", ">"),
+    "factored": ("#D55E00", "--", "D"),
+    "mpt_plain": ("#009E73", "-", "o"),
+    "mpt": ("#0072B2", "-", "*"),
+    "mpt_nearest": ("#B22222", "-", "h"),
+    "mpt_frozen_1": ("#BCBD22", "-", "p"),
+    "mpt_frozen_4": ("#8C564B", "-", "d"),
+    "mpt_100": ("#2F4F4F", "-", "8"),
+    "peft_mpt": ("#444444", "-.", "P"),
+    "lora": ("#F0E442", "-.", "x"),
+    "full": ("#E69F00", "-.", "X"),
+}
+
+
+def open_bench(given: argparse.Namespace, budget: Budget) -> Workbench:
+    """The workbench that the command line asks for."""
+    model = Model(find_model(given.model, given.work), given.dtype)
+    return Workbench(data.find_data(given.data), budget.test_rows, model)
+
+
+WORDS = Part(
+    "words",
+    "Words: a language model that answers",
+    METHODS,
+    TARGETS,
+    BUDGET,
+    QUICK,
+    (
+        Wave((16,), 3, MAIN),
+        Wave((4,), 3, MAIN),
+        Wave((4, 16), 5, MAIN),
+        Wave((4, 16), 5),
+        Wave((32,), 5),
+        Wave((FULL,), 1),
+    ),
+    ("cr", "snips"),
+    {"part": "words"},
+    open_bench,
+    COMPARED,
+    (("mpt_plain", "peft_mpt"), ("mpt", "peft_mpt"), ("mpt", "mpt_plain")),
+    ABOUT,
+    STYLES,
+    data.LARGEST,
+)
