@@ -50,9 +50,12 @@ def test_generate_is_keras_hub_s_and_task_ids_are_by_name():
     wanted = names(keras_hub.models.CausalLM.generate)
     assert names(MODELS.PromptTunedCausalLM.generate) == wanted
     assert names(MODELS.PromptTunedCausalLM.generate, True) == ["task_ids", "use_cache"]
-    for method in (MODELS.PromptTunedCausalLM.score, MODELS.PromptTunedCausalLM.predict_labels):
+    more = {"score": ["batch_size"]}
+    more["predict_labels"] = ["calibrate", "return_probabilities", "batch_size"]
+    for name, further in more.items():
+        method = getattr(MODELS.PromptTunedCausalLM, name)
         assert names(method) == ["self", "inputs", "candidates"]
-        assert names(method, True) == ["task_ids", "normalize", "use_cache"]
+        assert names(method, True) == ["task_ids", "normalize", "use_cache", *further]
 
 
 def test_sizes_come_first_in_both_layers():

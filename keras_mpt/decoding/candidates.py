@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.checks import check_token_ids, is_integer
+from keras_mpt.fitting.label_words import LabelWords
 from keras_mpt.fitting.text import tokens_alone
 from keras_mpt.types import Preprocessor
 
@@ -18,12 +19,12 @@ PAIRS = 64
 
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    """C continuations for all rows, or C for each row.
+    """C continuations for all rows, or up to C for each row.
 
     Attributes:
         given: the candidates as they came: one list for all rows, or one per row.
         token_ids: int32 array, (1 or B, C, N), padded with zeros on the right.
-        lengths: int32 array, (1 or B, C). How many tokens each has, at least 1.
+        lengths: int32 array, (1 or B, C). How many tokens each has; 0 where a row has no such one.
         of_rows: whether there is a list per row.
     """
 
@@ -41,10 +42,25 @@ class Candidates:
         """N, the tokens of the longest."""
         return int(self.token_ids.shape[2])
 
+    @property
+    def are_there(self) -> np.ndarray:
+        """Which rows have which, bool (1 or B, C)."""
+        return self.lengths > 0
+
+    def lists_of(self, rows: np.ndarray) -> np.ndarray:
+        """Which list each of some rows has, int (N,)."""
+        return rows if self.of_rows else np.zeros_like(rows)
+
     def of_pairs(self, rows: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The tokens (P, N) and lengths (P,) of pairs of a row and a candidate."""
-        lists = rows if self.of_rows else np.zeros_like(rows)
+        lists = self.lists_of(rows)
         return self.token_ids[lists, which], self.lengths[lists, which]
+
+    def repeated(self, rows: np.ndarray) -> Candidates:
+        """The lists of some rows, one for each of them."""
+        lists = self.lists_of(rows)
+        given = [self.given[k] for k in lists]
+        return Candidates(given, self.token_ids[lists], self.lengths[lists], True)
 
     def best(self, scores: np.ndarray) -> list[str] | np.ndarray:
         """Each row's likeliest candidate as it came, or its index where it came as token ids."""
@@ -109,19 +125,35 @@ def as_candidates(
     return Candidates(given, ids.astype("int32"), lengths, of_rows)
 
 
-def pairs(lengths: np.ndarray, candidates: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs of a row and a candidate, in chunks whose rows are equally long.
+def words_of_rows(words: LabelWords, task_ids: np.ndarray | None, rows: int) -> Candidates:
+    """Each row's own task's words.
+
+    Args:
+        words: the tasks' words.
+        task_ids: int array (B,), or `None` without tasks.
+        rows: int. B.
+
+    Raises:
+        ValueError: a row of a task that has no words.
+    """
+    tasks = words.tasks_of_rows(task_ids, rows)
+    given = [words.words[k] for k in tasks]
+    classes = max(map(len, given))
+    return Candidates(given, words.token_ids[tasks, :classes], words.sizes[tasks, :classes], True)
+
+
+def pairs(lengths: np.ndarray, is_pair: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of a row and a candidate, in chunks whose rows are equally long.
 
     Args:
         lengths: int array (B,).
-        candidates: int. C.
+        is_pair: bool array (B, C). Which of all pairs.
 
     Yields:
         The rows and the candidates of at most `PAIRS` pairs, each an int array (P,).
     """
     for length in np.unique(lengths):
-        rows = np.flatnonzero(lengths == length)
-        row_of, which = np.repeat(rows, candidates), np.tile(np.arange(candidates), len(rows))
+        row_of, which = np.nonzero(is_pair & (lengths == length)[:, None])
         for start in range(0, len(row_of), PAIRS):
             yield row_of[start : start + PAIRS], which[start : start + PAIRS]
 

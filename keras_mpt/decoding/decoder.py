@@ -1,7 +1,8 @@
 """The ways to get from one token to the next, as far as they are alike.
 
 A decoder is asked in this order: `row_prompts`, outside of what is compiled; then `read`, once for
-each row's text; then `next_logits` for token after token, or `score` for given continuations.
+each row's text, then `next_logits` for token after token; or `first_logits`, then `score` for given
+continuations.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt.arrays import to_power_of_two
 from keras_mpt.decoding.reader import Reader
 from keras_mpt.decoding.state import Context, Pairs, RowPrompts
 from keras_mpt.types import Tensor, Tensors
@@ -70,10 +70,25 @@ class Decoder(abc.ABC):
         """
 
     @abc.abstractmethod
-    def pair_up(
+    def first_logits(
+        self, text_ids: Tensor, context: Context, last: Tensor
+    ) -> tuple[Tensor, Tensors]:
+        """Reads each row's text, which may end before the others' do.
+
+        Args:
+            text_ids: int tensor (B, S). What stands after a row's end reaches nothing before it.
+            context: what stands before the text.
+            last: int tensor (B,). Each row's last token.
+
+        Returns:
+            The logits (B, 1, V) after it, and the cache to go on from.
+        """
+
+    @abc.abstractmethod
+    def text_of_pairs(
         self, ids: np.ndarray, row_of: np.ndarray, start: int, tokens: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The `rows`, `of` and `text` of `Pairs`.
+    ) -> np.ndarray:
+        """The `text` of `Pairs`.
 
         Args:
             ids: int array (B, S). The rows' text.
@@ -84,11 +99,11 @@ class Decoder(abc.ABC):
 
     @abc.abstractmethod
     def score(self, cache: Tensors, pairs: Pairs) -> Tensor:
-        """The sums (P,) of the log-probabilities of each pair's tokens, in float32.
+        """The sums (P,) of log-probabilities, in float32, of each pair's tokens after the first.
 
         Args:
-            cache: what `read` gave.
-            pairs: the pairs.
+            cache: what `first_logits` gave.
+            pairs: the pairs, whose continuations have two tokens or more.
         """
 
 
@@ -118,31 +133,21 @@ class KeepsKeys(Decoder):
         logits, states, cache = self.step(last, cache, index - 1)
         return logits[:, 0], states[:, 0], cache
 
-    def pair_up(
+    def text_of_pairs(
         self, ids: np.ndarray, row_of: np.ndarray, start: int, tokens: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Each row once, with its last token."""
-        own, of = np.unique(row_of, return_inverse=True)
-        rows = to_power_of_two(own)
-        return rows, of, ids[rows, start - 1 : start]
+    ) -> np.ndarray:
+        """None: it was read."""
+        return ids[row_of, :0]
 
     def score(self, cache: Tensors, pairs: Pairs) -> Tensor:
         """From the keys and values of each row's text.
 
-        The row's last token is run again, once for all of the row's continuations: their first
-        tokens' probabilities follow from it. All but the last of a continuation's tokens come after
-        it, in the place of what padding the row has: the causal mask hides what is left of that.
+        All but the last of a continuation's tokens come after it, in the place of what padding the
+        row has: the causal mask hides what is left of that.
         """
         tokens = ops.cast(pairs.tokens, "int32")
-        cache = taken(cache, pairs.rows)
-        logits, _, cache = self.step(pairs.text, cache, pairs.start - 1)
-        found = _chosen(_log_softmax(ops.take(logits, pairs.of, axis=0)), tokens[:, :1])
-        if tokens.shape[1] > 1:
-            cache = taken(cache, pairs.of)
-            logits, _, _ = self.step(tokens[:, :-1], cache, pairs.start)
-            more = _chosen(_log_softmax(logits), tokens[:, 1:])
-            found = ops.concatenate([found, more], axis=1)
-        return _sum_of_first(found, pairs.sizes)
+        logits, _, _ = self.step(tokens[:, :-1], taken(cache, pairs.rows), pairs.start)
+        return _sum_of_first(_chosen(log_softmax(logits), tokens[:, 1:]), pairs.sizes - 1)
 
 
 class Rereads(Decoder):
@@ -167,20 +172,27 @@ class Rereads(Decoder):
         logits, states = self.reader.logits(self.outputs(token_ids, cache), index - 1, 1)
         return logits[:, 0], states[:, 0], cache
 
-    def pair_up(
+    def first_logits(
+        self, text_ids: Tensor, context: Context, last: Tensor
+    ) -> tuple[Tensor, Tensors]:
+        """By running the texts."""
+        _, cache = self.read(text_ids, context)
+        return self.reader.logits_after(self.outputs(text_ids, cache), last), cache
+
+    def text_of_pairs(
         self, ids: np.ndarray, row_of: np.ndarray, start: int, tokens: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Each pair's whole text."""
+    ) -> np.ndarray:
+        """Each pair's whole text, but for its last token."""
         text = ids[row_of]
-        text[:, start : start + tokens.shape[1]] = tokens
-        return row_of, np.arange(len(row_of)), text
+        text[:, start : start + tokens.shape[1] - 1] = tokens[:, :-1]
+        return text
 
     def score(self, cache: Tensors, pairs: Pairs) -> Tensor:
         """By running each pair as a whole."""
         tokens = ops.cast(pairs.tokens, "int32")
         outputs = self.outputs(ops.cast(pairs.text, "int32"), taken(cache, pairs.rows))
-        logits, _ = self.reader.logits(outputs, pairs.start - 1, tokens.shape[1])
-        return _sum_of_first(_chosen(_log_softmax(logits), tokens), pairs.sizes)
+        logits, _ = self.reader.logits(outputs, pairs.start, tokens.shape[1] - 1)
+        return _sum_of_first(_chosen(log_softmax(logits), tokens[:, 1:]), pairs.sizes - 1)
 
 
 class WholeText(Rereads):
@@ -210,7 +222,8 @@ def taken(kept: Tensors, rows: Tensor) -> Tensors:
     return keras.tree.map_structure(lambda t: ops.take(t, rows, axis=0), kept)
 
 
-def _log_softmax(logits: Tensor) -> Tensor:
+def log_softmax(logits: Tensor) -> Tensor:
+    """In float32, whatever the model computes in."""
     return ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
 
 

@@ -44,10 +44,22 @@ class PrefixDecoder(KeepsKeys):
         self, text_ids: Tensor, context: Context, room: int = 0, with_states: bool = False
     ) -> tuple[Tensor, Cache]:
         """The text's hidden states, and the keys and values of each row's prompt and text."""
+        _, states, cache = self._read(text_ids, context, room)
+        return states, cache
+
+    def first_logits(
+        self, text_ids: Tensor, context: Context, last: Tensor
+    ) -> tuple[Tensor, Cache]:
+        """The logits after each row's last token, and the keys and values."""
+        logits, _, cache = self._read(text_ids, context, 0, last)
+        return logits, cache
+
+    def _read(
+        self, text_ids: Tensor, context: Context, room: int, last: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Cache]:
         prompts, more = context.prompts, text_ids.shape[1] + room
         cache = self.prefix_cache.for_rows(prompts.caches, prompts.rows, more)
-        _, states, cache = self.prefix_cache.step(text_ids, cache, 0, with_logits=False)
-        return states, cache
+        return self.prefix_cache.step(text_ids, cache, 0, with_logits=False, last=last)
 
     def step(
         self, tokens: Tensor, cache: Cache, index: int | Tensor

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_mpt.prompts.prompt import Prompt
+from keras_mpt.splicing.at_positions import at_positions
 from keras_mpt.splicing.splice import Splice
 from keras_mpt.types import Tensor, Tensors
 
@@ -61,5 +62,18 @@ class Reader:
         states = self.states(outputs)
         rows, _, width = ops.shape(states)
         here = ops.slice(states, (0, ops.cast(start, "int32"), 0), (rows, length, width))
-        flat = [here if o is states else o for o in keras.tree.flatten(outputs)]
-        return self.to_logits(flat), here
+        return self._logits_of(here, outputs), here
+
+    def logits_after(self, outputs: Tensors, last: Tensor) -> Tensor:
+        """Logits (B, 1, V) after one token of each row.
+
+        Args:
+            outputs: what `outputs` gave.
+            last: int tensor (B,). That token.
+        """
+        return self._logits_of(at_positions(self.states(outputs), last[:, None]), outputs)
+
+    def _logits_of(self, here: Tensor, outputs: Tensors) -> Tensor:
+        """Logits of some of the states among the outputs."""
+        states = self.states(outputs)
+        return self.to_logits([here if o is states else o for o in keras.tree.flatten(outputs)])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from keras import ops
 
 from keras_mpt.arrays import to_numpy, to_power_of_two
-from keras_mpt.checks import check_choice, check_flags
-from keras_mpt.decoding.candidates import Candidates, as_candidates, pairs
-from keras_mpt.decoding.decoder import Decoder
+from keras_mpt.checks import check_choice, check_flags, check_size
+from keras_mpt.decoding.calibration import content_free
+from keras_mpt.decoding.candidates import Candidates, as_candidates, pairs, words_of_rows
+from keras_mpt.decoding.decoder import Decoder, log_softmax
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.generation_inputs import (
     as_text,
@@ -20,9 +22,35 @@ from keras_mpt.decoding.generation_inputs import (
     up_to_step,
     without_task_ids,
 )
-from keras_mpt.decoding.state import Context, Pairs
+from keras_mpt.decoding.state import Context, Pairs, Rows
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.types import TaskIds, Tensor, Tensors
+
+# Rows that are read at once: each has keys and values of its own.
+ROWS = 32
+
+
+class Options(NamedTuple):
+    """How continuations are scored.
+
+    Attributes:
+        normalize: string. "sum", or "mean" over a continuation's tokens. Defaults to `"sum"`.
+        use_cache: bool. Whether to keep what can be kept. Defaults to `True`.
+        batch_size: int. Rows that are read at once; `None` is `ROWS`. Defaults to `None`.
+        calibrate: `False`, or what `content_free` takes. Defaults to `False`.
+    """
+
+    normalize: str = "sum"
+    use_cache: bool = True
+    batch_size: int | None = None
+    calibrate: Any = False
+
+    def check(self) -> None:
+        """Refuses values that they cannot have."""
+        check_choice("normalize", self.normalize, ("sum", "mean"))
+        check_flags({"use_cache": self.use_cache})
+        if self.batch_size is not None:
+            check_size("batch_size", self.batch_size)
 
 
 def score(
@@ -30,18 +58,42 @@ def score(
     model_inputs: ModelInputs,
     inputs: Any,
     candidates: Any,
-    *,
     task_ids: TaskIds | None,
-    normalize: str,
-    use_cache: bool,
+    options: Options,
 ) -> tuple[np.ndarray, Candidates]:
     """The scores (B, C), and the candidates; see `LanguageModel.score`."""
-    check_choice("normalize", normalize, ("sum", "mean"))
-    check_flags({"use_cache": use_cache})
-    splice = model_inputs.splice
-    chosen = as_candidates(candidates, model_inputs.preprocessor, splice.vocabulary_sizes[-1])
+    options.check()
+    chosen, size = None, model_inputs.splice.vocabulary_sizes[-1]
+    if candidates is not None:
+        chosen = as_candidates(candidates, model_inputs.preprocessor, size)
     x, lengths = _rows_to_score(model_inputs, inputs, task_ids)
+    tasks = x.get("task_ids")
+    if chosen is None:
+        chosen = words_of_rows(model_inputs.label_words, tasks, len(lengths))
     chosen.check_rows(len(lengths))
+    free = None
+    if options.calibrate is not False:
+        free = content_free(options.calibrate, model_inputs, inputs, len(lengths), tasks, chosen)
+    scores = _scores(decoding, model_inputs, x, lengths, chosen, options)
+    if free is not None:
+        own = None if tasks is None else tasks[free.rows]
+        x, lengths = _rows_to_score(model_inputs, free.texts, own)
+        of_free = chosen.repeated(free.rows)
+        found = _scores(decoding, model_inputs, x, lengths, of_free, options)
+        scores = free.calibrated(scores, found)
+    return scores, chosen
+
+
+def _scores(
+    decoding: Decoding,
+    model_inputs: ModelInputs,
+    x: dict[str, np.ndarray],
+    lengths: np.ndarray,
+    chosen: Candidates,
+    options: Options,
+) -> np.ndarray:
+    """The scores (B, C) of checked rows; −∞ where a row has no such candidate."""
+    splice = model_inputs.splice
     taken = splice.num_virtual_tokens * splice.states_have_prompt
     limit = splice.max_sequence_length
     left = None if limit is None else limit - taken
@@ -52,14 +104,26 @@ def score(
             f"has {limit} positions and the prompt takes {taken}. Received: an input of {longest} "
             f"tokens and a candidate of {chosen.longest}"
         )
-    # One width for texts of about one length; later tokens cannot reach back.
-    width = up_to_step(longest) + chosen.longest
-    width = width if left is None else min(width, left)
-    scores = _log_likelihoods(decoding, x, lengths, chosen, width, use_cache)
-    check_rows_are_right(~np.isnan(scores).any(axis=1))
-    if normalize == "mean":
-        scores /= chosen.lengths
-    return scores, chosen
+    size = options.batch_size or ROWS
+    scores = np.zeros((len(lengths), len(chosen)), "float32")
+    # Rows of about one length together: each batch is as wide as its longest row.
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        # One width for texts of about one length; later tokens cannot reach back.
+        width = up_to_step(int(lengths[rows].max())) + chosen.longest - 1
+        width = width if left is None else min(width, left)
+        # A last batch of few sizes: each is compiled.
+        padded = to_power_of_two(rows)[:size] if start else rows
+        own = {name: value[padded] for name, value in x.items()}
+        found = _log_likelihoods(
+            decoding, own, lengths[padded], chosen.repeated(padded), width, options.use_cache
+        )
+        scores[rows] = found[: len(rows)]
+    check_rows_are_right(np.logical_not(np.isnan(scores).any(axis=1)))
+    if options.normalize == "mean":
+        scores /= np.maximum(chosen.lengths, 1)
+    return np.where(chosen.are_there, scores, np.float32(-np.inf))
 
 
 def _rows_to_score(
@@ -112,28 +176,31 @@ def _log_likelihoods(
 ) -> np.ndarray:
     """The sums (B, C)."""
     decoder, rows, others = decoding.decoder(use_cache), len(lengths), dict(x)
-    ids = others.pop(decoding.reader.ids_name).astype("int32")
+    ids = others.pop(decoding.reader.ids_name).astype("int32")[:, :width]
     ids = np.pad(ids, [(0, 0), (0, width - ids.shape[1])])
-    prompts = decoder.row_prompts(others.pop("task_ids", None), rows)
-    cache: Tensors = Context(prompts, others)
-    if decoder.reads_once:
-        cache = decoding.functions.of(_read, decoder)((ids, cache))
-    find = decoding.functions.of(_score, decoder)
-    scores = np.zeros((rows, len(candidates)), "float32")
-    for row_of, which in pairs(lengths, len(candidates)):
-        tokens, sizes = (to_power_of_two(a) for a in candidates.of_pairs(row_of, which))
+    context = Context(decoder.row_prompts(others.pop("task_ids", None), rows), others)
+    first = to_power_of_two(candidates.token_ids[:, :, 0].T).T
+    given = Rows(ids, lengths.astype("int32") - 1, first, context)
+    found, cache = decoding.functions.of(_first, decoder)(given)
+    scores = np.array(to_numpy(found)[:, : len(candidates)])
+    find = decoding.functions.of(_rest, decoder)
+    for row_of, which in pairs(lengths, candidates.lengths > 1):
         start = int(lengths[row_of[0]])
-        looked_up = decoder.pair_up(ids, to_power_of_two(row_of), start, tokens)
-        rows_of, of, text = (a.astype("int32") for a in looked_up)
-        found = find((cache, Pairs(rows_of, of, text, np.asarray(start, "int32"), tokens, sizes)))
-        scores[row_of, which] = to_numpy(found)[: len(row_of)]
+        tokens, sizes = (to_power_of_two(a) for a in candidates.of_pairs(row_of, which))
+        of_pairs = to_power_of_two(row_of).astype("int32")
+        text = decoder.text_of_pairs(ids, of_pairs, start, tokens)
+        asked = Pairs(of_pairs, text, np.asarray(start, "int32"), tokens, sizes)
+        more = find((cache if decoder.reads_once else context, asked))
+        scores[row_of, which] += to_numpy(more)[: len(row_of)]
     return scores
 
 
-def _read(decoder: Decoder, given: tuple[Tensor, Context]) -> Tensors:
-    """What is kept of prompts and inputs, with room for candidates."""
-    return decoder.read(*given)[1]
+def _first(decoder: Decoder, rows: Rows) -> tuple[Tensor, Tensors]:
+    """The log-probabilities (B, C) of candidates' first tokens, and what is kept of the text."""
+    logits, cache = decoder.first_logits(ops.cast(rows.text_ids, "int32"), rows.context, rows.last)
+    first = ops.take_along_axis(log_softmax(logits[:, 0]), rows.first, axis=-1)
+    return first, cache if decoder.reads_once else ()
 
 
-def _score(decoder: Decoder, given: tuple[Tensors, Pairs]) -> Tensor:
+def _rest(decoder: Decoder, given: tuple[Tensors, Pairs]) -> Tensor:
     return decoder.score(*given)

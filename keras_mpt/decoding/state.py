@@ -47,20 +47,34 @@ class Pairs(NamedTuple):
     """P pairs of a row and a continuation, of rows that are equally long.
 
     Attributes:
-        rows: int array (N,). The rows to look up in what is kept.
-        of: int array (P,). Which of these each pair has.
-        text: int array (N, …). What is run of these rows.
+        rows: int array (P,). Each pair's row.
+        text: int array (P, …). What is run of these rows.
         start: int array (). How long the rows' text is.
         tokens: int array (P, n). The continuations, padded on the right.
         sizes: int array (P,). How many tokens each has.
     """
 
     rows: Any
-    of: Any
     text: Any
     start: Any
     tokens: Any
     sizes: Any
+
+
+class Rows(NamedTuple):
+    """Rows whose text is read for continuations to be scored.
+
+    Attributes:
+        text_ids: int array (B, S), padded on the right.
+        last: int array (B,). Each row's last token.
+        first: int array (B, C). The first token of each of its continuations.
+        context: what stands before the text.
+    """
+
+    text_ids: Any
+    last: Any
+    first: Any
+    context: Context
 
 
 class Batch(NamedTuple):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_mpt.checks import check_token_ids, received
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.data.columns import as_columns
+from keras_mpt.data.texts import TEXT_NAMES
+from keras_mpt.fitting.streams import is_stream
 from keras_mpt.fitting.text import tokens_alone
-from keras_mpt.types import Preprocessor
+from keras_mpt.prompts.task_ids import check_task_ids
+from keras_mpt.types import Data, Preprocessor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +112,26 @@ def label_words(
             check_token_ids("label_words", found, vocabulary_size)
             ids[task, label, : len(found)], sizes[task, label] = found, len(found)
     return LabelWords(task_names, words, ids, sizes)
+
+
+def have_words(model_inputs: Any, x: Data) -> bool:
+    """Whether data are rows of text in memory, each of a task with label words.
+
+    Args:
+        model_inputs: a model's `ModelInputs`.
+        x: what `predict` was given.
+    """
+    if not model_inputs.config.label_words or model_inputs.preprocessor is None or is_stream(x):
+        return False
+    x = as_columns(x)
+    if not isinstance(x, dict):
+        return not model_inputs.has_tasks
+    task_ids = x.get("task_ids")
+    if not any(name in x for name in TEXT_NAMES) or (task_ids is None and model_inputs.has_tasks):
+        return False
+    names = model_inputs.task_names
+    tasks = check_task_ids(task_ids, len(names), None, names) if model_inputs.has_tasks else 0
+    return bool((model_inputs.label_words.num_classes[tasks] > 0).all())
 
 
 def _check_tokens(words: list[str], tokens: list[np.ndarray], of: str) -> None:

@@ -8,19 +8,24 @@ from typing import Any, Self
 import keras
 import numpy as np
 
+from keras_mpt.checks import check_flag
 from keras_mpt.config import PromptTuningConfig
+from keras_mpt.data.columns import as_columns
 from keras_mpt.decoding import generate as generating
-from keras_mpt.decoding import score as scoring
+from keras_mpt.decoding.calibration import probabilities
+from keras_mpt.decoding.candidates import Candidates
 from keras_mpt.decoding.compiled import CompiledFunctions
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.reader import Reader
+from keras_mpt.decoding.score import Options, score
 from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.compile_defaults import default_optimizer
+from keras_mpt.fitting.label_words import have_words
 from keras_mpt.fitting.targets import NextTokens
 from keras_mpt.heads.head import FrozenHead
 from keras_mpt.models.hub_task import from_hub_task
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
-from keras_mpt.types import Config, Task, TaskIds, Tensor, Tensors
+from keras_mpt.types import Config, Data, Task, TaskIds, Tensor, Tensors
 
 
 class LanguageModel(PromptTunedModel):
@@ -201,11 +206,12 @@ class LanguageModel(PromptTunedModel):
     def score(
         self,
         inputs: Any,
-        candidates: Any,
+        candidates: Any = None,
         *,
         task_ids: TaskIds | None = None,
         normalize: str = "sum",
         use_cache: bool = True,
+        batch_size: int | None = None,
     ) -> np.ndarray:
         """How likely each candidate is as the continuation of each row, under the row's own task.
 
@@ -225,73 +231,134 @@ class LanguageModel(PromptTunedModel):
                 preprocessor, else a dict of the backbone's inputs, each (B, S) integer and padded
                 on the right; no room for candidates is needed. It may hold `task_ids`.
             candidates: list of C strings (with a preprocessor) or C lists of token ids, for all
-                rows; or a list of B such lists, one per row and all of one length.
+                rows; or a list of B such lists, one per row and all of one length. `None`: each
+                row's own task's `label_words`. Defaults to `None`.
             task_ids: as in `generate`. Defaults to `None`.
             normalize: `"sum"`, or `"mean"` for the sum divided by n: a sum favours short
                 candidates. Defaults to `"sum"`.
             use_cache: bool. Whether to read the input once, where the model can. The numbers are
                 the same either way. Defaults to `True`.
+            batch_size: int. Rows that are read at once. Defaults to `None`: 32.
 
         Returns:
-            A float32 NumPy array (B, C); one string is one row.
+            A float32 NumPy array (B, C); one string is one row. Of label words, C is the most
+            classes that a row's task has, and −∞ stands for those that another row's has not.
 
         Raises:
             ValueError: wrong inputs or task ids, candidates of another form, without tokens or
-                not as many for each row, strings without a preprocessor, token ids outside the
-                vocabulary, more tokens than the backbone has positions for, or logits that are NaN
-                or infinite.
+                not as many for each row, a task without label words, strings without a
+                preprocessor, token ids outside the vocabulary, more tokens than the backbone has
+                positions for, or logits that are NaN or infinite.
 
         Example:
             ```python
+            letters = {letter: i for i, letter in enumerate([*"abcdef", "<|endoftext|>"])}
+            tokenizer = keras_hub.models.GPT2Tokenizer(vocabulary=letters, merges=["a b"])
+            preprocessor = keras_hub.models.GPT2CausalLMPreprocessor(tokenizer, sequence_length=8)
             backbone = keras_hub.models.GPT2Backbone(
-                vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
+                vocabulary_size=10, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
             )
-            config = keras_mpt.MultitaskPromptTuningConfig(num_virtual_tokens=4, num_tasks=3)
-            model = keras_mpt.models.PromptTunedCausalLM(backbone, config)
-            ids = np.array([[5, 6, 7], [8, 9, 0]])
-            x = {"token_ids": ids, "padding_mask": ids != 0}
-            scores = model.score(x, [[11], [12, 13]], task_ids=[0, 2])
-            assert scores.shape == (2, 2)
-            assert (scores < 0).all()
-            labels = model.predict_labels(x, [[11], [12, 13]], task_ids=[0, 2])
-            assert (labels == scores.argmax(axis=1)).all()
+            config = keras_mpt.MultitaskPromptTuningConfig(
+                task_type="CAUSAL_LM",
+                num_virtual_tokens=4,
+                num_tasks=2,
+                task_names=["tone", "topic"],
+                label_words={"tone": ["a", "b"], "topic": ["c", "d", "ef"]},
+            )
+            model = keras_mpt.prompt_tune(backbone, config, preprocessor=preprocessor)
+            assert model.score(["cab", "fed"], ["a", "ef"], task_ids=[0, 1]).shape == (2, 2)
+            labels, p = model.predict_labels(
+                ["cab", "fed"], task_ids=["tone", "topic"], return_probabilities=True
+            )
+            assert labels[0] in ["a", "b"] and p[0, 2] == 0
             ```
 
         Source: Wang et al. 2023 (arXiv 2303.02861), section 4: classes as words to generate.
         """
-        options: Any = {"task_ids": task_ids, "normalize": normalize, "use_cache": use_cache}
-        return scoring.score(self.decoding, self.model_inputs, inputs, candidates, **options)[0]
+        options = Options(normalize, use_cache, batch_size)
+        return self._scored(inputs, candidates, task_ids, options)[0]
 
     @alone
     def predict_labels(
         self,
         inputs: Any,
-        candidates: Any,
+        candidates: Any = None,
         *,
         task_ids: TaskIds | None = None,
         normalize: str = "sum",
         use_cache: bool = True,
-    ) -> list[str] | np.ndarray:
+        calibrate: Any = False,
+        return_probabilities: bool = False,
+        batch_size: int | None = None,
+    ) -> Any:
         """The candidate with the highest `score` for each row; of equal ones, the first.
+
+        Without candidates it is one of the row's own task's `label_words`.
+
+        A frozen language model favours some words whatever it reads. `calibrate=True` takes that
+        off: from each score the logarithm of
+
+            mean over t of softmax_c(score of candidate c after t),
+
+        where t are texts without content ("", "N/A" and "[MASK]"), under the same task's prompt.
+        Where a template stands around the input's texts, give the same template around such texts:
+        `calibrate=[template.format(t) for t in ("", "N/A", "[MASK]")]`.
 
         Args:
             inputs: as in `score`.
-            candidates: as in `score`.
+            candidates: as in `score`. Defaults to `None`.
             task_ids: as in `score`. Defaults to `None`.
             normalize: as in `score`. Defaults to `"sum"`.
             use_cache: as in `score`. Defaults to `True`.
+            calibrate: bool, a list of texts without content, or a dict of task name to such a
+                list. Defaults to `False`.
+            return_probabilities: bool. Whether to give probabilities too. Defaults to `False`.
+            batch_size: as in `score`. Defaults to `None`.
 
         Returns:
             A list of B strings where candidates are strings; where they are token ids, an integer
-            NumPy array (B,) of their indices.
+            NumPy array (B,) of their indices. With `return_probabilities` a tuple of these and of
+            the softmax of the row's scores, float32 (B, C), 0 for a class that its task has not.
 
         Raises:
-            ValueError: as in `score`; or a row whose candidates all have a probability of 0.
+            ValueError: as in `score`; a row whose candidates all have a probability of 0; or
+                `calibrate` of another form, or without a preprocessor.
+
+        Source: Zhao et al. 2021 (arXiv 2102.09690), for `calibrate`.
         """
-        options: Any = {"task_ids": task_ids, "normalize": normalize, "use_cache": use_cache}
-        found = scoring.score(self.decoding, self.model_inputs, inputs, candidates, **options)
-        scores, given = found
-        return given.best(scores)
+        options = Options(normalize, use_cache, batch_size, calibrate)
+        with_p = check_flag("return_probabilities", return_probabilities)
+        scores, given = self._scored(inputs, candidates, task_ids, options)
+        labels = given.best(scores)
+        return (labels, probabilities(scores)) if with_p else labels
+
+    @alone
+    def predict(
+        self,
+        x: Data,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Tensors:
+        """`keras.Model.predict`; rows of text, each of a task with `label_words`, are scored.
+
+        Args:
+            x: as in `fit`. A stream gives logits, as tokens do, or tasks without words.
+            batch_size, verbose, steps, callbacks: as in `keras.Model.predict`, with its defaults;
+                of these, scores take `batch_size` alone.
+
+        Returns:
+            Logits (B, S, V); or what `score(x)` gives, (B, C).
+        """
+        if not have_words(self.model_inputs, x):
+            return super().predict(x, batch_size, verbose, steps, callbacks)
+        return self.score(as_columns(x), batch_size=batch_size)
+
+    def _scored(
+        self, inputs: Any, candidates: Any, task_ids: TaskIds | None, options: Options
+    ) -> tuple[np.ndarray, Candidates]:
+        return score(self.decoding, self.model_inputs, inputs, candidates, task_ids, options)
 
     def after_backbone(
         self, outputs: Tensors, inputs: dict[str, Tensor], training: bool | None = None

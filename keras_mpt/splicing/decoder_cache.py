@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from keras_mpt._keras import hub_cache_allocator, hub_cache_builder
+from keras_mpt.splicing.at_positions import at_positions
 from keras_mpt.splicing.encoder_once import Encoded
 from keras_mpt.splicing.insert import insert
 from keras_mpt.splicing.splice import Splice
@@ -65,8 +66,13 @@ class DecoderCache:
         self.length = splice.num_virtual_tokens * (splice.num_transformer_submodules - 1)
 
     def after(
-        self, token_ids: Tensor, encoded: Encoded, prompts: Tensor, room: int = 0
-    ) -> tuple[Tensor, DecoderState]:
+        self,
+        token_ids: Tensor,
+        encoded: Encoded,
+        prompts: Tensor,
+        room: int = 0,
+        last: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, DecoderState]:
         """Runs `[the decoder's prompt; tokens]`, or the tokens where the decoder has no prompt.
 
         Args:
@@ -74,17 +80,23 @@ class DecoderCache:
             encoded: what `EncoderOnce.encode` gave, for the same rows.
             prompts: float tensor (B, M·L, d).
             room: int. How many more tokens the cache should have room for. Defaults to `0`.
+            last: int tensor (B,). The one token in each row whose logits are wanted. Defaults to
+                `None`: what stands for the logits then means nothing.
 
         Returns:
-            Hidden states (B, S, d), and the cache.
+            Logits (B, 1, V), hidden states (B, S, d), and the cache.
         """
         ids = ops.cast(token_ids, "int32")
         longer = ops.pad(ids, [(0, 0), (self.length, room)])
         own, cross = _empty(self.task, encoded.mask, longer)
         cache = DecoderState(encoded, own, cross)
-        view = self._after_prompt(prompts[:, self.length :] if self.length else None)
-        _, states, cache = self._call(view, ids, cache, index=0, cross_index=0)
-        return states[:, self.length :], cache
+        made: list[Tensor] = []
+        at = None if last is None else (self.length + ops.cast(last, "int32"))[:, None]
+        view = self._after_prompt(prompts[:, self.length :] if self.length else None, at, made)
+        logits, states, cache = self._call(view, ids, cache, index=0, cross_index=0)
+        if at is not None and not made:  # Of an output layer of its own.
+            logits = at_positions(logits, at)
+        return logits, states[:, self.length :], cache
 
     def step(
         self, token_ids: Tensor, cache: DecoderState, index: int | Tensor
@@ -128,13 +140,20 @@ class DecoderCache:
         own, cross = keras.tree.flatten(caches)
         return logits, states, cache._replace(own=own, cross=cross)
 
-    def _after_prompt(self, prompt: Tensor | None) -> View:
-        """The task, seen with a prompt in front of the decoder's token embeddings."""
+    def _after_prompt(self, prompt: Tensor | None, at: Tensor | None, made: list[Tensor]) -> View:
+        """The task, seen with a prompt in front of the decoder's token embeddings.
+
+        Args:
+            prompt: float tensor (B, L, d), or `None`.
+            at: int tensor (B, 1). Where logits are wanted, or `None` for nowhere.
+            made: list that gets the states that logits are asked for of.
+        """
         real = self.embedding
 
         def embedding(ids: Tensor, reverse: bool = False) -> Tensor:
-            if reverse:  # Nobody asks for the logits of the tokens there are.
-                return ids
+            if reverse:
+                made.append(ids)
+                return ids if at is None else real(at_positions(ids, at), reverse=True)
             tokens = real(ids)
             return tokens if prompt is None else insert(tokens, ops.cast(prompt, tokens.dtype), 0)
 

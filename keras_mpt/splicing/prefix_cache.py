@@ -17,6 +17,7 @@ from keras import ops
 from keras_mpt._keras import hub_cache_builder
 from keras_mpt.families import cache_takes_left_padding, has_right_cache
 from keras_mpt.splicing import slice_update_gradient
+from keras_mpt.splicing.at_positions import at_positions
 from keras_mpt.splicing.splice import Splice
 from keras_mpt.splicing.view import View
 from keras_mpt.types import Task, Tensor, Tensors
@@ -137,7 +138,12 @@ class PrefixCache:
         return [self._apart(self._of_rows(part, rows, more)) for part in cache]
 
     def step(
-        self, token_ids: Tensor, cache: Cache, index: int | Tensor, with_logits: bool = True
+        self,
+        token_ids: Tensor,
+        cache: Cache,
+        index: int | Tensor,
+        with_logits: bool = True,
+        last: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Cache]:
         """Runs tokens that come after those in the cache.
 
@@ -147,14 +153,20 @@ class PrefixCache:
             index: int or int tensor (). How many of the user's tokens are before these.
             with_logits: bool. `False` where only the cache and the states are wanted: what stands
                 for the logits then means nothing. Defaults to `True`.
+            last: int tensor (B,). With `with_logits=False`: the one of these tokens in each row
+                whose logits are wanted all the same, (B, 1, V). Defaults to `None`.
 
         Returns:
             Logits (B, n, V), hidden states (B, n, d), and the cache with these tokens.
         """
         real = self.task.backbone.token_embedding
+        made: list[Tensor] = []
 
         def token_embedding(ids: Tensor, reverse: bool = False) -> Tensor:
-            return ids if reverse else real(ids)
+            if not reverse:
+                return real(ids)
+            made.append(ids)
+            return ids if last is None else real(at_positions(ids, last[:, None]), reverse=True)
 
         filled: Cache = []
         layers = self._layers(lambda i: self._together(cache[i]), keep=filled)
@@ -163,6 +175,8 @@ class PrefixCache:
             instead["token_embedding"] = View(real, __call__=token_embedding)
         index = ops.cast(index, "int32") + self.length
         logits, states, _ = self._view(**instead).call_with_cache(token_ids, _Unused(), index)
+        if last is not None and not made:  # Of an output layer of its own.
+            logits = at_positions(logits, last[:, None])
         return logits, states, [self._apart(part) for part in filled]
 
     def _view(self, **instead: Any) -> View:

@@ -102,13 +102,13 @@ def test_the_input_runs_once(kind, monkeypatch):
     monkeypatch.setattr(kept, "step", counted)
     model.score(x, CANDIDATES, task_ids=TASK_IDS)
     # An encoder-decoder reads its text in `after`, which is no step.
-    read = [(2, 16 + 3)] if kind == "gpt2" else []
-    # Per length of row: its last token again, then all candidates but their last tokens, which are
-    # 3 pairs filled up to 4.
-    assert shapes == [*read, (1, 1), (4, 2), (1, 1), (4, 2)]
+    read = [(2, 16 + 2)] if kind == "gpt2" else []
+    # Per length of row: the candidates of more than one token, without their last.
+    assert shapes == [*read, (2, 2), (2, 2)]
     shapes.clear()
+    # Of one token, candidates follow from what was read.
     model.score(x, [[8], [9]], task_ids=TASK_IDS)
-    assert shapes[len(read) :] == [(1, 1), (1, 1)]
+    assert shapes == ([(2, 16)] if kind == "gpt2" else [])
     if kind == "t5":
         encode, calls = model.encoder_once.encode, []
         monkeypatch.setattr(

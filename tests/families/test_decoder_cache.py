@@ -85,7 +85,7 @@ def test_cached_logits_are_the_splice_s(name, submodules):
     assert_close(ops.convert_to_numpy(logits))
     # The first two tokens at once, before ones that are not there yet; they are run again, alone
     # and then with those after them, as samplers and `score` do.
-    states, cache = model.decoder_cache.after(ids * (np.arange(7) < 2), encoded, prompts)
+    _, states, cache = model.decoder_cache.after(ids * (np.arange(7) < 2), encoded, prompts)
     expected_states = model.splice.follows_last_input(outputs)
     np.testing.assert_allclose(
         *(ops.convert_to_numpy(s)[:, :2] for s in (states, expected_states)), atol=1e-4
@@ -175,7 +175,7 @@ def test_half_precision():
     prompts = ops.repeat(model.prompt(model.prompt.indices(1)), 4, axis=0)
     encoded = model.encoder_once.encode(x, prompts)
     ids = x["decoder_token_ids"]
-    _, cache = model.decoder_cache.after(ids, encoded, prompts)
+    *_, cache = model.decoder_cache.after(ids, encoded, prompts)
     found, _, _ = model.decoder_cache.step(ids[:, 4:], cache, 4)
     expected = ops.convert_to_numpy(ops.cast(model(x), "float32"))[:, 4:]
     found = ops.convert_to_numpy(ops.cast(found, "float32"))
