@@ -272,7 +272,8 @@ class Recipe:
             validation_data: as `fit` takes it. Defaults to `None`.
             callbacks: list of further callbacks. Defaults to `()`.
             resume: string. A directory for `ResumeTraining`, which keeps what the recipe's
-                callbacks know too; `x` is then a `TaskMix`. Defaults to `None`.
+                callbacks know too. `x` is then a `TaskMix`, whose last epoch is trained to its end;
+                past the recipe's steps rates are 0, where they fall. Defaults to `None`.
             save_freq: that of `ResumeTraining`. Defaults to `"epoch"`.
 
         Returns:
@@ -285,8 +286,9 @@ class Recipe:
         own = arguments.pop("callbacks")
         last = []
         if resume is not None:
-            kept = [c for c in own if not isinstance(c, StepLimit)]
-            last = [ResumeTraining(resume, x, save_freq, callbacks=kept)]
+            # A run that stops amid an epoch is one to go on with.
+            own = [c for c in own if not isinstance(c, StepLimit)]
+            last = [ResumeTraining(resume, x, save_freq, callbacks=own)]
         optimizer = self.compile_arguments(model)["optimizer"]
         before = arguments_afresh(model)
         if before is None:

@@ -201,6 +201,21 @@ def test_the_best_weights_of_before_an_interruption_come_back(unbroken, tmp_path
 
 
 @only_torch
+def test_a_finished_run_of_steps_that_fill_no_epoch_trains_no_more(tmp_path):
+    found = []
+    for _ in range(2):
+        model, mix, steps = runs.make_model(), runs.make_mix(), Steps()
+        recipe = recipes.Recipe(steps=7)
+        history = recipe.fit(model, mix, callbacks=[steps], resume=tmp_path / "run", verbose=0)
+        values = [ops.convert_to_numpy(v) for v in model.trainable_variables]
+        found.append((steps.counts, history.epoch, values))
+    assert [counts for counts, _, _ in found] == [[10], [0]]
+    assert found[0][1] == found[1][1] == [0, 1]
+    for a, b in zip(found[0][2], found[1][2], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@only_torch
 def test_a_state_of_other_callbacks_is_refused(tmp_path):
     run(tmp_path / "run")
     mix = runs.make_mix()
