@@ -15,7 +15,9 @@ def default_optimizer(optimizer: Any) -> Any:
     return keras.optimizers.Adam(_LEARNING_RATE) if is_auto(optimizer) else optimizer
 
 
-def default_loss(classes: int | None, ignored: int | None) -> keras.losses.Loss:
+def default_loss(
+    classes: int | None, ignored: int | None, reduction: str | None
+) -> keras.losses.Loss:
     """Sparse cross-entropy on logits, or the squared error of a score, over what counts.
 
     As transformers has it, one class is a score.
@@ -23,12 +25,12 @@ def default_loss(classes: int | None, ignored: int | None) -> keras.losses.Loss:
     Args:
         classes: int. How many classes there are; `None` where there are no classes.
         ignored: int. The label that does not count, or `None`.
+        reduction: string. How it makes one number of many.
     """
-    mean = "sum_over_batch_size" if ignored is None else "mean_with_sample_weight"
     if classes == 1:
-        return keras.losses.MeanSquaredError(reduction=mean)
+        return keras.losses.MeanSquaredError(reduction=reduction)
     return keras.losses.SparseCategoricalCrossentropy(
-        from_logits=True, ignore_class=ignored, reduction=mean
+        from_logits=True, ignore_class=ignored, reduction=reduction
     )
 
 

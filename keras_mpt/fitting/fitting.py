@@ -8,20 +8,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_mpt import _keras
 from keras_mpt.checks import check_flag
 from keras_mpt.data.task_mix import shuffle_of
-from keras_mpt.fitting import saving
+from keras_mpt.fitting import saving, step_data
 from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.frozen import freeze
 from keras_mpt.fitting.kept import Kept, kept_through, step_that_keeps
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.objective import Objective
 from keras_mpt.fitting.other_names import explaining
-from keras_mpt.fitting.own_columns import OwnColumnsLoss, of_tasks, with_outputs_axis
-from keras_mpt.fitting.preparation import Preparation, build_from, check_class_weight
+from keras_mpt.fitting.own_columns import OwnColumnsLoss, noting_losses, of_tasks
+from keras_mpt.fitting.preparation import build_from, check_class_weight, preparation_of
 from keras_mpt.fitting.recompile import follow_trained
 from keras_mpt.fitting.steps import data_are_checked, on_checked_data, whole_steps
 from keras_mpt.fitting.targets import Targets
@@ -71,6 +70,11 @@ class Fitting(keras.Model, abc.ABC):
     @abc.abstractmethod
     def always_frozen(self) -> list[keras.layers.Layer]:
         """The layers that nothing trains, whatever `trainable` is set to."""
+
+    @property
+    def takes_positions(self) -> bool:
+        """Whether a call gives outputs at `target_positions` alone, where its inputs have these."""
+        return False
 
     @property
     @abc.abstractmethod
@@ -143,7 +147,7 @@ class Fitting(keras.Model, abc.ABC):
         check_class_weight(class_weight, self.targets.several_per_row)
         shuffle = shuffle_of(x, shuffle)
         follow_trained(self)
-        prepare = self._preparation()
+        prepare = preparation_of(self)
         with prepare.plain_errors(), kept_through(self.kept.parts()):
             x, y, sample_weight = prepare(x, y, sample_weight)
             if isinstance(validation_data, (tuple, list)):
@@ -196,7 +200,7 @@ class Fitting(keras.Model, abc.ABC):
         Returns:
             What `keras.Model.evaluate` returns.
         """
-        prepare = self._preparation()
+        prepare = preparation_of(self)
         with prepare.plain_errors():
             if not _keras.is_validation_of_fit(kwargs):
                 x, y, sample_weight = prepare(x, y, sample_weight)
@@ -223,7 +227,7 @@ class Fitting(keras.Model, abc.ABC):
         Returns:
             The model's outputs as NumPy arrays.
         """
-        prepare = self._preparation(with_targets=False)
+        prepare = preparation_of(self, with_targets=False)
         with prepare.plain_errors():
             x, _, _ = prepare(x)
             return super().predict(x, batch_size, verbose, steps, callbacks)
@@ -239,7 +243,7 @@ class Fitting(keras.Model, abc.ABC):
     ) -> Any:
         """`keras.Model.train_on_batch`, on arrays as `fit` takes them."""
         follow_trained(self)
-        x, y, sample_weight = self._preparation()(x, y, sample_weight)
+        x, y, sample_weight = preparation_of(self)(x, y, sample_weight)
         return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
     @alone
@@ -251,13 +255,13 @@ class Fitting(keras.Model, abc.ABC):
         return_dict: bool = False,
     ) -> Any:
         """`keras.Model.test_on_batch`, on arrays as `fit` takes them."""
-        x, y, sample_weight = self._preparation()(x, y, sample_weight)
+        x, y, sample_weight = preparation_of(self)(x, y, sample_weight)
         return super().test_on_batch(x, y, sample_weight, return_dict)
 
     @alone
     def predict_on_batch(self, x: Data) -> Any:
         """`keras.Model.predict_on_batch`, on arrays as `fit` takes them."""
-        return super().predict_on_batch(self._preparation(with_targets=False)(x)[0])
+        return super().predict_on_batch(preparation_of(self, with_targets=False)(x)[0])
 
     def prepared(
         self,
@@ -276,7 +280,8 @@ class Fitting(keras.Model, abc.ABC):
         Returns:
             `(x, y, sample_weight)`.
         """
-        return self._preparation(needs_targets=needs_targets)(x, y, sample_weight)
+        prepare = preparation_of(self, needs_targets=needs_targets, for_step=False)
+        return prepare(x, y, sample_weight)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.compile`; each task gets its own copy of the loss and the metrics.
@@ -328,30 +333,31 @@ class Fitting(keras.Model, abc.ABC):
         training: bool = True,
     ) -> Tensor:
         """The loss over the targets that count."""
-        y, sample_weight = self._counted(x or {}, y, y_pred, sample_weight)
-        if sample_weight is not None:  # A copy: on PyTorch Keras writes a loss's mask into it.
-            sample_weight = ops.copy(sample_weight)
-        with of_tasks((x or {}).get("task_ids")):
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        x = x or {}
+        data = step_data.of_batch(self, x, y, y_pred, sample_weight)
+        with of_tasks(x.get("task_ids")), noting_losses() as losses:
+            loss = super().compute_loss(x, data.y, y_pred, data.loss_weight, training)
+        step_data.keep_losses(y_pred, losses)
+        return loss
 
     def compute_metrics(
         self, x: dict[str, Tensor], y: Tensor, y_pred: Tensors, sample_weight: Tensor = None
     ) -> dict[str, Any]:
         """Updates the metrics of all rows and of each task."""
-        y, sample_weight = self._counted(x, y, y_pred, sample_weight)
+        data = step_data.of_batch(self, x, y, y_pred, sample_weight)
         with of_tasks(x.get("task_ids")):
-            self._task_report.update(x.get("task_ids"), y, y_pred, sample_weight)
-            logs: dict[str, Any] = super().compute_metrics(x, y, y_pred, sample_weight)
+            self._task_report.update(x.get("task_ids"), data)
+            logs: dict[str, Any] = super().compute_metrics(x, *data.for_metrics)
         return logs
 
     def train_step(self, *args: Any) -> Any:
         """`keras.Model.train_step`, on a batch that was checked."""
-        with on_checked_data(self):
+        with on_checked_data(self), step_data.keeping_losses():
             return step_that_keeps(self, self.kept.parts(), super().train_step, *args)
 
     def test_step(self, *args: Any) -> Any:
         """`keras.Model.test_step`, on a batch that was checked."""
-        with on_checked_data(self):
+        with on_checked_data(self), step_data.keeping_losses():
             return super().test_step(*args)
 
     def predict_step(self, *args: Any) -> Any:
@@ -383,18 +389,3 @@ class Fitting(keras.Model, abc.ABC):
         """Forgets the functions that were compiled for variables that are replaced."""
         self.train_function = self.test_function = self.predict_function = None
         _keras.list_torch_parameters(self)
-
-    def _preparation(self, with_targets: bool = True, needs_targets: bool = True) -> Preparation:
-        needs_targets = needs_targets and bool(self.compiled) and self.loss is not None
-        return Preparation(self.model_inputs, self._check_targets, with_targets, needs_targets)
-
-    def _check_targets(self, x: dict[str, Tensor], y: TargetData) -> None:
-        if self.objective is not None:
-            self.targets.check(self.model_inputs, x, y, self.objective)
-
-    def _counted(self, x: Data, y: Tensor, y_pred: Tensors, sample_weight: Tensor) -> Any:
-        """Targets and weights as the loss and the metrics take them."""
-        y, sample_weight = self.targets.counted(self.model_inputs, x, y, sample_weight)
-        if self.has_one_output and y is not None and len(y.shape) > 1:
-            y = with_outputs_axis(y, y_pred)
-        return y, sample_weight

@@ -103,6 +103,21 @@ def kind_of(loss: Any, of_one_output: bool) -> Kind:
     return Kind.LABELS if "sparse" in getattr(function, "__name__", "") else Kind.UNKNOWN
 
 
+def is_per_target(loss: Any) -> bool:
+    """Whether a loss is known to be of each target by itself, over the outputs' last axis.
+
+    Args:
+        loss: what `loss_on_logits` gave.
+    """
+    package = type(loss).__module__.split(".")[0]
+    if isinstance(loss, losses.Loss) and package not in ("keras", "keras_mpt"):
+        return False
+    axis = getattr(loss, "axis", None) or getattr(loss, "keywords", {}).get("axis")
+    function = _function(loss)
+    is_known = isinstance(loss, Crossentropy) or (callable(function) and function in _KINDS)
+    return is_known and axis in (None, -1)
+
+
 def loss_on_logits(loss: Any) -> Any:
     """A loss as it is meant for logits.
 

@@ -20,6 +20,7 @@ class MaskedTokens(Targets):
 
     several_per_row = True
     kinds = frozenset({Kind.LABELS, Kind.DISTRIBUTIONS, Kind.CLASSES, Kind.UNKNOWN})
+    reduction = "mean_with_sample_weight"
 
     def __init__(self, vocabulary_size: int) -> None:
         self.vocabulary_size = vocabulary_size

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mpt._keras import in_symbolic_scope
 from keras_mpt.arrays import as_arrays, concrete, to_numpy
 from keras_mpt.checks import (
     check_dense,
@@ -30,6 +31,7 @@ from keras_mpt.data.texts import TEXT_NAMES, Row, text_rows
 from keras_mpt.fitting.cut_text import cut_text
 from keras_mpt.fitting.label_words import LabelWords, label_words
 from keras_mpt.fitting.mask_positions import MASK_POSITIONS, check_mask_positions
+from keras_mpt.fitting.target_positions import TARGET_POSITIONS
 from keras_mpt.fitting.text import (
     both_weights,
     is_symbolic,
@@ -338,7 +340,9 @@ class ModelInputs:
                 f"{text}"
             )
         missing = [n for n in self.names if x.get(n) is None and n not in optional]
-        unknown = [n for n in x if n not in self.names]
+        # Keras works out a step's shapes outside of it, of data that were checked.
+        added = [TARGET_POSITIONS] if in_symbolic_scope() else []
+        unknown = [n for n in x if n not in (*self.names, *added)]
         if missing or unknown:
             or_text = "" if self.preprocessor is None else ", or 'text' in their place"
             raise ValueError(

@@ -18,43 +18,14 @@ from keras_mpt.fitting.losses import (
     ACCURACY,
     Kind,
     accuracy_of,
+    is_per_target,
     kind_of,
     loss_on_logits,
     metric_on_logits,
 )
 from keras_mpt.fitting.own_columns import OwnColumnsLoss, OwnColumnsMean, Part, by_shapes
+from keras_mpt.fitting.setting import Setting
 from keras_mpt.types import Config, Tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """What is known of a model before it is compiled.
-
-    Attributes:
-        names: the tasks' names; none where there are no tasks.
-        classes: int, a list with each task's number of classes, or `None` where there are none.
-        gives_logits: bool. Whether outputs are logits; else nothing is known of them.
-        ignored: int. The label that does not count, or `None`.
-        kinds: the kinds of targets that there can be.
-    """
-
-    names: Sequence[str]
-    classes: int | Sequence[int] | None = None
-    gives_logits: bool = True
-    ignored: int | None = None
-    kinds: frozenset[Kind] = frozenset(Kind)
-
-    @property
-    def of_tasks(self) -> list[int | None]:
-        """Each task's number of classes: one entry where there are no tasks."""
-        if self.classes is None or isinstance(self.classes, int):
-            return [self.classes] * max(len(self.names), 1)
-        return list(self.classes)
-
-    @property
-    def differ(self) -> bool:
-        """Whether tasks have different numbers of classes."""
-        return len(set(self.of_tasks)) > 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,9 +185,12 @@ class Objective:
         loss, weights = self.goals[0].loss, {goal.weight for goal in self.goals}
         # The logit of a class that a task has not is a probability of 0 for a softmax.
         is_sparse = type(loss) is keras.losses.SparseCategoricalCrossentropy
-        if len(losses) == 1 and weights == {1.0} and (is_sparse or not self.setting.differ):
-            return loss
-        return OwnColumnsLoss(self.parts, self.reduction)
+        is_plain = len(losses) == 1 and weights == {1.0} and (is_sparse or not self.setting.differ)
+        if not is_plain:
+            return OwnColumnsLoss(self.parts, self.reduction)
+        if self.setting.names and loss is not None and is_per_target(loss):  # Each task reports it.
+            return OwnColumnsLoss([Part(None, self.goals[0].values)], self.reduction)
+        return loss
 
     def metric_parts(self, function: Callable[..., Tensor], tasks: Sequence[int]) -> list[Part]:
         """A function of targets and outputs as parts: over each task's own columns.
@@ -304,6 +278,7 @@ def _goals(setting: Setting, loss: Any, loss_weights: Any) -> list[Goal]:
     classes = setting.of_tasks
     losses = _of_each("loss", loss, setting, "auto" if setting.gives_logits else None)
     weights = _of_each("loss_weights", loss_weights, setting, 1.0)
+    reduction = _default_reduction(losses, setting)
     goals: list[Goal] = []
     # By the loss's identity: a user's own need not be hashable.
     resolved: dict[tuple[int, bool], Any] = {}
@@ -311,7 +286,7 @@ def _goals(setting: Setting, loss: Any, loss_weights: Any) -> list[Goal]:
     for k, (given, count, weight) in enumerate(zip(losses, classes, weights, strict=True)):
         of_one = count == 1
         if (id(given), of_one) not in resolved:
-            found = default_loss(count, setting.ignored) if is_auto(given) else given
+            found = default_loss(count, setting.ignored, reduction) if is_auto(given) else given
             if found is not None and setting.gives_logits:
                 found = loss_on_logits(found)
             elif found is not None:
@@ -334,6 +309,16 @@ def _goals(setting: Setting, loss: Any, loss_weights: Any) -> list[Goal]:
             f"reductions {found}"
         )
     return goals
+
+
+def _default_reduction(losses: Sequence[Any], setting: Setting) -> str:
+    """How the default makes one number of many: as losses beside it do that are means over all."""
+    given = [loss for loss in losses if loss is not None and not is_auto(loss)]
+    over_all = "sum_over_batch_size"
+    if not given or not setting.gives_logits or setting.reduction == over_all:
+        return setting.reduction
+    found = {Goal(loss_on_logits(loss)).reduction for loss in given}
+    return over_all if over_all in found else setting.reduction
 
 
 def _check_kind(

@@ -46,6 +46,27 @@ def current_rows() -> Tensor | None:
     return _rows.get()
 
 
+# The losses per target that were computed last, in a list that waits for them.
+_noted: contextvars.ContextVar[list[Tensor] | None] = contextvars.ContextVar(
+    "keras_mpt_noted", default=None
+)
+
+
+@contextlib.contextmanager
+def noting_losses() -> Iterator[list[Tensor]]:
+    """Around what Keras computes of a loss, which hands out the mean alone.
+
+    Yields:
+        A list that gets what an `OwnColumnsLoss` gives: a loss per target.
+    """
+    losses: list[Tensor] = []
+    token = _noted.set(losses)
+    try:
+        yield losses
+    finally:
+        _noted.reset(token)
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
     """What the rows of some tasks are measured by.
@@ -183,7 +204,11 @@ class OwnColumnsLoss(keras.losses.Loss):
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """A loss per row or token."""
-        return values_of(self.parts, y_true, y_pred)
+        values = values_of(self.parts, y_true, y_pred)
+        noted = _noted.get()
+        if noted is not None:
+            noted.append(values)
+        return values
 
 
 class OwnColumnsMean(keras.metrics.Mean):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -14,8 +15,11 @@ from keras_mpt import _keras
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.data.columns import as_array
 from keras_mpt.data.task_mix import TaskMix
+from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.model_inputs import ModelInputs, in_memory
+from keras_mpt.fitting.step_data import Measured
 from keras_mpt.fitting.streams import is_stream, map_batches
+from keras_mpt.fitting.target_positions import TARGET_POSITIONS
 from keras_mpt.types import Data, TargetData, Tensor
 
 Batch = tuple[Data, TargetData, TargetData]
@@ -29,6 +33,8 @@ class Preparation:
         check_targets: function of a batch's checked inputs and targets that refuses wrong ones.
         with_targets: bool. `False` leaves targets and weights out. Defaults to `True`.
         needs_targets: bool. Whether data without targets are refused. Defaults to `False`.
+        adds_positions: bool. Whether inputs get the positions of the targets that count, where that
+            is worth it: a model then computes nothing at the others. Defaults to `False`.
     """
 
     def __init__(
@@ -37,22 +43,30 @@ class Preparation:
         check_targets: Callable[[dict[str, Tensor], TargetData], None],
         with_targets: bool = True,
         needs_targets: bool = False,
+        adds_positions: bool = False,
     ) -> None:
         self.inputs = inputs
         self.check_targets = check_targets
         self.with_targets = with_targets
         self.needs_targets = needs_targets
+        self.adds_positions = adds_positions
         # The words of errors that were raised within another library, which may wrap them.
         self.errors: list[str] = []
 
     def __call__(self, x: Data, y: TargetData = None, sample_weight: TargetData = None) -> Batch:
         """Data checked and tokenized; a stream's batches when they are read."""
         if is_stream(x):
-            ids = self._ids_of_mix(x)
-            arrays = self._arrays if ids is None else functools.partial(self._of_mix, ids)
+            is_tf = keras.backend.backend() == "tensorflow"
+            is_first = itertools.chain([is_tf], itertools.repeat(False))
+            arrays = functools.partial(self._of_stream, self._ids_of_mix(x), is_first)
             stream = map_batches(x, self._noting(arrays), self._noting(self._tensors))
             return stream, y, sample_weight
-        return self._arrays(x, y, sample_weight)
+        x, y, sample_weight = self._arrays(x, y, sample_weight)
+        if self.adds_positions and target_positions.have_weights(y, sample_weight):
+            positions = target_positions.find(sample_weight)
+            if target_positions.are_few(positions, y.shape[1]):
+                x = {**x, TARGET_POSITIONS: positions}
+        return x, y, sample_weight
 
     @contextlib.contextmanager
     def plain_errors(self) -> Iterator[None]:
@@ -69,14 +83,35 @@ class Preparation:
         x, y, sample_weight = self._tokenized(x, as_array(y), as_array(sample_weight))
         return in_memory(self._checked(x, y)), y, sample_weight
 
-    def _of_mix(self, ids: np.ndarray, x: Data, *targets: Any) -> Batch:
-        """The same of a batch of a `TaskMix`, whose tasks have these ids in the model."""
-        return self._arrays({**x, "task_ids": ids[x["task_ids"]]}, *targets)
+    def _of_stream(
+        self, ids: np.ndarray | None, is_first: Iterator[bool], x: Data, *targets: Any
+    ) -> Batch:
+        """The same of a stream's batch: all of them have the same inputs.
+
+        Args:
+            ids: int array. The model's id of each task of a `TaskMix`; `None` where ids are its.
+            is_first: whether a batch is the first of a stream on TensorFlow. Keras takes the first
+                two batches for the shapes of all; so their numbers of positions must differ.
+            x: the batch's inputs.
+            *targets: its targets and their weights.
+        """
+        if ids is not None:
+            x = {**x, "task_ids": ids[x["task_ids"]]}
+        x, y, sample_weight = self._arrays(x, *targets)
+        if self.adds_positions and target_positions.have_weights(y, sample_weight):
+            positions = target_positions.find(sample_weight)
+            if next(is_first):
+                positions = target_positions.with_a_size_of_its_own(positions, y.shape[1])
+            x = {**x, TARGET_POSITIONS: positions}
+        return x, y, sample_weight
 
     def _tensors(self, *data: Any) -> Batch:
         """The same inside `tf.data`."""
         x, y, sample_weight = self._tokenized(*data)
-        return self.inputs.prepare_tf(x, y, self._noting(self._checked)), y, sample_weight
+        x = self.inputs.prepare_tf(x, y, self._noting(self._checked))
+        if self.adds_positions and target_positions.have_weights(y, sample_weight):
+            x = {**x, TARGET_POSITIONS: target_positions.find_tf(sample_weight)}
+        return x, y, sample_weight
 
     def _tokenized(self, x: Data, y: TargetData = None, sample_weight: TargetData = None) -> Batch:
         look = self._noting(self.inputs.look_at_text)
@@ -123,6 +158,41 @@ class Preparation:
         raise ValueError(
             f"`x` should mix tasks that the model has, {list(own)}. Received: x with tasks {given}"
         )
+
+
+class Prepared(Measured, Protocol):
+    """What is asked of a model here: a `Fitting` has it."""
+
+    # As `keras.Model` has them.
+    compiled: Any
+    loss: Any
+
+    @property
+    def takes_positions(self) -> bool:
+        """Whether a call gives outputs at `target_positions` alone, where its inputs have these."""
+
+
+def preparation_of(
+    model: Prepared, with_targets: bool = True, needs_targets: bool = True, for_step: bool = True
+) -> Preparation:
+    """The way that data take into a model.
+
+    Args:
+        model: the model.
+        with_targets: as in `Preparation`. Defaults to `True`.
+        needs_targets: bool. Whether data without targets are refused, where there is a loss.
+            Defaults to `True`.
+        for_step: bool. Whether the model is trained or evaluated on them, and nobody else sees
+            them. Defaults to `True`.
+    """
+
+    def check_targets(x: dict[str, Tensor], y: TargetData) -> None:
+        if model.objective is not None:
+            model.targets.check(model.model_inputs, x, y, model.objective)
+
+    needs_targets = needs_targets and bool(model.compiled) and model.loss is not None
+    positions = for_step and model.takes_positions and target_positions.suffice(model.objective)
+    return Preparation(model.model_inputs, check_targets, with_targets, needs_targets, positions)
 
 
 def build_from(model: keras.Model, x: Data) -> None:

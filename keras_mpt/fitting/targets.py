@@ -14,10 +14,12 @@ from keras import ops
 
 from keras_mpt.arrays import concrete, to_numpy
 from keras_mpt.checks import warn_once
+from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.losses import Kind
 from keras_mpt.fitting.model_inputs import ModelInputs
-from keras_mpt.fitting.objective import Objective, Setting
+from keras_mpt.fitting.objective import Objective
 from keras_mpt.fitting.own_columns import weight_per_target
+from keras_mpt.fitting.setting import Setting
 from keras_mpt.fitting.unshifted import COPIES, is_the_input
 from keras_mpt.types import TargetData, Tensor
 
@@ -38,6 +40,8 @@ class Targets(abc.ABC):
     of_logits: ClassVar[bool] = True
     # What a loss may take.
     kinds: ClassVar[frozenset[Kind]] = frozenset(Kind)
+    # How the default loss makes one number of many: over all targets, or by what they weigh.
+    reduction: ClassVar[str] = "sum_over_batch_size"
 
     @property
     def num_classes(self) -> int | Sequence[int] | None:
@@ -50,7 +54,8 @@ class Targets(abc.ABC):
         Args:
             names: the tasks' names; none where there are no tasks.
         """
-        return Setting(names, self.num_classes, self.of_logits, self.ignored, self.kinds)
+        ignored, kinds = self.ignored, self.kinds
+        return Setting(names, self.num_classes, self.of_logits, ignored, kinds, self.reduction)
 
     @abc.abstractmethod
     def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, objective: Objective) -> None:
@@ -145,6 +150,7 @@ class NextTokens(Targets):
 
     several_per_row = True
     kinds = frozenset({Kind.LABELS, Kind.DISTRIBUTIONS, Kind.CLASSES, Kind.UNKNOWN})
+    reduction = "mean_with_sample_weight"
 
     def __init__(self, vocabulary_size: int) -> None:
         self.vocabulary_size = vocabulary_size
@@ -168,8 +174,31 @@ class NextTokens(Targets):
             warn_once(self, "copies", COPIES.format(name=name), stacklevel=4)
 
     def token_mask(self, inputs: ModelInputs, x: Inputs) -> Tensor | None:
-        """The mask of the text that is continued."""
-        return mask_of(inputs, x, -1)
+        """The mask of the text that is continued, at the positions that the outputs have."""
+        mask = mask_of(inputs, x, -1)
+        return None if mask is None else target_positions.taken(x, mask)
+
+    def counted(
+        self, inputs: ModelInputs, x: Inputs, y: Tensor, sample_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Targets and weights, at the positions that the outputs have."""
+        y, sample_weight = super().counted(inputs, x, y, sample_weight)
+        are_some = target_positions.are_there(x)
+        if are_some is None or y is None:
+            return y, sample_weight
+        weight = target_positions.taken(x, sample_weight)
+        return target_positions.taken(x, y), weight * ops.cast(are_some, weight.dtype)
+
+    def weights(
+        self, inputs: ModelInputs, x: Inputs, values: Tensor, sample_weight: Tensor | None
+    ) -> Tensor:
+        """How much each value counts: those of outputs stand where these do."""
+        are_some = target_positions.are_there(x)
+        if are_some is None or len(values.shape) == 1:
+            return super().weights(inputs, x, values, sample_weight)
+        given = target_positions.taken(x, sample_weight)
+        given = given * ops.cast(are_some, given.dtype)
+        return super().weights(inputs, x, values, given)
 
 
 class Spans(Targets):

@@ -19,7 +19,8 @@ from keras_mpt.fitting.own_columns import (
     values_of,
     weight_per_target,
 )
-from keras_mpt.types import Tensor, Tensors
+from keras_mpt.fitting.step_data import StepData
+from keras_mpt.types import Tensor
 
 # With more tasks than this a log line serves nobody, and every metric costs an update a step.
 MAX_REPORTED_TASKS = 32
@@ -65,24 +66,20 @@ class TaskReport:
         """All tasks' metrics, in the tasks' order."""
         return [of[k] for k in self._tasks for _, of in self._reports if k in of]
 
-    def update(
-        self, task_ids: Tensor, y: Tensor, y_pred: Tensors, sample_weight: Tensor | None = None
-    ) -> None:
+    def update(self, task_ids: Tensor, data: StepData) -> None:
         """Feeds each task's metrics with its rows.
 
         Args:
             task_ids: integer tensor (B,).
-            y: targets, (B, …).
-            y_pred: outputs, (B, …).
-            sample_weight: float tensor (B,) or (B, S), or `None`. Defaults to `None`.
+            data: the batch's targets and outputs.
         """
         rows = {k: ops.cast(ops.equal(task_ids, k), "float32") for k in self._tasks}
         for measure, reports in self._reports:
-            batch = measure.batch(y, y_pred, sample_weight)
+            batch = measure.batch(data)
             if batch is not None:
                 for k, report in reports.items():
-                    data, weight = batch.of(rows[k])
-                    report.update_rows(data, rows[k], weight)
+                    own, weight = batch.of(rows[k])
+                    report.update_rows(own, rows[k], weight)
 
 
 class RowsMetric(Monitored):
@@ -109,6 +106,8 @@ class RowsMetric(Monitored):
             weight: float tensor (B,) or (B, S). How much they count.
         """
         self.rows.assign_add(ops.cast(ops.sum(rows), self.rows.dtype))
+        if len(data) == 1 and len(weight.shape) > 1:  # Keras would weigh each row's mean.
+            data, weight = (ops.ravel(data[0]),), ops.ravel(weight)
         self.metric.update_state(*data, sample_weight=weight)
 
     def result(self) -> Tensor:
@@ -171,7 +170,7 @@ class _Measure(abc.ABC):
         return keras.metrics.Mean()
 
     @abc.abstractmethod
-    def batch(self, y: Tensor, y_pred: Tensor, sample_weight: Tensor | None) -> _Batch | None:
+    def batch(self, data: StepData) -> _Batch | None:
         """What it takes of a batch; `None` where that cannot be told apart by rows."""
 
 
@@ -182,15 +181,15 @@ class _LossMeasure(_Measure):
         super().__init__("loss", tasks)
         self._parts, self._reduction = objective.parts, objective.reduction
 
-    def batch(self, y: Tensor, y_pred: Tensor, sample_weight: Tensor | None) -> _Batch | None:
+    def batch(self, data: StepData) -> _Batch | None:
         """Values, and what Keras would divide their sum by."""
-        y = ops.cast(y, "float32")  # As a `keras.Loss` has it.
-        y_pred = ops.cast(y_pred, "float32")
-        values = values_of(self._parts, y, y_pred)
+        values = data.losses
+        if values is None:  # In float32, as a `keras.Loss` has it.
+            y, y_pred = ops.cast(data.y, "float32"), ops.cast(data.y_pred, "float32")
+            values = values_of(self._parts, y, y_pred)
         if len(values.shape) == 0:
             return None
-        mask = keras_mask(values)
-        weight = None if sample_weight is None else ops.cast(sample_weight, values.dtype)
+        mask, weight = keras_mask(values), data.loss_weight
         if weight is not None:
             weight = weight_per_target(weight, values)
         count = None if mask is None else ops.cast(mask, values.dtype)
@@ -216,13 +215,13 @@ class _MeanMeasure(_Measure):
         super().__init__(name, tasks, like)
         self._parts, self._weighted = parts, weighted
 
-    def batch(self, y: Tensor, y_pred: Tensor, sample_weight: Tensor | None) -> _Batch | None:
+    def batch(self, data: StepData) -> _Batch | None:
         """Values, and the sample weights where these count."""
-        values = values_of(self._parts, y, y_pred)
+        values = values_of(self._parts, data.y, data.y_pred)
         if len(values.shape) == 0:
             return None
-        has_weight = self._weighted and sample_weight is not None
-        return _Batch((values,), ops.cast(sample_weight, "float32") if has_weight else None)
+        has_weight = self._weighted and data.sample_weight is not None
+        return _Batch((values,), ops.cast(data.sample_weight, "float32") if has_weight else None)
 
 
 class _OtherMeasure(_Measure):
@@ -243,8 +242,9 @@ class _OtherMeasure(_Measure):
         """A fresh one of the metric's class."""
         return type(self._metric).from_config(dict(self._metric.get_config()))
 
-    def batch(self, y: Tensor, y_pred: Tensor, sample_weight: Tensor | None) -> _Batch | None:
+    def batch(self, data: StepData) -> _Batch | None:
         """Targets and outputs, in those columns."""
+        y, y_pred, sample_weight = data.y, data.y_pred, data.sample_weight
         if self._classes is not None:
             is_own = is_row_of(self.tasks, current_rows())
             y, y_pred = own_columns(y, y_pred, is_own, self._classes)

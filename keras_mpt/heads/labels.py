@@ -152,6 +152,7 @@ class TokenLabels(Labels):
 
     several_per_row = True
     ignored = IGNORED
+    reduction = "mean_with_sample_weight"
     each = "token"
 
     def shape(self, inputs: ModelInputs, x: Inputs) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from keras_mpt.decoding.compiled import CompiledFunctions
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.reader import Reader
 from keras_mpt.decoding.score import Options, score
+from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.compile_defaults import default_optimizer
 from keras_mpt.fitting.label_words import have_words
@@ -75,6 +76,11 @@ class LanguageModel(PromptTunedModel):
         return [self.backbone, *([] if self.frozen_head is None else [self.frozen_head])]
 
     @property
+    def takes_positions(self) -> bool:
+        """Whether a call gives logits at `target_positions` alone, where its inputs have these."""
+        return target_positions.is_ours(type(self))
+
+    @property
     def keeps_cache(self) -> bool:
         """Whether anything is kept from one new token to the next."""
         return self.decoding.cached is not None
@@ -107,7 +113,9 @@ class LanguageModel(PromptTunedModel):
         Args:
             optimizer: optimizer. Defaults to `"auto"`: Adam at 0.005.
             loss: loss of logits, which names mean too, or a dict of task name to loss. Defaults to
-                `"auto"`: sparse cross-entropy on logits.
+                `"auto"`: sparse cross-entropy on logits, the mean over the targets that count by
+                their `sample_weight` (transformers' too). Where the loss and the metrics depend on
+                these alone, logits are computed at no others.
             weighted_metrics: list of metrics, or a dict of task name to list. Defaults to `"auto"`:
                 accuracy.
             sampler: a `keras_hub.samplers.Sampler` or its name, for `generate`. Defaults to
@@ -363,16 +371,22 @@ class LanguageModel(PromptTunedModel):
     def after_backbone(
         self, outputs: Tensors, inputs: dict[str, Tensor], training: bool | None = None
     ) -> Tensor:
-        """Logits (B, S, V)."""
+        """Logits (B, S, V); (B, K, V) at `target_positions` where a step's data have them."""
         outputs = self.splice.user_positions(outputs)
-        return self.head(keras.tree.flatten(outputs), training=training)
+        states = self.splice.follows_last_input(outputs)
+        here = target_positions.taken(inputs, states)
+        flat = [here if o is states else o for o in keras.tree.flatten(outputs)]
+        return self.head(flat, training=training)
 
     def compute_output_spec(
         self, inputs: dict[str, Tensor], training: bool | None = None
     ) -> keras.KerasTensor:
         """The logits' shape and dtype."""
         outputs = keras.tree.flatten(self.splice.backbone_spec(inputs))
-        return self.head.graph.compute_output_spec(outputs)
+        logits = self.head.graph.compute_output_spec(outputs)
+        positions = inputs.get(target_positions.TARGET_POSITIONS)
+        shape = logits.shape if positions is None else (*positions.shape, logits.shape[-1])
+        return keras.KerasTensor(shape, logits.dtype)
 
     def own_arguments(self) -> Config:
         """What keras-hub's task is made with."""

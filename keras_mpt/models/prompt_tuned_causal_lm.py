@@ -14,6 +14,7 @@ from keras_mpt.config_values import TaskType
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.kept_prompts import KeptPrompts
 from keras_mpt.decoding.prefix_decoder import PrefixDecoder
+from keras_mpt.fitting.target_positions import TARGET_POSITIONS
 from keras_mpt.models.hub_task import hub_task
 from keras_mpt.models.language_model import LanguageModel
 from keras_mpt.prompts.distinct import distinct_tasks
@@ -56,7 +57,7 @@ class PromptTunedCausalLM(LanguageModel):
         (B, S) integer: `y[:, t]` is the token after `token_ids[:, t]`, so y is the input moved by
         one. transformers takes `labels` equal to the input and moves them itself; here these would
         train the model to copy, which is warned of. A preprocessor makes y of text, with a
-        `sample_weight` that leaves padding out.
+        `sample_weight` that leaves padding out. The default loss is the mean over what counts.
 
     Returns:
         Logits, float (B, S, V).
@@ -124,7 +125,8 @@ class PromptTunedCausalLM(LanguageModel):
         prompt: Prompt | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Logits (B, S, V), and hidden states. To give a prompt's, each row computes its own."""
-        own_positions = set(inputs) - {"token_ids", "padding_mask", "task_ids"}
+        known = {"token_ids", "padding_mask", "task_ids", TARGET_POSITIONS}
+        own_positions = set(inputs) - known
         cache = self.prefix_cache
         if cache is None or prompt_positions or own_positions or not self._can_share(training):
             return super().call_with_states(inputs, layers, prompt_positions, training, prompt)
@@ -142,6 +144,7 @@ class PromptTunedCausalLM(LanguageModel):
             distinct.rows,
             distinct.poison,
             layers,
+            inputs.get(TARGET_POSITIONS),
         )
         return ops.cast(logits, self.logits_dtype), states
 

@@ -127,7 +127,8 @@ class PromptTunedMaskedLM(PromptTunedModel):
         Args:
             optimizer: optimizer. Defaults to `"auto"`: Adam at 0.005.
             loss: loss of logits, which names mean too, or a dict of task name to loss. Defaults to
-                `"auto"`: sparse cross-entropy on logits.
+                `"auto"`: sparse cross-entropy on logits, the mean over the places that count by
+                their `sample_weight`.
             weighted_metrics: list of metrics, or a dict of task name to list. Defaults to `"auto"`:
                 accuracy.
             **kwargs: the other arguments of `keras.Model.compile`.

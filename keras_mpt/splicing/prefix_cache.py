@@ -90,6 +90,7 @@ class PrefixCache:
         rows: Tensor,
         poison: Tensor,
         layers: tuple[int, ...] = (),
+        positions: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Whole rows after their prompts, for training: no cache is kept.
 
@@ -102,6 +103,8 @@ class PrefixCache:
             poison: float tensor (B,), added to what enters the first layer: 0, or NaN for a row
                 that should have no logits.
             layers: tuple of ints. Which layers' hidden states to give. Defaults to `()`.
+            positions: int tensor (B, K). Where logits are wanted, (B, K, V); `None` for everywhere.
+                Defaults to `None`.
 
         Returns:
             Logits (B, S, V), and a list of hidden states (B, S, d): of the last layer, those that
@@ -119,8 +122,22 @@ class PrefixCache:
         states: list[Tensor] | None = [] if layers else None
         seen = self._layers(of_layer, states=states, mask=mask, poison=poison)
         index = ops.convert_to_tensor(self.length, "int32")
-        view = self._view(transformer_layers=seen)
+        real = self.task.backbone.token_embedding
+        chosen: list[bool] = []
+
+        def token_embedding(ids: Tensor, reverse: bool = False) -> Tensor:
+            if not reverse:
+                return real(ids)
+            chosen.append(True)
+            return real(at_positions(ids, positions), reverse=True)
+
+        instead: dict[str, Any] = {"transformer_layers": seen}
+        if positions is not None:
+            instead["token_embedding"] = View(real, __call__=token_embedding)
+        view = self._view(**instead)
         logits, last, _ = view.call_with_cache(token_ids, _Unused(), index)
+        if positions is not None and not chosen:  # Of an output layer of its own.
+            logits = at_positions(logits, positions)
         given = [] if states is None else [*states[:-1], last]
         return logits, [given[i] for i in layers]
 

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_mpt.checks import check_choice, check_flag, check_number, is_integer
 from keras_mpt.config import MultitaskPromptTuningConfig
+from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.fitting import Fitting
 from keras_mpt.fitting.own_columns import Part, of_tasks, values_of
 from keras_mpt.fitting.targets import mask_of
@@ -130,6 +131,11 @@ class Distillation(Fitting):
     def always_frozen(self) -> list[keras.layers.Layer]:
         """The teachers, and what is frozen in the student."""
         return [*self.teacher_models, self.teacher_prompt, *self.student.always_frozen]
+
+    @property
+    def takes_positions(self) -> bool:
+        """Whether the student's and the teachers' logits are needed at `target_positions` alone."""
+        return self.student.takes_positions and target_positions.is_ours(type(self))
 
     def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> Tensors:
         """The student's outputs; in training, beside each row's distances from its teacher."""
