@@ -23,6 +23,13 @@ def has_bfloat16() -> bool:
     return bool(flags & {"avx512_bf16", "amx_bf16"}) or Path("/proc/driver/nvidia").exists()
 
 
+def gpu() -> str:
+    """The name of PyTorch's GPU, or an empty string."""
+    import torch
+
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else ""
+
+
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Each package's version, without what a build adds to it."""
     return {name: version(name).partition("+")[0] for name in packages}

@@ -18,8 +18,9 @@ _COSTS = """\
 
 ### Costs on a target
 
-Numbers that are trained for one task, head included, and the median seconds of a training{on}. The
-head's are without its features, where another run has computed them.
+Numbers that are trained for one task (its head's among them), their bytes in float32, and the
+median seconds of a training{on}, without those of looking at it on its way. A head's alone are
+without its features, where another run has computed them.
 
 """
 
@@ -84,11 +85,13 @@ def costs(part: Part, runs: Runs) -> str:
         seconds = [[e["seconds"] for e in timed if e["shots"] == at] for at in shots]
         cells = [f"{statistics.median(values):.1f} s" if values else "" for values in seconds]
         low, high = f"{min(counts):,}", f"{max(counts):,}"
-        lines.append([method.label, low if low == high else f"{low} to {high}", share, *cells])
+        numbers = low if low == high else f"{low} to {high}"
+        lines.append([method.label, numbers, share, f"{4 * max(counts):,}", *cells])
     columns = [
         "method",
         "numbers trained",
         "of full fine-tuning's, at most",
+        "bytes, at most",
         *map(rows_label, shots),
     ]
     on = "" if threads is None else f" with threads: {threads}"

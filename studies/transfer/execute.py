@@ -62,6 +62,7 @@ def train_source(run: Entry, method: Method, bench: Any, work: Path) -> Entry:
     job = SourceJob(
         bench, tasks, settings["rate"], settings["steps"], run["seed"], tokens, batch, unfinished,
         epochs, work / f"teachers-{part}-{tokens}-{epochs}-{limit or 'all'}-{batch}",
+        run["stage"] == "sources",
     )  # fmt: skip
     results: Entry = {}
     if method.prepare is not None:
@@ -76,18 +77,17 @@ def train_source(run: Entry, method: Method, bench: Any, work: Path) -> Entry:
     }  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
-    # Tests only of the training whose numbers are shown.
-    tested = run["stage"] == "sources"
     measured = {}
     for place, task in enumerate(tasks):
-        if tested or not task.is_text:
-            rows = task.test if tested else task.validation
+        if job.is_tested or not task.is_text:
+            rows = task.test if job.is_tested else task.validation
             measured[task.name] = task.measure(rows.y, trained.predict(rows, place))
     scores = {name: found["score"] for name, found in measured.items()}
     bleu = {name: found["bleu"] for name, found in measured.items() if "bleu" in found}
     # Of texts it is seldom that one is met word for word.
     mean = statistics.mean(scores[task.name] for task in tasks if not task.is_text)
-    return {**results, "scores": scores, **({"bleu": bleu} if bleu else {}), "score": mean}
+    texts = {"bleu": bleu} if bleu else {}
+    return {**results, **trained.notes, "scores": scores, **texts, "score": mean}
 
 
 def _with_rows(task: Task, limit: int | None) -> Task:

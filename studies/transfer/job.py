@@ -61,6 +61,7 @@ class SourceJob:
         folder: where to save what `Job.source` is to find.
         teacher_epochs: int. Of each teacher's own training, where the method has teachers.
         teachers: folder of teachers, which methods share.
+        is_tested: whether this is the training whose test scores are shown.
     """
 
     bench: Any
@@ -73,6 +74,7 @@ class SourceJob:
     folder: Path
     teacher_epochs: int
     teachers: Path
+    is_tested: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -132,7 +132,8 @@ def _machines(machines: Sequence[Entry]) -> str:
     lines = []
     for found in machines:
         threads, packages = found["threads"], in_words(found["packages"])
-        lines.append(f"\n{found['processor']}, CPU only, threads: {threads},\nwith {packages}.\n")
+        where = f"{found['accelerator']}, with" if "accelerator" in found else "CPU only,"
+        lines.append(f"\n{found['processor']}, {where} threads: {threads},\nwith {packages}.\n")
     return "".join(dict.fromkeys(lines))
 
 

@@ -16,7 +16,7 @@ from studies.transfer.claims import claim
 from studies.transfer.execute import execute
 from studies.transfer.log import Entry, Log, key
 from studies.transfer.part import Part
-from tools.machine import processor, versions
+from tools.machine import gpu, processor, versions
 from tools.threads import pin_threads
 
 PACKAGES = ("keras", "keras-hub", "torch", "peft", "transformers", "numpy")
@@ -112,12 +112,14 @@ def _kinds(entry: Entry) -> list[tuple[str, ...]]:
 
 def note_machine(log: Log, part: Part, given: argparse.Namespace) -> None:
     """A line that says what the next ones were run on."""
+    accelerator = gpu()
     machine = {
         **part.settings,
         "processor": processor(),
         "threads": pin_threads(),
         "packages": versions(PACKAGES),
         "quick": given.quick,
+        **({"accelerator": accelerator} if accelerator else {}),
         **({"dtype": given.dtype} if part.name == "words" else {}),
     }
     entry = {"stage": "machine", "settings": machine}

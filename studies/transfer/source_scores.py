@@ -72,7 +72,8 @@ def _differences(part: Part, found: Trainings, tasks: Sequence[str], named: Sequ
     for method, other in part.compared_sources:
         own, others = found.get(method, {}), found.get(other, {})
         pairs = [(own[seed], others[seed]) for seed in sorted(own.keys() & others.keys())]
-        by_task = {t: [a["scores"][t] - b["scores"][t] for a, b in pairs] for t in tasks}
+        both = [(a["scores"], b["scores"]) for a, b in pairs]
+        by_task = {t: [a[t] - b[t] for a, b in both if t in a and t in b] for t in tasks}
         # A training's tasks are no draws of their own, so the seeds' means are what counts.
         by_task["mean"] = [a["score"] - b["score"] for a, b in pairs]
         if len(pairs) > 1:

@@ -9,6 +9,7 @@ from studies.transfer.part import Part, Wave
 from studies.transfer.plan import FULL, Budget
 from studies.transfer.words.methods import METHODS
 from studies.transfer.words.model import Model, find_model
+from studies.transfer.words.tiny import write_tiny
 from studies.transfer.words.workbench import MAX_TOKENS, Workbench
 
 SOURCES = ("sst2", "subj", "trec", "ag_news", "mnli", "qnli", "qqp", "cola", "e2e_nlg")
@@ -34,7 +35,7 @@ BUDGET = Budget(
     test_rows=300,
 )
 QUICK = Budget(
-    sources=("sst2", "trec"),
+    sources=("sst2", "trec", "e2e_nlg"),
     pseudo_targets=(),
     source_steps=6,
     tuning_steps=3,
@@ -88,7 +89,9 @@ STYLES = {
 
 def open_bench(given: argparse.Namespace, budget: Budget) -> Workbench:
     """The workbench that the command line asks for."""
-    model = Model(find_model(given.model, given.work), given.dtype)
+    is_tiny = given.quick and given.model is None
+    folder = write_tiny(given.work / "tiny") if is_tiny else find_model(given.model, given.work)
+    model = Model(folder, "float32" if is_tiny else given.dtype)
     return Workbench(data.find_data(given.data), budget.test_rows, model)
 
 
@@ -107,7 +110,7 @@ WORDS = Part(
         Wave((32,), 5),
         Wave((FULL,), 1),
     ),
-    ("cr", "snips"),
+    ("cr", "snips", "disfl_qa"),
     {"part": "words"},
     open_bench,
     COMPARED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,8 @@ class Workbench:
     def __init__(self, folder: Path, test_rows: int, model: Model) -> None:
         self.folder, self.test_rows = folder, test_rows
         self.model = model
+        # What the bare model says of rows, which is the same in every run.
+        self.said: dict[Any, np.ndarray] = {}
         self._tasks: dict[str, Task] = {}
 
     def task(self, name: str) -> Task:

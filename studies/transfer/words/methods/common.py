@@ -11,8 +11,7 @@ from studies.transfer.job import Job, decay
 from studies.transfer.rows import Inputs, Rows, by_length, training_batches
 from studies.transfer.tasks import Task
 from studies.transfer.watch import Watch
-from studies.transfer.words.answers import Arrays, attached, first_words
-from studies.transfer.words.methods.last import last_logits
+from studies.transfer.words.answers import Arrays, attached
 from studies.transfer.words.workbench import MAX_ANSWER, Workbench
 
 Predict = Callable[[Rows], np.ndarray]
@@ -60,9 +59,10 @@ def predictor(bench: Workbench, model: Any, task: Task, task_ids: int | None = N
     """Labels of rows, or texts where the task's answers are texts."""
     if task.is_text:
         return lambda rows: generated(bench, model, rows, task_ids)
+    answers = [answer.tolist() for answer in task.answers or []]
 
     def labels(x: Inputs) -> np.ndarray:
-        return first_words(last_logits(model, with_task(x, task_ids)), task.answers or [])
+        return np.asarray(model.predict_labels(with_task(x, task_ids), answers))
 
     return lambda rows: by_length(labels, rows, bench.predict_rows)
 

@@ -52,7 +52,21 @@ def train_source(job: SourceJob, distilled: bool = False, ranks: int = 1) -> Tra
     def predict(rows: Rows, place: int) -> np.ndarray:
         return predictor(bench, student, job.tasks[place], place)(rows)
 
-    return Trained(predict, student.parameter_count())
+    notes = {"teacher_scores": teacher_scores(job)} if distilled and job.is_tested else {}
+    return Trained(predict, student.parameter_count(), notes)
+
+
+def teacher_scores(job: SourceJob) -> dict[str, float]:
+    """What each teacher scores on its own task's test rows; of texts nothing."""
+    import keras_mpt
+
+    bench, found = job.bench, {}
+    for task in job.tasks:
+        if not task.is_text:
+            model = keras_mpt.load_adapter(bench.model.backbone, job.teachers / task.name)
+            predict = predictor(bench, model, task)
+            found[task.name] = task.measure(task.test.y, predict(task.test))["score"]
+    return found
 
 
 def source_batches(job: SourceJob) -> Any:
