@@ -10,6 +10,9 @@ import numpy as np
 from keras_mpt._keras import in_symbolic_scope
 from keras_mpt.types import Tensor
 
+# What is run is cut to its longest row, in steps of this: each width is compiled anew.
+WIDTH_STEP = 16
+
 
 def to_numpy(value: Tensor) -> np.ndarray:
     """A NumPy array of a tensor of any library, a variable or a list.
@@ -76,3 +79,8 @@ def to_power_of_two(values: np.ndarray) -> np.ndarray:
     """Values with the first repeated after them up to a power of two: each size is compiled."""
     size = 1 << (len(values) - 1).bit_length()
     return np.concatenate([values, np.repeat(values[:1], size - len(values), axis=0)])
+
+
+def up_to_step(width: int) -> int:
+    """The width, up to a multiple of `WIDTH_STEP`."""
+    return int(-(-width // WIDTH_STEP) * WIDTH_STEP)

@@ -9,8 +9,10 @@ import numpy as np
 
 from keras_mpt.data.columns import as_list
 
+# A language model's text and how it goes on, as keras-hub names them.
+PROMPTS, RESPONSES = "prompts", "responses"
 # The names of text in a model's inputs.
-TEXT_NAMES = ("text", "encoder_text", "decoder_text")
+TEXT_NAMES = ("text", "encoder_text", "decoder_text", PROMPTS, RESPONSES)
 
 Row: TypeAlias = "str | tuple[str, str]"
 """A row's text, or its two texts."""
@@ -48,6 +50,30 @@ def text_rows(text: Any, num_rows: int | None = None) -> list[Row]:
     if not items:
         raise ValueError("`x` should have at least one row of text. Received: no text")
     return [_row(item, i) for i, item in enumerate(items)]
+
+
+def strings(name: str, column: Any) -> list[str]:
+    """A column of single texts.
+
+    Args:
+        name: string. The column's name, for the message.
+        column: one string, or a list, a tuple or an array (N,) of strings, or a table's column.
+
+    Returns:
+        A list of N strings.
+
+    Raises:
+        ValueError: what is no text, or no rows.
+    """
+    items = _listed(column)
+    if not items:
+        raise ValueError(f"`{name}` should have at least one row. Received: none")
+    for row, item in enumerate(items):
+        if not _is_string(item):
+            raise ValueError(
+                f"`{name}` should have a string in each row. Received: {item!r} in row {row}"
+            )
+    return [_string(item, row) for row, item in enumerate(items)]
 
 
 def text_array(rows: Sequence[Row]) -> np.ndarray:

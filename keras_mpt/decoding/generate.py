@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt.arrays import to_numpy
+from keras_mpt.arrays import to_numpy, up_to_step
 from keras_mpt.checks import check_flags, check_size
 from keras_mpt.decoding.decoder import Decoder
 from keras_mpt.decoding.decoding import Decoding
@@ -20,7 +20,6 @@ from keras_mpt.decoding.generation_inputs import (
     checked_stops,
     tokenized,
     trim,
-    up_to_step,
     without_input,
     without_task_ids,
 )

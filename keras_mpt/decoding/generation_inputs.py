@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_mpt.arrays import is_array, to_numpy
+from keras_mpt.arrays import is_array, to_numpy, up_to_step
 from keras_mpt.checks import is_integer
 from keras_mpt.data.columns import as_list
+from keras_mpt.data.texts import PROMPTS, TEXT_NAMES
 from keras_mpt.splicing.cut import TokenInput
 from keras_mpt.splicing.splice import Splice
 from keras_mpt.types import Preprocessor, TaskIds, Tensor
-
-# What is run is cut to its longest row, in steps of this: each width is compiled anew.
-WIDTH_STEP = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +23,12 @@ class Text:
     Attributes:
         inputs: list of strings, or a dict of such lists, as keras-hub's preprocessors take them.
         is_one: whether one string was given rather than a list.
+        are_prompts: whether they were given as prompts. Defaults to `False`.
     """
 
     inputs: Any
     is_one: bool
+    are_prompts: bool = False
 
 
 def as_text(inputs: Any, preprocessor: Preprocessor | None, has_encoder: bool) -> Text | None:
@@ -38,7 +38,9 @@ def as_text(inputs: Any, preprocessor: Preprocessor | None, has_encoder: bool) -
         ValueError: no text, other things than strings, lists of different lengths, an encoder's
             text that is missing, or text for a model without a preprocessor.
     """
-    if isinstance(inputs, dict) and not any(name.endswith("text") for name in inputs):
+    if isinstance(inputs, dict) and not any(
+        name.endswith("text") or name in TEXT_NAMES for name in inputs
+    ):
         return None
     if preprocessor is None:
         raise ValueError(
@@ -47,6 +49,9 @@ def as_text(inputs: Any, preprocessor: Preprocessor | None, has_encoder: bool) -
         )
     names = ("encoder_text", "decoder_text") if has_encoder else ()
     texts = dict(inputs) if isinstance(inputs, dict) else {"text": inputs}
+    are_prompts = list(texts) == [PROMPTS]
+    if are_prompts:
+        texts = {"text": texts[PROMPTS]}
     lists = {name: [t] if isinstance(t, str) else as_list(t) or [] for name, t in texts.items()}
     is_text = all(t and all(isinstance(s, str) for s in t) for t in lists.values())
     if (
@@ -60,7 +65,7 @@ def as_text(inputs: Any, preprocessor: Preprocessor | None, has_encoder: bool) -
             f"Received: inputs={inputs!r}"
         )
     is_one = all(isinstance(t, str) for t in texts.values())
-    return Text(lists.get("text", lists), is_one)
+    return Text(lists.get("text", lists), is_one, are_prompts)
 
 
 def without_task_ids(inputs: Any, task_ids: TaskIds | None) -> tuple[Any, TaskIds | None]:
@@ -188,11 +193,6 @@ def trim(x: dict[str, Tensor], token_input: TokenInput) -> None:
     for name in (token_input.name, token_input.mask_name, *token_input.other_names):
         if name in x:
             x[name] = x[name][:, :width]
-
-
-def up_to_step(width: int) -> int:
-    """The width, up to a multiple of `WIDTH_STEP`."""
-    return int(-(-width // WIDTH_STEP) * WIDTH_STEP)
 
 
 def without_input(

@@ -7,21 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_mpt.arrays import to_numpy, to_power_of_two
+from keras_mpt.arrays import to_numpy, to_power_of_two, up_to_step
 from keras_mpt.checks import check_choice, check_flags, check_size
 from keras_mpt.decoding.calibration import content_free
-from keras_mpt.decoding.candidates import Candidates, as_candidates, pairs, words_of_rows
+from keras_mpt.decoding.candidates import Candidates, pairs, words_of_rows
 from keras_mpt.decoding.decoder import Decoder, log_softmax
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.generation_inputs import (
-    as_text,
+    Text,
     check_right_padding,
     check_rows_are_right,
-    tokenized,
     trim,
-    up_to_step,
     without_task_ids,
 )
+from keras_mpt.decoding.score_inputs import text_tokens, to_score
 from keras_mpt.decoding.state import Context, Pairs, Rows
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.types import TaskIds, Tensor, Tensors
@@ -63,10 +62,9 @@ def score(
 ) -> tuple[np.ndarray, Candidates]:
     """The scores (B, C), and the candidates; see `LanguageModel.score`."""
     options.check()
-    chosen, size = None, model_inputs.splice.vocabulary_sizes[-1]
-    if candidates is not None:
-        chosen = as_candidates(candidates, model_inputs.preprocessor, size)
-    x, lengths = _rows_to_score(model_inputs, inputs, task_ids)
+    inputs, task_ids = without_task_ids(inputs, task_ids)
+    tokens, chosen = to_score(model_inputs, inputs, candidates)
+    x, lengths = _rows_to_score(model_inputs, tokens, task_ids)
     tasks = x.get("task_ids")
     if chosen is None:
         chosen = words_of_rows(model_inputs.label_words, tasks, len(lengths))
@@ -77,8 +75,9 @@ def score(
     scores = _scores(decoding, model_inputs, x, lengths, chosen, options)
     if free is not None:
         own = None if tasks is None else tasks[free.rows]
-        x, lengths = _rows_to_score(model_inputs, free.texts, own)
         of_free = chosen.repeated(free.rows)
+        tokens = text_tokens(model_inputs, Text(free.texts, False), chosen.longest)
+        x, lengths = _rows_to_score(model_inputs, tokens, own)
         found = _scores(decoding, model_inputs, x, lengths, of_free, options)
         scores = free.calibrated(scores, found)
     return scores, chosen
@@ -127,28 +126,11 @@ def _scores(
 
 
 def _rows_to_score(
-    model_inputs: ModelInputs, inputs: Any, task_ids: TaskIds | None
+    model_inputs: ModelInputs, tokens: dict[str, Any], task_ids: TaskIds | None
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The checked inputs, no wider than their longest row, and each row's length (B,)."""
-    inputs, task_ids = without_task_ids(inputs, task_ids)
     *encoder_inputs, last = model_inputs.splice.token_inputs
-    text = as_text(inputs, model_inputs.preprocessor, bool(encoder_inputs))
     ids_name, mask_name = last.name, str(last.mask_name)
-    tokens = inputs
-    if text is not None:
-        assert model_inputs.preprocessor is not None
-        # One more than fits: the preprocessor cuts longer text off without a word.
-        fits = model_inputs.preprocessor.sequence_length
-        tokens = tokenized(text, model_inputs.preprocessor, fits + 1)
-        longest = int(tokens[mask_name].sum(axis=1).max())
-        if longest > fits:
-            raise ValueError(
-                f"`inputs` should be texts of at most {fits} tokens "
-                "(`preprocessor.sequence_length` sets it): what follows them is scored. "
-                "Received: a longer one"
-            )
-        for name in (ids_name, mask_name):
-            tokens[name] = tokens[name][:, :longest]
     if task_ids is not None:
         tokens = {**tokens, "task_ids": task_ids}
     x = {name: to_numpy(value) for name, value in model_inputs.prepare(tokens).items()}

@@ -122,9 +122,9 @@ class Fitting(keras.Model, abc.ABC):
 
         Args:
             x: dict of arrays or columns: the backbone's inputs, each (N, S) integer, and `task_ids`
-                (N,) integer or names. With a preprocessor, `{"text": [...], "task_ids": [...]}`. Or
-                a stream of such batches: `tf.data.Dataset`, `keras.utils.PyDataset`, PyTorch
-                `DataLoader`, Grain dataset or generator. Defaults to `None`.
+                (N,) integer or names. With a preprocessor, `{"text": [...], "task_ids": [...]}`, or
+                "prompts" and "responses". Or a stream of such batches, `tf.data`'s, PyTorch's or
+                Grain's, a `keras.utils.PyDataset` or a generator. Defaults to `None`.
             y: array, list or column of targets (N, …), where `x` is no stream. Defaults to `None`.
             batch_size: int. Rows of a step; `None` is Keras's 32. Defaults to `None`.
             validation_data: `(x, y)`, `(x, y, sample_weight)` or a stream. Defaults to `None`.

@@ -11,7 +11,7 @@ import numpy as np
 from keras_mpt.checks import check_token_ids, received
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.data.columns import as_columns
-from keras_mpt.data.texts import TEXT_NAMES
+from keras_mpt.data.texts import RESPONSES, TEXT_NAMES
 from keras_mpt.fitting.streams import is_stream
 from keras_mpt.fitting.text import tokens_alone
 from keras_mpt.prompts.task_ids import check_task_ids
@@ -40,6 +40,11 @@ class LabelWords:
     def num_classes(self) -> np.ndarray:
         """Each task's number of classes, int (T,); 0 where it has no words."""
         return np.asarray([len(own) for own in self.words])
+
+    @property
+    def longest(self) -> int:
+        """N, the tokens of the longest word; 0 where there are none."""
+        return int(self.token_ids.shape[2])
 
     def tokens(self, task: int, label: int) -> np.ndarray:
         """The tokens of one word, int32 (n,).
@@ -127,7 +132,9 @@ def have_words(model_inputs: Any, x: Data) -> bool:
     if not isinstance(x, dict):
         return not model_inputs.has_tasks
     task_ids = x.get("task_ids")
-    if not any(name in x for name in TEXT_NAMES) or (task_ids is None and model_inputs.has_tasks):
+    # Prompts with responses of their own are no questions.
+    is_text = any(name in x for name in TEXT_NAMES) and RESPONSES not in x
+    if not is_text or (task_ids is None and model_inputs.has_tasks):
         return False
     names = model_inputs.task_names
     tasks = check_task_ids(task_ids, len(names), None, names) if model_inputs.has_tasks else 0

@@ -1,4 +1,4 @@
-"""What a prompt-tuned model takes as input: the checks, and text to tokens.
+"""What a prompt-tuned model takes as input: the checks.
 
 All entrances (a direct call, arrays, each kind of stream) lead through here, so that bad input gets
 the same error everywhere, before anything is trained.
@@ -11,7 +11,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_mpt._keras import in_symbolic_scope
@@ -22,27 +21,17 @@ from keras_mpt.checks import (
     check_mask,
     check_table_ids,
     check_token_ids,
-    warn_once,
-    was_warned,
 )
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
-from keras_mpt.data.columns import as_columns
-from keras_mpt.data.texts import TEXT_NAMES, Row, text_rows
-from keras_mpt.fitting.cut_text import cut_text
+from keras_mpt.data.texts import TEXT_NAMES
 from keras_mpt.fitting.label_words import LabelWords, label_words
 from keras_mpt.fitting.mask_positions import MASK_POSITIONS, check_mask_positions
+from keras_mpt.fitting.packing import Packing
 from keras_mpt.fitting.target_positions import TARGET_POSITIONS
-from keras_mpt.fitting.text import (
-    both_weights,
-    is_symbolic,
-    looked_at,
-    tokens_of,
-    tokens_of_symbolic,
-)
 from keras_mpt.prompts.task_ids import check_task_ids
 from keras_mpt.splicing.cut import TokenInput
 from keras_mpt.splicing.splice import Splice
-from keras_mpt.types import Data, Preprocessor, TargetData, Tensor
+from keras_mpt.types import Data, Preprocessor, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +43,14 @@ class ModelInputs:
         splice: the model's splice, which knows the backbone's inputs.
         preprocessor: keras-hub preprocessor, or `None` where the model takes no text.
         takes_mask_positions: whether the model takes `mask_positions` beside the backbone's inputs.
+        packing: how a language model's prompts and responses become tokens; `None` for others.
     """
 
     config: PromptTuningConfig
     splice: Splice
     preprocessor: Preprocessor | None = None
     takes_mask_positions: bool = False
+    packing: Packing | None = None
 
     @functools.cached_property
     def names(self) -> list[str]:
@@ -84,6 +75,18 @@ class ModelInputs:
     def label_words(self) -> LabelWords:
         """The tasks' classes as words and as tokens."""
         return label_words(self.config, self.preprocessor, self.splice.vocabulary_sizes[-1])
+
+    def packed(self, truncation_side: str | None, add_end_token: bool) -> ModelInputs:
+        """The same of a language model, which takes prompts and responses if it takes text.
+
+        Args:
+            truncation_side: as in `Packing`.
+            add_end_token: as in `Packing`.
+        """
+        if self.preprocessor is None:
+            return self
+        packing = Packing(self.splice, self.preprocessor, truncation_side, add_end_token)
+        return dataclasses.replace(self, packing=packing)
 
     def prepare(self, x: Data) -> dict[str, Tensor]:
         """Checked inputs with values: task names become task ids.
@@ -130,105 +133,6 @@ class ModelInputs:
         checked = tf.numpy_function(check_values, values, dtype, stateful=False)
         shape = [None] if self.has_tasks else x[result].shape
         return {**x, result: tf.ensure_shape(checked, shape)}
-
-    def tokenize(
-        self,
-        x: Data,
-        y: TargetData = None,
-        sample_weight: TargetData = None,
-        look: Callable[[dict[str, Any]], None] | None = None,
-    ) -> tuple[Data, TargetData, TargetData]:
-        """`(x, y, sample_weight)` with text in `x` turned into the backbone's inputs.
-
-        Args:
-            x: inputs, or `{"text": …, "task_ids": …}`, where text is a list of strings or a pair
-                of lists; an encoder-decoder takes "encoder_text" and "decoder_text".
-            y: targets. A language model's preprocessor makes them, where none are given.
-            sample_weight: weights, likewise.
-            look: function that is called with text inside `tf.data`, once it is there. Defaults to
-                `None`.
-
-        Returns:
-            The three.
-        """
-        is_table = not isinstance(x, dict)
-        x = as_columns(x)
-        if is_table and isinstance(x, dict):
-            self._check_columns(x)
-        if self.preprocessor is not None and not isinstance(x, dict) and not self.has_tasks:
-            x = {"text": x}
-        given = [n for n in TEXT_NAMES if n in x] if isinstance(x, dict) else []
-        if self.preprocessor is None or not given:
-            return x, y, sample_weight
-        self._check_text_names(given)
-        also = [name for name in self.names if name != "task_ids" and x.get(name) is not None]
-        if also:
-            raise ValueError(
-                f"`x` should have text or tokens, not both. Received: x with {given} and {also}"
-            )
-        texts = {name: x[name] for name in given}
-        if is_symbolic(texts):
-            texts = texts if look is None else looked_at(texts, look)
-            tokens = tokens_of_symbolic(self.preprocessor, texts)
-        else:
-            num_rows = _num_rows(y, x.get("task_ids"))
-            rows = {name: text_rows(text, num_rows) for name, text in texts.items()}
-            tokens = tokens_of(self.preprocessor, rows)
-            made = keras.utils.unpack_x_y_sample_weight(tokens)[0]
-            masks = [to_numpy(made[name]) for name in self._mask_names if name in made]
-            if any((mask != 0).all(axis=1).any() for mask in masks):  # Rows without padding.
-                self._warn_of_cut_text(rows)
-        tokens, made_y, made_weight = keras.utils.unpack_x_y_sample_weight(tokens)
-        if y is None:
-            y, sample_weight = made_y, both_weights(made_weight, sample_weight)
-        return {**{k: v for k, v in x.items() if k not in given}, **tokens}, y, sample_weight
-
-    def look_at_text(self, texts: dict[str, Any]) -> None:
-        """Checks text that `tf.data` has, of which tokens are made symbolically.
-
-        Args:
-            texts: dict of arrays of strings, or of tuples of two for pairs, by name.
-        """
-        rows = {name: text_rows(text) for name, text in texts.items()}
-        self._warn_of_cut_text(rows, looked_at=1)
-
-    @property
-    def _mask_names(self) -> list[str | None]:
-        return [token_input.mask_name for token_input in self.splice.token_inputs]
-
-    def _warn_of_cut_text(self, rows: dict[str, list[Row]], looked_at: int = 4) -> None:
-        """Says once that the preprocessor cuts text."""
-        if self.preprocessor is None or was_warned(self.preprocessor, "cut text"):
-            return
-        cut = cut_text(self.preprocessor, rows, self._mask_names, looked_at)
-        if cut is None:
-            return
-        limit = self.splice.max_sequence_length
-        room = "" if limit is None else f", up to {limit - self.splice.num_virtual_tokens}"
-        warn_once(
-            self.preprocessor,
-            "cut text",
-            f"The preprocessor cuts text: of {cut[0]} tokens of a row it keeps {cut[1]}. Its "
-            f"sequence length can be set{room}. This is said once.",
-            stacklevel=2,
-        )
-
-    def _check_columns(self, table: dict[str, Any]) -> None:
-        """Refuses a table with columns that the model does not take."""
-        known = [*self.names, *([] if self.preprocessor is None else TEXT_NAMES)]
-        if any(name not in known for name in table):
-            task_ids = ", 'task_ids': data['task_ids']" if self.has_tasks else ""
-            raise ValueError(
-                f"`x` should have the columns that the model takes, such as {{'text': data['text']"
-                f"{task_ids}}}, and `y` that of the targets, such as data['label']. Received: a "
-                f"table with the columns {list(table)}"
-            )
-
-    def _check_text_names(self, given: list[str]) -> None:
-        has_sides = len(self.splice.token_inputs) > 1
-        wanted = ["encoder_text", "decoder_text"] if has_sides else ["text"]
-        if given != wanted:
-            raise ValueError(f"`x` should have text under {wanted}. Received: x with {given}")
 
     def check(self, x: Data) -> dict[str, Tensor]:
         """Inputs after all checks that can be made of what is known: names, shapes and values.
@@ -349,17 +253,6 @@ class ModelInputs:
                 f"`x` should have the inputs {self.names}{or_text}. Received: x without {missing} "
                 f"and with unknown {unknown}"
             )
-
-
-def _num_rows(*columns: Any) -> int | None:
-    """How many rows the first of some data has that has rows."""
-    for column in columns:
-        if isinstance(column, (list, tuple)):
-            return len(column)
-        shape = _shape(column) if hasattr(column, "shape") else None
-        if shape:
-            return None if shape[0] is None else int(shape[0])
-    return None
 
 
 def _shape(tensor: Tensor) -> tuple[Any, ...] | None:

@@ -15,11 +15,13 @@ from keras_mpt import _keras
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.data.columns import as_array
 from keras_mpt.data.task_mix import TaskMix
+from keras_mpt.data.texts import PROMPTS, RESPONSES
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.model_inputs import ModelInputs, in_memory
 from keras_mpt.fitting.step_data import Measured
 from keras_mpt.fitting.streams import is_stream, map_batches
 from keras_mpt.fitting.target_positions import TARGET_POSITIONS
+from keras_mpt.fitting.tokenization import look_at_text, tokenize
 from keras_mpt.types import Data, TargetData, Tensor
 
 Batch = tuple[Data, TargetData, TargetData]
@@ -114,12 +116,13 @@ class Preparation:
         return x, y, sample_weight
 
     def _tokenized(self, x: Data, y: TargetData = None, sample_weight: TargetData = None) -> Batch:
-        look = self._noting(self.inputs.look_at_text)
-        x, y, sample_weight = self.inputs.tokenize(x, y, sample_weight, look)
+        look = self._noting(functools.partial(look_at_text, self.inputs))
+        given = x
+        x, y, sample_weight = tokenize(self.inputs, x, y, sample_weight, look, self.with_targets)
         if not self.with_targets:
             return x, None, None
         if self.needs_targets:
-            check_has_targets(y)
+            check_has_targets(given, y)
         return x, y, sample_weight
 
     def _checked(self, x: Data, y: TargetData = None) -> dict[str, Tensor]:
@@ -213,8 +216,13 @@ def check_class_weight(class_weight: Mapping[int, float] | None, several_per_row
         )
 
 
-def check_has_targets(y: TargetData) -> None:
+def check_has_targets(x: Data, y: TargetData) -> None:
     """Refuses data without targets where a loss is to be computed of them."""
+    if y is None and isinstance(x, dict) and PROMPTS in x and RESPONSES not in x:
+        raise ValueError(
+            "`x` should have 'responses' beside 'prompts': the loss is computed of them. Received: "
+            f"x with {list(x)}"
+        )
     if y is None:
         raise ValueError(
             "`y` should be given: the loss is computed of it, unless `compile` was given "

@@ -13,15 +13,16 @@ from keras_mpt.config import PromptTuningConfig
 from keras_mpt.data.columns import as_columns
 from keras_mpt.decoding import generate as generating
 from keras_mpt.decoding.calibration import probabilities
-from keras_mpt.decoding.candidates import Candidates
 from keras_mpt.decoding.compiled import CompiledFunctions
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.reader import Reader
 from keras_mpt.decoding.score import Options, score
+from keras_mpt.decoding.score_inputs import has_responses, refuse_responses
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.compile_defaults import default_optimizer
 from keras_mpt.fitting.label_words import have_words
+from keras_mpt.fitting.packing import check_packing
 from keras_mpt.fitting.targets import NextTokens
 from keras_mpt.heads.head import FrozenHead
 from keras_mpt.models.hub_task import from_hub_task
@@ -37,6 +38,7 @@ class LanguageModel(PromptTunedModel):
         graph: the task's part after the backbone, as `hub_task` cuts it off.
         config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
         head_config: dict. What the task was made with beside its backbone.
+        truncation_side, add_end_token: how responses are packed; see `Packing`.
         **kwargs: see `keras_mpt.models.PromptTunedModel`.
     """
 
@@ -48,13 +50,19 @@ class LanguageModel(PromptTunedModel):
         graph: keras.Model,
         config: PromptTuningConfig,
         head_config: Config,
+        truncation_side: str | None = None,
+        add_end_token: bool = True,
         **kwargs: Any,
     ) -> None:
+        check_packing(truncation_side, add_end_token)
         head = FrozenHead(graph, task.backbone)
         output = head.graph.outputs[0]
         targets = NextTokens(int(output.shape[-1]))
         super().__init__(task.backbone, config, head=head, targets=targets, **kwargs)
         self.head_config = head_config
+        self.truncation_side = truncation_side
+        self.add_end_token = add_end_token
+        self.model_inputs = self.model_inputs.packed(truncation_side, add_end_token)
         self.logits_dtype = output.dtype
         self.frozen_head = head.frozen_layer()
         self.functions = CompiledFunctions(self)
@@ -79,11 +87,6 @@ class LanguageModel(PromptTunedModel):
     def takes_positions(self) -> bool:
         """Whether a call gives logits at `target_positions` alone, where its inputs have these."""
         return target_positions.is_ours(type(self))
-
-    @property
-    def keeps_cache(self) -> bool:
-        """Whether anything is kept from one new token to the next."""
-        return self.decoding.cached is not None
 
     @classmethod
     def from_task(cls, task: Task, config: PromptTuningConfig, **kwargs: Any) -> Self:
@@ -234,13 +237,18 @@ class LanguageModel(PromptTunedModel):
         right after the input's tokens. So the score is that of exactly these tokens: where a
         tokenizer keeps spaces, "It is" goes on with " good", not with "good".
 
+        `{"prompts": […], "responses": […]}` gives each row's own response's, its end token's
+        included where `fit` learns that: `fit` makes the mean over all of these tokens large.
+
         Args:
             inputs: as `generate` takes them: string or list of strings where the model has a
                 preprocessor, else a dict of the backbone's inputs, each (B, S) integer and padded
                 on the right; no room for candidates is needed. It may hold `task_ids`.
+                `{"prompts": …}`, and any single text where the model has a `truncation_side`, leave
+                room for the longest candidate, as in `fit`.
             candidates: list of C strings (with a preprocessor) or C lists of token ids, for all
                 rows; or a list of B such lists, one per row and all of one length. `None`: each
-                row's own task's `label_words`. Defaults to `None`.
+                row's own response, or its own task's `label_words`. Defaults to `None`.
             task_ids: as in `generate`. Defaults to `None`.
             normalize: `"sum"`, or `"mean"` for the sum divided by n: a sum favours short
                 candidates. Defaults to `"sum"`.
@@ -250,7 +258,8 @@ class LanguageModel(PromptTunedModel):
 
         Returns:
             A float32 NumPy array (B, C); one string is one row. Of label words, C is the most
-            classes that a row's task has, and −∞ stands for those that another row's has not.
+            classes that a row's task has, and −∞ stands for those that another row's has not. Of
+            responses (B,).
 
         Raises:
             ValueError: wrong inputs or task ids, candidates of another form, without tokens or
@@ -267,9 +276,7 @@ class LanguageModel(PromptTunedModel):
                 vocabulary_size=10, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
             )
             config = keras_mpt.MultitaskPromptTuningConfig(
-                task_type="CAUSAL_LM",
-                num_virtual_tokens=4,
-                num_tasks=2,
+                task_type="CAUSAL_LM", num_virtual_tokens=4, num_tasks=2,
                 task_names=["tone", "topic"],
                 label_words={"tone": ["a", "b"], "topic": ["c", "d", "ef"]},
             )
@@ -283,8 +290,9 @@ class LanguageModel(PromptTunedModel):
 
         Source: Wang et al. 2023 (arXiv 2303.02861), section 4: classes as words to generate.
         """
-        options = Options(normalize, use_cache, batch_size)
-        return self._scored(inputs, candidates, task_ids, options)[0]
+        asked = (inputs, candidates, task_ids, Options(normalize, use_cache, batch_size))
+        scores = score(self.decoding, self.model_inputs, *asked)[0]
+        return scores[:, 0] if has_responses(inputs) else scores
 
     @alone
     def predict_labels(
@@ -336,7 +344,9 @@ class LanguageModel(PromptTunedModel):
         """
         options = Options(normalize, use_cache, batch_size, calibrate)
         with_p = check_flag("return_probabilities", return_probabilities)
-        scores, given = self._scored(inputs, candidates, task_ids, options)
+        refuse_responses(inputs)
+        asked = (inputs, candidates, task_ids, options)
+        scores, given = score(self.decoding, self.model_inputs, *asked)
         labels = given.best(scores)
         return (labels, probabilities(scores)) if with_p else labels
 
@@ -363,11 +373,6 @@ class LanguageModel(PromptTunedModel):
             return super().predict(x, batch_size, verbose, steps, callbacks)
         return self.score(as_columns(x), batch_size=batch_size)
 
-    def _scored(
-        self, inputs: Any, candidates: Any, task_ids: TaskIds | None, options: Options
-    ) -> tuple[np.ndarray, Candidates]:
-        return score(self.decoding, self.model_inputs, inputs, candidates, task_ids, options)
-
     def after_backbone(
         self, outputs: Tensors, inputs: dict[str, Tensor], training: bool | None = None
     ) -> Tensor:
@@ -389,5 +394,6 @@ class LanguageModel(PromptTunedModel):
         return keras.KerasTensor(shape, logits.dtype)
 
     def own_arguments(self) -> Config:
-        """What keras-hub's task is made with."""
-        return {"head_config": self.head_config}
+        """What keras-hub's task is made with, and how responses are packed."""
+        packed = {"truncation_side": self.truncation_side, "add_end_token": self.add_end_token}
+        return {"head_config": self.head_config, **packed}

@@ -45,8 +45,10 @@ class PromptTunedCausalLM(LanguageModel):
         head_config: dict. Further arguments of keras-hub's task, such as Gemma 4's
             `final_logit_cap`; `prompt_tune` takes them from the task that it is given. Defaults to
             `None`.
-        **kwargs: `preprocessor`, `tokenizer`, `initialize`, `name`, `dtype`: see
-            `keras_mpt.models.PromptTunedModel`.
+        **kwargs: `truncation_side` ("left" or "right": where a prompt is cut that is too long with
+            its response; `None`, the default, makes it an error) and `add_end_token` (whether a
+            response is learned with an end token, by default `True`); `preprocessor`, `tokenizer`,
+            `initialize`, `name`, `dtype`: see `keras_mpt.models.PromptTunedModel`.
 
     Call arguments:
         inputs: dict of `token_ids` and `padding_mask`, each (B, S) integer, and `task_ids`, (B,) or
@@ -57,7 +59,9 @@ class PromptTunedCausalLM(LanguageModel):
         (B, S) integer: `y[:, t]` is the token after `token_ids[:, t]`, so y is the input moved by
         one. transformers takes `labels` equal to the input and moves them itself; here these would
         train the model to copy, which is warned of. A preprocessor makes y of text, with a
-        `sample_weight` that leaves padding out. The default loss is the mean over what counts.
+        `sample_weight` that leaves padding out. With one, `{"prompts": […], "responses": […]}`
+        makes y of both, with a weight of 1 at the response's tokens and its end alone. The default
+        loss is the mean over what counts.
 
     Returns:
         Logits, float (B, S, V).

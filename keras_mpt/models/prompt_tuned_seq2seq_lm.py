@@ -27,8 +27,10 @@ class PromptTunedSeq2SeqLM(LanguageModel):
         config: a `PromptTuningConfig` (no `task_ids` then) or `MultitaskPromptTuningConfig`.
         head_config: dict. Further arguments of keras-hub's task; `prompt_tune` takes them from the
             task that it is given. Defaults to `None`.
-        **kwargs: `preprocessor`, `tokenizer`, `initialize`, `name`, `dtype`: see
-            `keras_mpt.models.PromptTunedModel`.
+        **kwargs: `truncation_side` ("left" or "right": where a prompt is cut that is too long with
+            its response; `None`, the default, makes it an error) and `add_end_token` (whether a
+            response is learned with an end token, by default `True`); `preprocessor`, `tokenizer`,
+            `initialize`, `name`, `dtype`: see `keras_mpt.models.PromptTunedModel`.
 
     Call arguments:
         inputs: dict of `encoder_token_ids`, `encoder_padding_mask`, `decoder_token_ids` and
@@ -39,7 +41,9 @@ class PromptTunedSeq2SeqLM(LanguageModel):
     Targets of `fit`:
         (B, S) integer: `y[:, t]` is the token after `decoder_token_ids[:, t]`. transformers takes
         the same y as `labels` and makes the decoder's input of them; here the decoder's input
-        begins with the start token, and y is that input moved by one.
+        begins with the start token, and y is that input moved by one. With a preprocessor,
+        `{"prompts": […], "responses": […]}` are the encoder's and the decoder's text: y and its
+        weights, 1 at the response's tokens and its end, are made of them.
 
     Returns:
         Logits, float (B, S, V).

@@ -1,7 +1,6 @@
 """Scores of candidates: their forms, text, what is computed once, and what is refused."""
 
 import keras
-import keras_hub
 import numpy as np
 import pytest
 from keras import ops
@@ -9,7 +8,15 @@ from keras import ops
 import keras_mpt
 from keras_mpt.decoding import candidates as candidate_lists
 from tests import tiny
-from tests.decoding.language_models import IDS, KINDS, inputs, make
+from tests.decoding.language_models import (
+    IDS,
+    KINDS,
+    VOCABULARY,
+    causal_preprocessor,
+    inputs,
+    make,
+    seq2seq_preprocessor,
+)
 from tests.marks import IS_EAGER, only_eager, slow_on_jax
 
 TASK_IDS = [0, 2]
@@ -167,16 +174,6 @@ def test_task_ids_are_given_once():
             call({**inputs("gpt2"), "task_ids": [0, 1]}, [1, 0])
 
 
-LETTERS = [*"abcdefgh", "Ġ", "ab", "<|endoftext|>", "<s>", "</s>", "<pad>", "<mask>"]
-VOCABULARY = {letter: i for i, letter in enumerate(LETTERS)}
-
-
-def causal_preprocessor():
-    """A byte-pair tokenizer of single letters, with a start token."""
-    tokenizer = keras_hub.models.GPT2Tokenizer(vocabulary=VOCABULARY, merges=["a b"])
-    return keras_hub.models.GPT2CausalLMPreprocessor(tokenizer, sequence_length=8)
-
-
 @slow_on_jax
 def test_strings():
     model = make("gpt2", causal_preprocessor())
@@ -205,11 +202,7 @@ def test_strings():
 
 @only_eager
 def test_strings_of_an_encoder_decoder():
-    tokenizer = keras_hub.models.BartTokenizer(vocabulary=VOCABULARY, merges=["a b"])
-    preprocessor = keras_hub.models.BartSeq2SeqLMPreprocessor(
-        tokenizer, encoder_sequence_length=8, decoder_sequence_length=8
-    )
-    model = make("bart", preprocessor)
+    model = make("bart", seq2seq_preprocessor())
     start, end = VOCABULARY["<s>"], VOCABULARY["</s>"]
     x = {
         "encoder_token_ids": np.array([[start, 9, 2, end], [start, 3, end, 0]]),

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import keras_mpt
+from keras_mpt.fitting.tokenization import tokenize
 from tests import tiny
 from tests.marks import only_eager, slow_on_tensorflow
 
@@ -185,6 +186,6 @@ def test_weights_of_rows_multiply_those_of_a_language_model_s_tokens():
     )
     x = {"text": ["a", "b", "c", "d"], "task_ids": 0}
     weights = np.array([1, 2, 0, 3])
-    _, y, found = model.model_inputs.tokenize(x, None, weights)
+    _, y, found = tokenize(model.model_inputs, x, None, weights)
     np.testing.assert_array_equal(y, tokens["token_ids"])
     np.testing.assert_array_equal(found, tokens["padding_mask"] * weights[:, None])
