@@ -37,7 +37,10 @@ def few_shot(steps: int = 60, **arguments: Any) -> Recipe:
     embeddings are near 0.05 in size, of 0.001 to 0.03 for P at ten times that for the factors
     (docs/studies/transfer). Where nothing is validated, which a few rows leave none for, training
     ends early once the loss of its own rows has been at most 0.05 in three epochs in a row: see
-    `StopWhenLearned`.
+    `StopWhenLearned`. From scratch on MiniLM with 16 rows of each class (`cr` and `snips`, two
+    seeds each, 300 test rows) that was after 25 steps on average, with an accuracy of 83.1% against
+    82.1% after all 60, and in none of the four lower. Too few to tell apart there were a warm-up,
+    the rates of `paper`, and a `RANDOM` start.
 
     Args:
         steps: int. Steps of the whole training, at most. Defaults to `60`.
