@@ -9,16 +9,18 @@ import keras
 from keras_mpt.adapters.head_names import PREFIX, text_head
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
+from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.targets import mask_of
 from keras_mpt.heads.labels import RowLabels
 from keras_mpt.heads.linear_head import linear_head
 from keras_mpt.heads.num_classes import checked_num_classes
 from keras_mpt.heads.pooling import last_token, mean_over_tokens
+from keras_mpt.models.answers import predicted_labels
 from keras_mpt.models.arguments import hub_model
 from keras_mpt.models.classifier import Classifier
 from keras_mpt.splicing.cut import building_on, cut_features
 from keras_mpt.splicing.positions import task_class
-from keras_mpt.types import Backbone, Config, NumClasses, Task, Tensor, Tensors
+from keras_mpt.types import Backbone, Config, Data, NumClasses, Task, TaskIds, Tensor, Tensors
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
@@ -167,6 +169,55 @@ class PromptTunedTextClassifier(Classifier):
             for mine, theirs in zip(model.logits.weights, last, strict=True):
                 mine.assign(theirs)
         return model
+
+    @alone
+    def predict_labels(
+        self,
+        x: Data,
+        *,
+        task_ids: TaskIds | None = None,
+        batch_size: int | None = None,
+        return_probabilities: bool = False,
+    ) -> Any:
+        """Each row's likeliest class among those of its own task, by its name.
+
+        Args:
+            x: as in `predict`, in memory; text may also be one string, or a list of them with
+                `task_ids` beside it.
+            task_ids: integer, task name, or a list of them with one per row, (B,), where `x` has
+                none. Defaults to `None`.
+            batch_size: int. Rows of a batch. Defaults to `None`: Keras's 32.
+            return_probabilities: bool. Whether to give probabilities too. Defaults to `False`.
+
+        Returns:
+            A list of B strings of the config's `label_names`; for rows of tasks without names the
+            integer class, and without any names an integer NumPy array (B,). With
+            `return_probabilities` a tuple of these and of the softmax over the row's own classes,
+            float32 (B, C), 0 for a class that its task has not.
+
+        Raises:
+            ValueError: wrong inputs, rows of a task of one class, which is a score, or compiled for
+                outputs by themselves, a stream, or logits that are NaN or infinite.
+
+        Example:
+            ```python
+            backbone = keras_hub.models.BertBackbone(
+                vocabulary_size=100, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
+            )
+            config = keras_mpt.MultitaskPromptTuningConfig(
+                num_virtual_tokens=4,
+                num_tasks=2,
+                task_names=["tone", "topic"],
+                label_names={"tone": ["bad", "good"], "topic": ["sport", "law", "art"]},
+            )
+            model = keras_mpt.models.PromptTunedTextClassifier(backbone, config, num_classes=[2, 3])
+            ids = np.array([[2, 5, 6, 3], [2, 7, 8, 3]])
+            x = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+            labels = model.predict_labels(x, task_ids=["tone", "topic"])
+            assert labels[0] in ["bad", "good"] and labels[1] in ["sport", "law", "art"]
+            ```
+        """
+        return predicted_labels(self, x, task_ids, batch_size, return_probabilities)
 
     def compute_output_spec(
         self, inputs: dict[str, Tensor], training: bool | None = None

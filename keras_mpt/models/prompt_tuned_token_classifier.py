@@ -9,12 +9,14 @@ import keras
 from keras_mpt.adapters.head_names import PREFIX, token_head
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
+from keras_mpt.fitting.alone import alone
 from keras_mpt.heads.labels import TokenLabels
 from keras_mpt.heads.linear_head import linear_head
 from keras_mpt.heads.num_classes import checked_num_classes
+from keras_mpt.models.answers import predicted_labels
 from keras_mpt.models.classifier import Classifier
 from keras_mpt.splicing.positions import task_class
-from keras_mpt.types import Backbone, Config, NumClasses, Tensor, Tensors
+from keras_mpt.types import Backbone, Config, Data, NumClasses, TaskIds, Tensor, Tensors
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
@@ -79,6 +81,37 @@ class PromptTunedTokenClassifier(Classifier):
         is_decoder = task_class("CausalLM", backbone) is not None
         head.build(width, token_head(backbone, is_decoder))
         self.finish()
+
+    @alone
+    def predict_labels(
+        self,
+        x: Data,
+        *,
+        task_ids: TaskIds | None = None,
+        batch_size: int | None = None,
+        return_probabilities: bool = False,
+    ) -> Any:
+        """Each token's likeliest class among those of its row's own task, by its name.
+
+        Args:
+            x: as in `predict`, in memory.
+            task_ids: integer, task name, or a list of them with one per row, (B,), where `x` has
+                none. Defaults to `None`.
+            batch_size: int. Rows of a batch. Defaults to `None`: Keras's 32.
+            return_probabilities: bool. Whether to give probabilities too. Defaults to `False`.
+
+        Returns:
+            A list of B lists, each with an entry for every token of the row that is no padding,
+            start and end tokens included: strings of the config's `label_names`, or the integer
+            class where the row's task has none. With `return_probabilities` a tuple of these and of
+            the softmax over the row's own classes, float32 (B, S, C), 0 for a class that its task
+            has not, and at padding.
+
+        Raises:
+            ValueError: wrong inputs, a task of one class, which is a score, or compiled for outputs
+                by themselves, a stream, or logits that are NaN or infinite.
+        """
+        return predicted_labels(self, x, task_ids, batch_size, return_probabilities)
 
     def compute_output_spec(
         self, inputs: dict[str, Tensor], training: bool | None = None

@@ -80,6 +80,9 @@ def test_other_ways_to_the_same_scores():
     sizes = np.array([[*own, 1][:3] for own in sizes])
     mean = model.score(TEXTS, task_ids=TASKS, normalize="mean")
     np.testing.assert_allclose(mean, expected / sizes, rtol=1e-5)
+    prompts = {"prompts": TEXTS, "task_ids": TASKS}
+    np.testing.assert_allclose(model.score(prompts), expected, rtol=1e-5)
+    np.testing.assert_allclose(model.predict(prompts), expected, rtol=1e-5)
     # Candidates that are given are those of all rows, words or not.
     np.testing.assert_allclose(
         model.score(TEXTS, ["ab", "d"], task_ids=TASKS)[[0, 2]], expected[[0, 2], :2], rtol=1e-5
