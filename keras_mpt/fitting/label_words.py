@@ -84,7 +84,10 @@ class LabelWords:
 
 
 def label_words(
-    config: PromptTuningConfig, preprocessor: Preprocessor | None, vocabulary_size: int
+    config: PromptTuningConfig,
+    preprocessor: Preprocessor | None,
+    vocabulary_size: int,
+    one_token: bool = False,
 ) -> LabelWords:
     """The words of a config's `label_words` as tokens.
 
@@ -92,10 +95,11 @@ def label_words(
         config: the config. Without words in it no task has any.
         preprocessor: keras-hub preprocessor whose tokenizer is asked, or `None`.
         vocabulary_size: int. V.
+        one_token: bool. Whether a word must have one token. Defaults to `False`.
 
     Raises:
-        ValueError: words without a preprocessor, words without tokens or outside the vocabulary, or
-            two of a task that begin with the same token.
+        ValueError: words without a preprocessor, words without tokens, of too many or outside the
+            vocabulary, or two of a task that begin with the same token.
     """
     task_names, given = None, config.label_words
     words = [given or []]
@@ -112,7 +116,7 @@ def label_words(
     ids, sizes = (np.zeros((len(words), *shape), "int32") for shape in (most, most[:1]))
     for task, own in enumerate(tokens):
         of = "" if task_names is None else f" of task {task_names[task]!r}"
-        _check_tokens(words[task], own, of)
+        _check_tokens(words[task], own, of, one_token)
         for label, found in enumerate(own):
             check_token_ids("label_words", found, vocabulary_size)
             ids[task, label, : len(found)], sizes[task, label] = found, len(found)
@@ -141,7 +145,7 @@ def have_words(model_inputs: Any, x: Data) -> bool:
     return bool((model_inputs.label_words.num_classes[tasks] > 0).all())
 
 
-def _check_tokens(words: list[str], tokens: list[np.ndarray], of: str) -> None:
+def _check_tokens(words: list[str], tokens: list[np.ndarray], of: str, one_token: bool) -> None:
     """Refuses words that a model could not give, or not tell apart."""
     first: dict[int, str] = {}
     for word, found in zip(words, tokens, strict=True):
@@ -149,6 +153,11 @@ def _check_tokens(words: list[str], tokens: list[np.ndarray], of: str) -> None:
             raise ValueError(
                 "`label_words` should have at least one token each. Received: label_words"
                 f"{of} with {word!r}, which has none"
+            )
+        if one_token and len(found) > 1:
+            raise ValueError(
+                "`label_words` should have one token each in a masked language model, where a mask "
+                f"stands for one. Received: label_words{of} with {word!r}, which has {len(found)}"
             )
         other = first.setdefault(int(found[0]), word)
         if other != word:

@@ -26,6 +26,7 @@ from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.data.texts import TEXT_NAMES
 from keras_mpt.fitting.label_words import LabelWords, label_words
 from keras_mpt.fitting.mask_positions import MASK_POSITIONS, check_mask_positions
+from keras_mpt.fitting.mask_text import MaskText
 from keras_mpt.fitting.packing import Packing
 from keras_mpt.fitting.target_positions import TARGET_POSITIONS
 from keras_mpt.prompts.task_ids import check_task_ids
@@ -44,6 +45,7 @@ class ModelInputs:
         preprocessor: keras-hub preprocessor, or `None` where the model takes no text.
         takes_mask_positions: whether the model takes `mask_positions` beside the backbone's inputs.
         packing: how a language model's prompts and responses become tokens; `None` for others.
+        mask_text: how a masked language model's texts do that hold the mask token; likewise.
     """
 
     config: PromptTuningConfig
@@ -51,6 +53,7 @@ class ModelInputs:
     preprocessor: Preprocessor | None = None
     takes_mask_positions: bool = False
     packing: Packing | None = None
+    mask_text: MaskText | None = None
 
     @functools.cached_property
     def names(self) -> list[str]:
@@ -74,7 +77,8 @@ class ModelInputs:
     @functools.cached_property
     def label_words(self) -> LabelWords:
         """The tasks' classes as words and as tokens."""
-        return label_words(self.config, self.preprocessor, self.splice.vocabulary_sizes[-1])
+        size, one = self.splice.vocabulary_sizes[-1], self.takes_mask_positions
+        return label_words(self.config, self.preprocessor, size, one_token=one)
 
     def packed(self, truncation_side: str | None, add_end_token: bool) -> ModelInputs:
         """The same of a language model, which takes prompts and responses if it takes text.
@@ -87,6 +91,16 @@ class ModelInputs:
             return self
         packing = Packing(self.splice, self.preprocessor, truncation_side, add_end_token)
         return dataclasses.replace(self, packing=packing)
+
+    def with_masks(self, truncation_side: str | None) -> ModelInputs:
+        """The same of a masked language model, which takes texts with a mask if it takes text.
+
+        Args:
+            truncation_side: as in `MaskText`.
+        """
+        has_text = self.preprocessor is not None
+        text = MaskText(self.splice, self.preprocessor, truncation_side) if has_text else None
+        return dataclasses.replace(self, takes_mask_positions=True, mask_text=text)
 
     def prepare(self, x: Data) -> dict[str, Tensor]:
         """Checked inputs with values: task names become task ids.

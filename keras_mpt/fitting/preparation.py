@@ -21,7 +21,7 @@ from keras_mpt.fitting.model_inputs import ModelInputs, in_memory
 from keras_mpt.fitting.step_data import Measured
 from keras_mpt.fitting.streams import is_stream, map_batches
 from keras_mpt.fitting.target_positions import TARGET_POSITIONS
-from keras_mpt.fitting.tokenization import look_at_text, tokenize
+from keras_mpt.fitting.tokenization import tokenize
 from keras_mpt.types import Data, TargetData, Tensor
 
 Batch = tuple[Data, TargetData, TargetData]
@@ -116,9 +116,8 @@ class Preparation:
         return x, y, sample_weight
 
     def _tokenized(self, x: Data, y: TargetData = None, sample_weight: TargetData = None) -> Batch:
-        look = self._noting(functools.partial(look_at_text, self.inputs))
-        given = x
-        x, y, sample_weight = tokenize(self.inputs, x, y, sample_weight, look, self.with_targets)
+        given, noting, with_targets = x, self._noting, self.with_targets
+        x, y, sample_weight = tokenize(self.inputs, x, y, sample_weight, noting, with_targets)
         if not self.with_targets:
             return x, None, None
         if self.needs_targets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from keras_mpt.checks import warn_once, was_warned
 from keras_mpt.data.columns import as_columns
 from keras_mpt.data.texts import PROMPTS, RESPONSES, TEXT_NAMES, Row, text_rows
 from keras_mpt.fitting.cut_text import cut_text
+from keras_mpt.fitting.mask_answers import asked, asked_tf
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.responses import packed
 from keras_mpt.fitting.text import (
@@ -29,7 +31,7 @@ def tokenize(
     x: Data,
     y: TargetData = None,
     sample_weight: TargetData = None,
-    look: Callable[[dict[str, Any]], None] | None = None,
+    noting: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function,
     with_targets: bool = True,
 ) -> tuple[Data, TargetData, TargetData]:
     """`(x, y, sample_weight)` with text in `x` turned into the backbone's inputs.
@@ -39,10 +41,11 @@ def tokenize(
         x: inputs, or `{"text": …, "task_ids": …}`, where text is a list of strings or a pair
             of lists; an encoder-decoder takes "encoder_text" and "decoder_text", and both kinds
             of language models "prompts" and "responses".
-        y: targets. A language model's preprocessor makes them, where none are given.
+        y: targets. A language model's preprocessor makes them, where none are given; of a masked
+            one, whose texts hold the mask token where there are any, they are labels.
         sample_weight: weights, likewise.
-        look: function that is called with text inside `tf.data`, once it is there. Defaults to
-            `None`.
+        noting: what functions are wrapped in that look at text inside `tf.data`, once it is there.
+            Defaults to nothing.
         with_targets: bool. Whether targets are wanted. Defaults to `True`.
 
     Returns:
@@ -69,11 +72,18 @@ def tokenize(
         assert inputs.packing is not None
         tokens, y, sample_weight = packed(inputs.packing, texts, y, sample_weight, with_targets)
         return {**others, **tokens}, y, sample_weight
+    num_rows = _num_rows(y, x.get("task_ids"))
+    if inputs.mask_text is not None and (y is not None or not with_targets):
+        task_ids = x.get("task_ids")
+        if is_symbolic(texts):
+            tokens, y = asked_tf(inputs, texts, task_ids, y, noting)
+        else:
+            tokens, y = asked(inputs, texts, task_ids, y, num_rows)
+        return {**others, **tokens}, y, sample_weight
     if is_symbolic(texts):
-        texts = texts if look is None else looked_at(texts, look)
+        texts = looked_at(texts, noting(functools.partial(look_at_text, inputs)))
         tokens = tokens_of_symbolic(inputs.preprocessor, texts)
     else:
-        num_rows = _num_rows(y, x.get("task_ids"))
         rows = {name: text_rows(text, num_rows) for name, text in texts.items()}
         tokens = tokens_of(inputs.preprocessor, rows)
         made = keras.utils.unpack_x_y_sample_weight(tokens)[0]

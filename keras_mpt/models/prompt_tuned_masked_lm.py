@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Self
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_mpt.checks import check_flag
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
+from keras_mpt.data.columns import as_columns
+from keras_mpt.decoding.calibration import probabilities
+from keras_mpt.decoding.candidates import Candidates
+from keras_mpt.decoding.compiled import CompiledFunctions
+from keras_mpt.decoding.mask_score import score_masks
+from keras_mpt.decoding.score import Options
+from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.compile_defaults import default_optimizer
+from keras_mpt.fitting.label_words import LabelWords, have_words
 from keras_mpt.fitting.mask_positions import MASK_POSITIONS
 from keras_mpt.fitting.masked_tokens import MaskedTokens
+from keras_mpt.fitting.packing import check_packing
 from keras_mpt.heads.head import FrozenHead
 from keras_mpt.layer_settings import apply_settings, read_settings
 from keras_mpt.models.hub_task import from_hub_task, hub_task
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
-from keras_mpt.types import Backbone, Config, Task, Tensor, Tensors
+from keras_mpt.types import Backbone, Config, Data, Task, TaskIds, Tensor, Tensors
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
@@ -37,6 +47,8 @@ class PromptTunedMaskedLM(PromptTunedModel):
             `MaskedLM` where that is trained.
         config: a `PromptTuningConfig` (no `task_ids` then) or `MultitaskPromptTuningConfig`.
         head_config: dict. Further arguments of keras-hub's task. Defaults to `None`.
+        truncation_side: `"left"` or `"right"`, where a text with a mask token is cut that is too
+            long; the mask never is. `None`: it is an error. Defaults to `None`.
         **kwargs: `preprocessor`, `tokenizer`, `initialize`, `name`, `dtype`: see
             `keras_mpt.models.PromptTunedModel`.
 
@@ -50,6 +62,10 @@ class PromptTunedMaskedLM(PromptTunedModel):
         (B, P) integer: the tokens at `mask_positions`. Rows with fewer than P have 0 for the rest,
         as position and as token, and a `sample_weight` (B, P) of 0. A keras-hub
         `MaskedLMPreprocessor` masks text at random, and makes all three.
+
+        Or (B,) integer labels, where tasks have `label_words` in the config and each text holds the
+        mask token once, such as "… It was [MASK].": what is to stand there is the label's word,
+        which must be one token. Accuracy is then over the words of the row's task.
 
     Returns:
         Logits, float (B, P, V).
@@ -83,17 +99,28 @@ class PromptTunedMaskedLM(PromptTunedModel):
         backbone: Backbone,
         config: PromptTuningConfig,
         head_config: Config | None = None,
+        truncation_side: str | None = None,
         **kwargs: Any,
     ) -> None:
+        check_packing(truncation_side, False)
         task, graph = hub_task("MaskedLM", backbone, head_config)
         head = FrozenHead(graph, task.backbone)
-        targets = MaskedTokens(int(graph.outputs[0].shape[-1]))
+        targets = MaskedTokens(int(graph.outputs[0].shape[-1]), self._words)
         super().__init__(backbone, config, head=head, targets=targets, **kwargs)
-        self.model_inputs = dataclasses.replace(self.model_inputs, takes_mask_positions=True)
+        self.model_inputs = self.model_inputs.with_masks(truncation_side)
+        self._words()  # Whether they have one token each.
         self.head_config = dict(head_config or {})
+        self.truncation_side = truncation_side
         self.frozen_head = head.frozen_layer()
+        self.functions = CompiledFunctions(self)
         self.finish()
         self.compile()
+
+    def _words(self) -> LabelWords | None:
+        """The tasks' words, where there are any and the model takes text."""
+        inputs = self.model_inputs
+        has_words = inputs.config.label_words and inputs.preprocessor is not None
+        return inputs.label_words if has_words else None
 
     @property
     def always_frozen(self) -> list[keras.layers.Layer]:
@@ -130,11 +157,148 @@ class PromptTunedMaskedLM(PromptTunedModel):
                 `"auto"`: sparse cross-entropy on logits, the mean over the places that count by
                 their `sample_weight`.
             weighted_metrics: list of metrics, or a dict of task name to list. Defaults to `"auto"`:
-                accuracy.
+                accuracy. Where the right token is one of its task's `label_words`, the likeliest of
+                these is compared with it.
             **kwargs: the other arguments of `keras.Model.compile`.
         """
         optimizer = default_optimizer(optimizer)
         super().compile(optimizer, loss, weighted_metrics=weighted_metrics, **kwargs)
+
+    def forget_compiled(self) -> None:
+        """Forgets the functions that were compiled for variables that are replaced."""
+        super().forget_compiled()
+        self.functions.forget()
+
+    @alone
+    def score(
+        self,
+        inputs: Any,
+        candidates: Any = None,
+        *,
+        task_ids: TaskIds | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """How likely each candidate is in the place of each row's mask, under its own task.
+
+        Row b's score of a candidate, which is one token c, is
+
+            log p(c | the task's prompt, the row's tokens),
+
+        the natural logarithm of the softmax over all tokens, taken in float32.
+
+        Args:
+            inputs: string or list of strings, or of pairs of them, that hold the mask token once,
+                also as `{"text": …}`; or a dict of the backbone's inputs and `mask_positions`,
+                (B, 1). A dict may hold `task_ids`.
+            candidates: list of C strings (with a preprocessor) or C lists of one token id, for all
+                rows; or a list of B such lists. `None`: each row's own task's `label_words`.
+                Defaults to `None`.
+            task_ids: integer, task name, or a list of them with one per row, (B,). Not given to a
+                model without tasks. Defaults to `None`.
+            batch_size: int. Rows that are read at once. Defaults to `None`: 32.
+
+        Returns:
+            A float32 NumPy array (B, C); one string is one row. Of label words, C is the most
+            classes that a row's task has, and −∞ stands for those that another row's has not.
+
+        Raises:
+            ValueError: wrong inputs or task ids, a text that does not hold the mask token once or
+                is too long, candidates of another form or of several tokens, a task without label
+                words, or logits that are NaN or infinite.
+
+        Example:
+            ```python
+            words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "it", "was", "good", "bad"]
+            tokenizer = keras_hub.models.BertTokenizer(vocabulary=words)
+            preprocessor = keras_hub.models.BertMaskedLMPreprocessor(tokenizer, sequence_length=8)
+            backbone = keras_hub.models.BertBackbone(
+                vocabulary_size=9, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
+            )
+            base = keras_hub.models.BertMaskedLM(backbone, preprocessor)
+            config = keras_mpt.MultitaskPromptTuningConfig(
+                num_virtual_tokens=4,
+                num_tasks=2,
+                task_names=["tone", "time"],
+                label_words={"tone": ["bad", "good"], "time": ["was", "it"]},
+            )
+            model = keras_mpt.prompt_tune(base, config)
+            texts = ["it was [MASK]", "it [MASK] good"]
+            model.fit({"text": texts, "task_ids": ["tone", "time"]}, np.array([1, 0]), verbose=0)
+            assert model.score(texts, task_ids=["tone", "time"]).shape == (2, 2)
+            assert model.predict_labels(texts[0], task_ids="tone")[0] in ["bad", "good"]
+            ```
+
+        Source: Schick and Schütze 2021 (arXiv 2001.07676), section 3: labels as words in a mask.
+        """
+        return self._scored(inputs, candidates, task_ids, Options(batch_size=batch_size))[0]
+
+    @alone
+    def predict_labels(
+        self,
+        inputs: Any,
+        candidates: Any = None,
+        *,
+        task_ids: TaskIds | None = None,
+        calibrate: Any = False,
+        return_probabilities: bool = False,
+        batch_size: int | None = None,
+    ) -> Any:
+        """The candidate with the highest `score` for each row; of equal ones, the first.
+
+        Args:
+            inputs: as in `score`.
+            candidates: as in `score`. Defaults to `None`.
+            task_ids: as in `score`. Defaults to `None`.
+            calibrate: as in `keras_mpt.models.PromptTunedCausalLM.predict_labels`; each text holds
+                the mask token once. `True` stands for the mask token alone, and after "N/A".
+                Defaults to `False`.
+            return_probabilities: bool. Whether to give probabilities too. Defaults to `False`.
+            batch_size: as in `score`. Defaults to `None`.
+
+        Returns:
+            A list of B strings where candidates are strings; where they are token ids, an integer
+            NumPy array (B,) of their indices. With `return_probabilities` a tuple of these and of
+            the softmax of the row's scores, float32 (B, C), 0 for a class that its task has not.
+
+        Raises:
+            ValueError: as in `score`; or `calibrate` of another form, or without a preprocessor.
+
+        Source: Zhao et al. 2021 (arXiv 2102.09690), for `calibrate`.
+        """
+        options = Options(batch_size=batch_size, calibrate=calibrate)
+        with_p = check_flag("return_probabilities", return_probabilities)
+        scores, given = self._scored(inputs, candidates, task_ids, options)
+        labels = given.best(scores)
+        return (labels, probabilities(scores)) if with_p else labels
+
+    @alone
+    def predict(
+        self,
+        x: Data,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Tensors:
+        """`keras.Model.predict`; rows of text, each of a task with `label_words`, are scored.
+
+        Args:
+            x: as in `fit`; texts hold the mask token once. A stream gives logits, as tokens do, or
+                tasks without words.
+            batch_size, verbose, steps, callbacks: as in `keras.Model.predict`, with its defaults;
+                of these, scores take `batch_size` alone.
+
+        Returns:
+            Logits (B, P, V); or what `score(x)` gives, (B, C).
+        """
+        if not have_words(self.model_inputs, x):
+            return super().predict(x, batch_size, verbose, steps, callbacks)
+        return self.score(as_columns(x), batch_size=batch_size)
+
+    def _scored(
+        self, inputs: Any, candidates: Any, task_ids: TaskIds | None, options: Options
+    ) -> tuple[np.ndarray, Candidates]:
+        return score_masks(self.functions, self, inputs, candidates, task_ids, options)
 
     def after_backbone(
         self, outputs: Tensors, inputs: dict[str, Tensor], training: bool | None = None
@@ -164,5 +328,5 @@ class PromptTunedMaskedLM(PromptTunedModel):
         return model
 
     def own_arguments(self) -> Config:
-        """What keras-hub's task is made with."""
-        return {"head_config": self.head_config}
+        """What keras-hub's task is made with, and how texts are cut."""
+        return {"head_config": self.head_config, "truncation_side": self.truncation_side}

@@ -230,7 +230,12 @@ def test_text_is_masked_at_random_as_keras_hub_does():
     assert rows[:3] == ["a b c d e f", "g h i j", "a b c d"]
     history = model.fit({"text": texts, "task_ids": TASK_IDS}, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
-    assert model.predict({"text": texts, "task_ids": TASK_IDS}, verbose=0).shape == (4, 4, 50)
+    with pytest.raises(
+        ValueError, match=r"hold '\[MASK\]' once, where the answer stands. Received: 'a"
+    ):
+        model.predict({"text": texts, "task_ids": TASK_IDS}, verbose=0)
+    asked = {"text": ["a [MASK]", ("b", "[MASK] c")], "task_ids": [0, 1]}
+    assert model.predict(asked, verbose=0).shape == (2, 1, 50)
 
 
 @only_torch
