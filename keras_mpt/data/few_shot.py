@@ -9,12 +9,14 @@ import numpy as np
 from keras_mpt.arrays import is_array
 from keras_mpt.checks import check_count, check_size
 from keras_mpt.data.columns import as_array, as_columns, as_list
-from keras_mpt.data.texts import is_pair_of_columns
+from keras_mpt.data.texts import RESPONSES, is_pair_of_columns
 from keras_mpt.types import Data, TargetData
 
 
 def few_shot(x: Data, y: TargetData, shots: int, seed: int | None = 0) -> tuple[Any, Any]:
     """Draws `shots` rows of each class, for training on a few examples of a task.
+
+    Of prompts with responses, which are of no class, it draws `shots` rows in all.
 
     Rows are drawn without replacement and stand in a random order. The same seed gives the same
     rows, and of two numbers of shots under one seed the smaller draws a subset of the larger.
@@ -22,13 +24,13 @@ def few_shot(x: Data, y: TargetData, shots: int, seed: int | None = 0) -> tuple[
     Args:
         x: dict of arrays or lists (N, …), list of N strings, or pair of such lists: a task's inputs
             as `TaskMix` takes them.
-        y: array or list (N,), integer. The class of each row.
+        y: array or list (N,), integer. The class of each row; `None` where `x` has responses.
         shots: int. k, the rows of each class.
         seed: int; `None` draws anew each time. Defaults to `0`.
 
     Returns:
         `(x, y)` of k rows for each class in `y`; `x` in the form in which it was given, `y` an
-        array.
+        array, or `None`.
 
     Raises:
         ValueError: fewer than one shot, a class with fewer rows than shots, labels that are no
@@ -47,7 +49,11 @@ def few_shot(x: Data, y: TargetData, shots: int, seed: int | None = 0) -> tuple[
     shots = check_size("shots", shots)
     if seed is not None:
         seed = check_count("seed", seed)
-    x, labels = as_columns(x), np.asarray(as_array(y))
+    x = as_columns(x)
+    if y is None and isinstance(x, dict) and RESPONSES in x:
+        found, _ = few_shot(x, np.zeros(len(x[RESPONSES]), int), shots, seed)
+        return found, None
+    labels = np.asarray(as_array(y))
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ValueError(
             "`y` should be integer labels (N,). Received: y of shape "

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.data.columns import as_array, as_columns, as_list
-from keras_mpt.data.texts import TEXT_NAMES, is_pair_of_columns, text_array, text_rows
+from keras_mpt.data.texts import (
+    NO_LABEL,
+    PROMPTS,
+    RESPONSES,
+    TEXT_NAMES,
+    is_pair_of_columns,
+    text_array,
+    text_rows,
+)
 
 
 class TaskRows:
@@ -78,6 +86,7 @@ def task_rows(datasets: Mapping[str, tuple[Any, ...]]) -> list[TaskRows]:
     tasks = [_as_rows(name, k, data) for k, (name, data) in enumerate(datasets.items())]
     if not tasks:
         raise ValueError("`datasets` should hold at least one task. Received: datasets={}")
+    _fill_answers(tasks)
     weights = [task.sample_weight for task in tasks if task.sample_weight is not None]
     for task in tasks:
         if weights and task.y is not None and task.sample_weight is None:
@@ -85,6 +94,22 @@ def task_rows(datasets: Mapping[str, tuple[Any, ...]]) -> list[TaskRows]:
     _widen_texts(tasks)
     _check_same_inputs(dict(zip(datasets, tasks, strict=True)))
     return tasks
+
+
+def _fill_answers(tasks: Sequence[TaskRows]) -> None:
+    """Where prompts are answered by responses in some tasks and by labels in others: both columns.
+
+    A row with a label has an empty response, and one with a response the label `NO_LABEL`.
+    """
+    answered = [RESPONSES in task.x for task in tasks]
+    if not any(answered) or not all(PROMPTS in task.x for task in tasks):
+        return
+    has_targets = any(t.y is not None or t.sample_weight is not None for t in tasks)
+    for task, is_answered in zip(tasks, answered, strict=True):
+        if not is_answered and task.y is not None:
+            task.x[RESPONSES] = np.full(len(task), "")
+        if is_answered and task.y is None and has_targets:
+            task.y = np.full(len(task), NO_LABEL)
 
 
 def _widen_texts(tasks: Sequence[TaskRows]) -> None:
@@ -124,7 +149,7 @@ def _as_rows(name: str, k: int, data: Any) -> TaskRows:
             f"`datasets` should have rows, and one target per row, for each task. Received: task "
             f"{name!r} with {targets} targets{weighted} and rows {lengths}"
         )
-    if y is None and sample_weight is not None:
+    if y is None and sample_weight is not None and RESPONSES not in columns:
         raise ValueError(
             f"`datasets` should have targets where there are weights. Received: task {name!r} with "
             "y=None"

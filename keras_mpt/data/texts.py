@@ -11,6 +11,8 @@ from keras_mpt.data.columns import as_list
 
 # A language model's text and how it goes on, as keras-hub names them.
 PROMPTS, RESPONSES = "prompts", "responses"
+# The label of a row that has a response in its place.
+NO_LABEL = -100
 # The names of text in a model's inputs.
 TEXT_NAMES = ("text", "encoder_text", "decoder_text", PROMPTS, RESPONSES)
 
@@ -52,15 +54,16 @@ def text_rows(text: Any, num_rows: int | None = None) -> list[Row]:
     return [_row(item, i) for i, item in enumerate(items)]
 
 
-def strings(name: str, column: Any) -> list[str]:
+def strings(name: str, column: Any, may_be_missing: Sequence[int] = ()) -> list[Any]:
     """A column of single texts.
 
     Args:
         name: string. The column's name, for the message.
         column: one string, or a list, a tuple or an array (N,) of strings, or a table's column.
+        may_be_missing: list of ints. The rows that need have none. Defaults to `()`.
 
     Returns:
-        A list of N strings.
+        A list of N strings; `None` in the place of what is missing.
 
     Raises:
         ValueError: what is no text, or no rows.
@@ -68,12 +71,13 @@ def strings(name: str, column: Any) -> list[str]:
     items = _listed(column)
     if not items:
         raise ValueError(f"`{name}` should have at least one row. Received: none")
+    optional = {int(row) for row in may_be_missing}
     for row, item in enumerate(items):
-        if not _is_string(item):
+        if not _is_string(item) and not (row in optional and _is_missing(item)):
             raise ValueError(
                 f"`{name}` should have a string in each row. Received: {item!r} in row {row}"
             )
-    return [_string(item, row) for row, item in enumerate(items)]
+    return [_string(item, row) if _is_string(item) else None for row, item in enumerate(items)]
 
 
 def text_array(rows: Sequence[Row]) -> np.ndarray:

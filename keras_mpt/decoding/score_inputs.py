@@ -72,7 +72,8 @@ def text_tokens(model_inputs: ModelInputs, text: Text, room: int) -> dict[str, n
     packing = model_inputs.packing
     assert packing is not None
     if isinstance(text.inputs, list) and (text.are_prompts or packing.truncation_side):
-        rows = packing.rows(text.inputs, [[]] * len(text.inputs), packing.room_for(room))
+        free = [packing.room_for(room)] * len(text.inputs)
+        rows = packing.rows(text.inputs, [[]] * len(text.inputs), free)
         return packing.inputs(rows, with_responses=False)
     # One more than fits: the preprocessor cuts longer text off without a word.
     fits, continued = packing.preprocessor.sequence_length, packing.splice.token_inputs[-1]

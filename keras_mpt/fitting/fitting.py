@@ -24,7 +24,7 @@ from keras_mpt.fitting.preparation import build_from, check_class_weight, prepar
 from keras_mpt.fitting.recompile import follow_trained
 from keras_mpt.fitting.steps import data_are_checked, on_checked_data, whole_steps
 from keras_mpt.fitting.targets import Targets
-from keras_mpt.fitting.task_logs import TaskHistory, without_gaps
+from keras_mpt.fitting.task_logs import TaskHistory, as_list, without_gaps
 from keras_mpt.fitting.task_report import TaskReport
 from keras_mpt.types import Config, Data, TargetData, Tensor, Tensors
 
@@ -75,6 +75,10 @@ class Fitting(keras.Model, abc.ABC):
     def takes_positions(self) -> bool:
         """Whether a call gives outputs at `target_positions` alone, where its inputs have these."""
         return False
+
+    def exact_metrics(self, data: Any, logs: dict[str, float], batch_size: int | None) -> Any:
+        """The metrics among `logs` that one pass over prepared data cannot have: none."""
+        return {}
 
     @property
     @abc.abstractmethod
@@ -206,8 +210,10 @@ class Fitting(keras.Model, abc.ABC):
                 x, y, sample_weight = prepare(x, y, sample_weight)
                 build_from(self, x)
             callbacks = without_gaps(callbacks, self.metrics)
-            given = (x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict)
-            return super().evaluate(*given, **kwargs)
+            given = (x, y, batch_size, verbose, sample_weight, steps, callbacks, True)
+            logs: dict[str, float] = super().evaluate(*given, **kwargs)
+            logs |= self.exact_metrics((x, y, sample_weight), logs, batch_size)
+            return logs if return_dict else as_list(logs, self.metrics)
 
     @alone
     def predict(
@@ -344,7 +350,7 @@ class Fitting(keras.Model, abc.ABC):
         self, x: dict[str, Tensor], y: Tensor, y_pred: Tensors, sample_weight: Tensor = None
     ) -> dict[str, Any]:
         """Updates the metrics of all rows and of each task."""
-        data = step_data.of_batch(self, x, y, y_pred, sample_weight)
+        data = step_data.of_metrics(self, x, y, y_pred, sample_weight)
         with of_tasks(x.get("task_ids")):
             self._task_report.update(x.get("task_ids"), data)
             logs: dict[str, Any] = super().compute_metrics(x, *data.for_metrics)

@@ -75,8 +75,14 @@ class Packing:
         """
         return size + 1
 
-    def response_tokens(self, responses: Sequence[str]) -> list[Tokens]:
+    def response_tokens(
+        self, responses: Sequence[str], rows: Sequence[int] | None = None
+    ) -> list[Tokens]:
         """Responses as tokens, with the end token where it is wanted.
+
+        Args:
+            responses: list of strings.
+            rows: list of ints. Which rows they are of, for the message. Defaults to `None`: all.
 
         Raises:
             ValueError: a response without any token.
@@ -88,24 +94,28 @@ class Packing:
         if empty is not None:
             raise ValueError(
                 "`responses` should have at least one token each, where no end token follows "
-                f"them. Received: {responses[empty]!r} in row {empty}"
+                f"them. Received: {responses[empty]!r} in row "
+                f"{empty if rows is None else rows[empty]}"
             )
         return found
 
-    def rows(self, prompts: Sequence[str], responses: list[Tokens], room: int = 0) -> PackedRows:
+    def rows(
+        self, prompts: Sequence[str], responses: list[Tokens], room: Sequence[int] = ()
+    ) -> PackedRows:
         """Prompts, cut where that is wanted, and their responses.
 
         Args:
             prompts: list of B strings.
             responses: list of B lists of token ids; empty ones where nothing follows yet.
-            room: int. How many tokens are kept free for each row's response at least. Defaults to
-                `0`.
+            room: list of B ints. How many tokens are kept free for what follows each row, at least;
+                none of more than its response. Defaults to `()`.
 
         Raises:
             ValueError: a prompt or a response that is too long, or a prompt without tokens.
         """
         tokens = token_lists(self.tokenizer, prompts)
-        sizes = [max(len(response), room) for response in responses]
+        sizes = [len(response) for response in responses]
+        sizes = [max(*pair) for pair in zip(sizes, room, strict=True)] if room else sizes
         widths = tuple(self._limit(i) for i in range(len(self.splice.token_inputs)))
         if self.has_encoder:
             around, start = self._around_encoder_text(prompts, tokens), self._start_of_decoder
@@ -265,6 +275,8 @@ def token_lists(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Tokens]:
         tokenizer: keras-hub tokenizer.
         texts: list of strings.
     """
+    if not len(texts):
+        return []
     made = tokenizer(list(texts))
     if hasattr(made, "to_list"):  # A ragged tensor of TensorFlow's.
         made = made.to_list()

@@ -219,8 +219,8 @@ def check_has_targets(x: Data, y: TargetData) -> None:
     """Refuses data without targets where a loss is to be computed of them."""
     if y is None and isinstance(x, dict) and PROMPTS in x and RESPONSES not in x:
         raise ValueError(
-            "`x` should have 'responses' beside 'prompts': the loss is computed of them. Received: "
-            f"x with {list(x)}"
+            "`x` should have 'responses' beside 'prompts', or `y` the classes of tasks with label "
+            f"words: the loss is computed of them. Received: x with {list(x)} and y=None"
         )
     if y is None:
         raise ValueError(

@@ -1,74 +1,160 @@
-"""Columns of prompts and responses, as a language model trains on them."""
+"""Columns of prompts and of what should follow them, as a language model trains on them.
+
+What follows is each row's own response, or the word of its label.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_mpt.arrays import to_numpy
-from keras_mpt.data.texts import PROMPTS, RESPONSES, strings
-from keras_mpt.fitting.packing import Packing
-from keras_mpt.types import TargetData
+from keras_mpt.data.texts import NO_LABEL, PROMPTS, RESPONSES, strings
+from keras_mpt.fitting.model_inputs import ModelInputs
+from keras_mpt.fitting.packing import Tokens
+from keras_mpt.prompts.task_ids import check_task_ids
+from keras_mpt.types import TargetData, TaskIds
 
 
 def packed(
-    packing: Packing,
+    inputs: ModelInputs,
     texts: Mapping[str, Any],
     y: TargetData = None,
     sample_weight: TargetData = None,
+    task_ids: TaskIds | None = None,
     with_targets: bool = True,
 ) -> tuple[dict[str, np.ndarray], TargetData, TargetData]:
-    """The backbone's inputs, next tokens, and weights: 0 but at the tokens of responses.
+    """The backbone's inputs, next tokens, and weights: 0 but at the tokens of what should follow.
 
     Args:
-        packing: the model's packing.
-        texts: dict of a column of strings under "prompts", and where targets are made under
-            "responses".
-        y: targets; none, since responses are.
+        inputs: the inputs of a language model that takes text.
+        texts: dict of a column of strings under "prompts", and of responses under "responses",
+            where some row has one.
+        y: int array (B,). The classes of rows whose task has label words; `NO_LABEL` in a row with
+            a response. `None` where all have responses.
         sample_weight: array of weights of rows (B,), or `None`.
+        task_ids: the rows' tasks, or `None`.
         with_targets: bool. Whether targets are wanted. Defaults to `True`.
 
     Returns:
         `(x, y, sample_weight)`: `x` a dict of int32 arrays (B, S), `y` int32 and `sample_weight`
-        float32 (B, S); the last two are `None` where there are no responses.
+        float32 (B, S); the last two are `None` where nothing should follow.
 
     Raises:
         ValueError: columns of other things than strings or of different lengths, responses that do
-            not fit or are empty, prompts that do not fit, or targets beside them.
+            not fit or are empty, prompts that do not fit, labels that are no classes of a row's
+            task, or rows with both or neither.
     """
-    prompts = strings(PROMPTS, texts[PROMPTS])
+    assert inputs.packing is not None
+    packing, prompts = inputs.packing, strings(PROMPTS, texts[PROMPTS])
+    y = y if with_targets else None
     if with_targets and sample_weight is not None and len(np.shape(sample_weight)) != 1:
         raise ValueError(
             "`sample_weight` should have one weight per row, (N,), where `x` has 'prompts'. "
             f"Received: sample_weight of shape {np.shape(sample_weight)}"
         )
-    has_responses = texts.get(RESPONSES) is not None
-    if with_targets and y is not None:
-        raise ValueError(
-            "`y` should be left out where `x` has 'prompts': their 'responses' are the targets. "
-            f"Received: y of type {type(y).__name__}"
-        )
-    if not has_responses:
+    if y is None and texts.get(RESPONSES) is None:
         rows = packing.rows(prompts, [[]] * len(prompts))
         return packing.inputs(rows, with_responses=False), None, sample_weight
-    responses = strings(RESPONSES, texts[RESPONSES])
-    check_same_rows(prompts, responses)
-    rows = packing.rows(prompts, packing.response_tokens(responses))
+    labels = _labels(inputs, y, task_ids, len(prompts))
+    answers = _answers(inputs, texts.get(RESPONSES), labels, task_ids)
+    # A prompt is cut the same whichever of its task's words follows it, as when it is asked.
+    most = 0 if y is None else packing.room_for(inputs.label_words.longest)
+    rows = packing.rows(prompts, answers, np.where(labels == NO_LABEL, 0, most).tolist())
     x = packing.inputs(rows)
     if not with_targets:
         return x, None, None
-    y, weight = packing.targets(rows)
+    tokens, weight = packing.targets(rows)
     if sample_weight is not None:
         weight = weight * to_numpy(sample_weight).astype("float32")[:, None]
-    return x, y, weight
+    return x, tokens, weight
 
 
-def check_same_rows(prompts: list[str], responses: list[str]) -> None:
+def check_same_rows(prompts: Sequence[str], responses: Sequence[Any]) -> None:
     """Refuses another number of responses than of prompts."""
     if len(responses) != len(prompts):
         raise ValueError(
             f"`responses` should be as many as `prompts`. Received: {len(prompts)} prompts and "
             f"{len(responses)} responses"
         )
+
+
+def _answers(
+    inputs: ModelInputs, responses: Any, labels: np.ndarray, task_ids: TaskIds | None
+) -> list[Tokens]:
+    """What follows each row."""
+    assert inputs.packing is not None
+    has_label = labels != NO_LABEL
+    given: list[str | None] = [None] * len(labels)
+    if responses is not None:
+        given = strings(RESPONSES, responses, np.flatnonzero(has_label).tolist())
+        check_same_rows([""] * len(labels), given)
+    for row in np.flatnonzero(has_label):
+        if given[row]:
+            raise ValueError(
+                f"`y` should be {NO_LABEL} in rows with a response of their own. Received: label "
+                f"{labels[row]} in row {row} with {given[row]!r}"
+            )
+    for row in np.flatnonzero(~has_label):
+        if given[row] is None:
+            raise ValueError(
+                f"`y` should hold a label, not {NO_LABEL}, in rows without a response. Received: "
+                f"{NO_LABEL} in row {row}"
+            )
+    free = np.flatnonzero(~has_label).tolist()
+    found: list[Tokens] = [[]] * len(labels)
+    tokens = inputs.packing.response_tokens([given[row] or "" for row in free], free)
+    for free_row, own in zip(free, tokens, strict=True):
+        found[free_row] = own
+    if has_label.any():
+        tasks = _tasks(inputs, task_ids, len(labels))
+        for row in np.flatnonzero(has_label):
+            task = 0 if tasks is None else int(tasks[row])
+            found[row] = inputs.label_words.tokens(task, int(labels[row])).tolist()
+    return found
+
+
+def _labels(inputs: ModelInputs, y: TargetData, task_ids: TaskIds | None, rows: int) -> np.ndarray:
+    """Each row's class, int (B,)."""
+    if y is None:
+        return np.full(rows, NO_LABEL)
+    labels = to_numpy(y)
+    if labels.dtype.kind not in "iufb":
+        raise ValueError(
+            "`y` should hold the classes' numbers, from 0 on. Received: y of dtype "
+            f"{labels.dtype}, such as {labels.ravel()[:1].tolist()}"
+        )
+    if labels.shape not in ((rows,), (rows, 1)):
+        raise ValueError(
+            f"`y` should have one label per row: {rows} of them. Received: y of shape "
+            f"{labels.shape}"
+        )
+    labels = labels.reshape(rows).astype("int32" if labels.dtype.kind == "b" else labels.dtype)
+    has_label = labels != NO_LABEL
+    tasks, chosen = _tasks(inputs, task_ids, rows), np.flatnonzero(has_label)
+    if chosen.size:
+        words = inputs.label_words
+        own = words.tasks_of_rows(None if tasks is None else tasks[chosen], len(chosen))
+        limits = words.num_classes[own]
+        of_rows = labels[chosen]
+        is_wrong = (of_rows < 0) | (of_rows >= limits) | (of_rows != np.floor(of_rows))
+        wrong = np.flatnonzero(is_wrong)
+        if wrong.size:
+            first = wrong[0]
+            name = "" if tasks is None else f" of task {inputs.task_names[int(own[first])]!r}"
+            raise ValueError(
+                f"`y` should hold labels in [0, {limits[first]}), the classes{name}. Received: "
+                f"label {of_rows[first]} in row {chosen[first]}, and {len(wrong)} wrong labels in "
+                "all"
+            )
+    return labels.astype("int64")
+
+
+def _tasks(inputs: ModelInputs, task_ids: TaskIds | None, rows: int) -> np.ndarray | None:
+    """Each row's task (B,), or `None` without tasks."""
+    if not inputs.has_tasks:
+        return None
+    names = inputs.task_names
+    return np.asarray(check_task_ids(task_ids, len(names), rows, names))

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_mpt._keras import keras_mask, set_keras_mask
 from keras_mpt.fitting import target_positions
+from keras_mpt.fitting.among_words import among_words, is_among_words
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.objective import Objective
 from keras_mpt.fitting.own_columns import with_outputs_axis
@@ -41,6 +42,7 @@ class StepData:
             over; the others weigh nothing.
         losses: float tensor (B, …), a loss per target, where the step has computed them.
         is_taken: bool. Whether they are those at `target_positions`.
+        measured: outputs and weights that metrics take in the place of these, or `None`.
     """
 
     y: Tensor
@@ -49,6 +51,15 @@ class StepData:
     share: Any = 1.0
     losses: Tensor | None = None
     is_taken: bool = False
+    measured: tuple[Tensors, Tensor] | None = None
+
+    @property
+    def of_metrics(self) -> StepData:
+        """The same with the outputs and the weights that metrics take."""
+        if self.measured is None:
+            return self
+        y_pred, weight = self.measured
+        return dataclasses.replace(self, y_pred=y_pred, sample_weight=weight, measured=None)
 
     @property
     def loss_weight(self) -> Tensor | None:
@@ -64,7 +75,8 @@ class StepData:
         Keras means over a row's targets before it adds rows up; so those of a batch in which rows
         have few positions would count for more than others.
         """
-        given = self.y, self.y_pred, self.sample_weight
+        data = self.of_metrics
+        given = data.y, data.y_pred, data.sample_weight
         if not self.is_taken:
             return given
         y, y_pred, weight = (None if t is None else _each_target(t) for t in given)
@@ -95,6 +107,18 @@ def of_batch(
     kept = _losses.get()
     losses = None if kept is None or kept.y_pred is not y_pred else kept.values
     return StepData(y, y_pred, sample_weight, share, losses, TARGET_POSITIONS in x)
+
+
+def of_metrics(
+    model: Measured, x: dict[str, Tensor], y: Tensor, y_pred: Tensors, sample_weight: Tensor | None
+) -> StepData:
+    """As `of_batch`, with what metrics take: of label words accuracy is that of choosing one."""
+    data = of_batch(model, x, y, y_pred, sample_weight)
+    has_weights = data.sample_weight is not None and len(data.sample_weight.shape) == 2
+    if not has_weights or not is_among_words(model.model_inputs, model.objective):
+        return data
+    given = x.get("task_ids"), data.y, data.y_pred, data.sample_weight
+    return dataclasses.replace(data, measured=among_words(model.model_inputs, *given))
 
 
 class _Kept:

@@ -82,6 +82,19 @@ class TaskHistory(WithoutGaps, keras.callbacks.History):
         super().on_epoch_end(epoch, logs)
 
 
+def as_list(logs: dict[str, float], metrics: Iterable[keras.Metric]) -> float | list[float]:
+    """Logs as Keras gives them without names: in the order of its metrics, and one by itself.
+
+    Args:
+        logs: dict of name to number.
+        metrics: a model's metrics.
+    """
+    names = [m.name for metric in metrics for m in getattr(metric, "metrics", [metric])]
+    names = [name for name in names if name in logs]
+    found = [logs[name] for name in (*names, *sorted(set(logs) - set(names)))]
+    return found if len(found) > 1 else found[0]
+
+
 def without_gaps(
     callbacks: Any, metrics: Iterable[keras.Metric], kind: type[WithoutGaps] = WithoutGaps
 ) -> Any:

@@ -217,6 +217,7 @@ class _MeanMeasure(_Measure):
 
     def batch(self, data: StepData) -> _Batch | None:
         """Values, and the sample weights where these count."""
+        data = data.of_metrics
         values = values_of(self._parts, data.y, data.y_pred)
         if len(values.shape) == 0:
             return None
@@ -244,6 +245,7 @@ class _OtherMeasure(_Measure):
 
     def batch(self, data: StepData) -> _Batch | None:
         """Targets and outputs, in those columns."""
+        data = data.of_metrics
         y, y_pred, sample_weight = data.y, data.y_pred, data.sample_weight
         if self._classes is not None:
             is_own = is_row_of(self.tasks, current_rows())

@@ -41,8 +41,9 @@ def tokenize(
         x: inputs, or `{"text": …, "task_ids": …}`, where text is a list of strings or a pair
             of lists; an encoder-decoder takes "encoder_text" and "decoder_text", and both kinds
             of language models "prompts" and "responses".
-        y: targets. A language model's preprocessor makes them, where none are given; of a masked
-            one, whose texts hold the mask token where there are any, they are labels.
+        y: targets. A language model's preprocessor makes them, where none are given. A class per
+            row is answered by a label word of the row's task; of a masked one, whose texts hold the
+            mask token where there are any, all targets are such labels.
         sample_weight: weights, likewise.
         noting: what functions are wrapped in that look at text inside `tf.data`, once it is there.
             Defaults to nothing.
@@ -68,9 +69,11 @@ def tokenize(
         )
     texts = {name: x[name] for name in given}
     others = {name: value for name, value in x.items() if name not in given}
+    if with_targets and inputs.packing is not None and given == ["text"] and _are_labels(y):
+        texts = {PROMPTS: texts["text"]}
     if PROMPTS in texts:
-        assert inputs.packing is not None
-        tokens, y, sample_weight = packed(inputs.packing, texts, y, sample_weight, with_targets)
+        columns = (texts, y, sample_weight, x.get("task_ids"), with_targets)
+        tokens, y, sample_weight = packed(inputs, *columns)
         return {**others, **tokens}, y, sample_weight
     num_rows = _num_rows(y, x.get("task_ids"))
     if inputs.mask_text is not None and (y is not None or not with_targets):
@@ -154,6 +157,12 @@ def check_text_names(inputs: ModelInputs, given: list[str]) -> None:
         wanted = [PROMPTS, RESPONSES]
     if given not in (wanted, [PROMPTS] if PROMPTS in wanted else wanted):
         raise ValueError(f"`x` should have text under {wanted}. Received: x with {given}")
+
+
+def _are_labels(y: TargetData) -> bool:
+    """Whether targets are a class per row, rather than a token per token."""
+    shape: Any = getattr(y, "shape", None)
+    return shape is not None and getattr(shape, "rank", True) is not None and len(shape) == 1
 
 
 def _num_rows(*columns: Any) -> int | None:

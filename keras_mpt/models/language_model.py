@@ -18,6 +18,7 @@ from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.reader import Reader
 from keras_mpt.decoding.score import Options, score
 from keras_mpt.decoding.score_inputs import has_responses, refuse_responses
+from keras_mpt.decoding.word_accuracy import exact_accuracies
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.compile_defaults import default_optimizer
@@ -43,6 +44,7 @@ class LanguageModel(PromptTunedModel):
     """
 
     head: FrozenHead
+    exact_metrics = exact_accuracies
 
     def __init__(
         self,
@@ -125,9 +127,8 @@ class LanguageModel(PromptTunedModel):
                 `"top_k"`.
             **kwargs: the other arguments of `keras.Model.compile`.
         """
-        found = generating.sampler_of(sampler)
-        optimizer = default_optimizer(optimizer)
-        super().compile(optimizer, loss, weighted_metrics=weighted_metrics, **kwargs)
+        found, kwargs["weighted_metrics"] = generating.sampler_of(sampler), weighted_metrics
+        super().compile(default_optimizer(optimizer), loss, **kwargs)
         self.set_sampler(found)
 
     def set_sampler(self, sampler: Any) -> None:

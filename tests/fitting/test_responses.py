@@ -131,8 +131,8 @@ REFUSED = {
     ),
     "prompts alone": (
         {"responses": None},
-        "`x` should have 'responses' beside 'prompts': the loss is computed of them. Received: x "
-        "with ['prompts', 'task_ids']",
+        "`x` should have 'responses' beside 'prompts', or `y` the classes of tasks with label "
+        "words: the loss is computed of them. Received: x with ['prompts', 'task_ids'] and y=None",
     ),
     "with text": (
         {"text": PROMPTS},
@@ -193,8 +193,8 @@ def test_refused(case):
 def test_refused_beside_them():
     model = make("gpt2", causal_preprocessor())
     assert_says(
-        "`y` should be left out where `x` has 'prompts': their 'responses' are the targets. "
-        "Received: y of type ndarray",
+        "`label_words` in the config should be of each task whose labels are asked for, so also of "
+        "task 'a'. Received: label_words of tasks []",
         model.fit, DATA, [0, 1],
     )  # fmt: skip
     assert_says(
