@@ -15,6 +15,7 @@ import keras
 from keras import ops
 
 from keras_mpt._keras import hub_cache_builder
+from keras_mpt.arrays import concrete
 from keras_mpt.families import cache_takes_left_padding, has_right_cache
 from keras_mpt.splicing import slice_update_gradient
 from keras_mpt.splicing.at_positions import at_positions
@@ -120,7 +121,7 @@ class PrefixCache:
 
         # Without gradients, states that nobody asks for need not be kept from layer to layer.
         states: list[Tensor] | None = [] if layers else None
-        seen = self._layers(of_layer, states=states, mask=mask, poison=poison)
+        seen = self._layers(of_layer, self.length, states=states, mask=mask, poison=poison)
         index = ops.convert_to_tensor(self.length, "int32")
         real = self.task.backbone.token_embedding
         chosen: list[bool] = []
@@ -186,7 +187,9 @@ class PrefixCache:
             return ids if last is None else real(at_positions(ids, last[:, None]), reverse=True)
 
         filled: Cache = []
-        layers = self._layers(lambda i: self._together(cache[i]), keep=filled)
+        known = concrete(index)
+        place = None if known is None else self.length + int(known)
+        layers = self._layers(lambda i: self._together(cache[i]), place, keep=filled)
         instead: dict[str, Any] = {"transformer_layers": layers}
         if not with_logits:
             instead["token_embedding"] = View(real, __call__=token_embedding)
@@ -203,6 +206,7 @@ class PrefixCache:
     def _layers(
         self,
         of_layer: Callable[[int], Tensors] | None = None,
+        place: int | None = None,
         keep: list[Tensors] | None = None,
         states: list[Tensor] | None = None,
         mask: Tensor | None = None,
@@ -213,6 +217,8 @@ class PrefixCache:
         Args:
             of_layer: gives a layer's part of the cache; `None` leaves it what the task gives.
                 Defaults to `None`.
+            place: int. Where the new tokens' keys and values come, where that is known. Keras on
+                PyTorch writes at a tensor's place entry by entry. Defaults to `None`.
             keep: list that gets each layer's part, with the new tokens. Defaults to `None`.
             states: list that gets what each layer gives. Defaults to `None`.
             mask: int tensor (B, L + S), the padding mask that the layers get. Defaults to `None`.
@@ -225,6 +231,8 @@ class PrefixCache:
                     x = x + ops.cast(poison, x.dtype)[:, None, None]
                 for name in [n for n in given if n.endswith("cache")]:
                     given[name] = given[name] if of_layer is None else of_layer(i)
+                if place is not None:
+                    given |= {name: place for name in _place_names(layer) if name in given}
                 if mask is not None:
                     given[str(_mask_name(layer))] = mask
                 x, filled = layer(x, **given)
@@ -336,6 +344,14 @@ def _mask_name(layer: keras.layers.Layer) -> str | None:
     """What a layer calls its padding mask."""
     names = inspect.signature(layer.call).parameters
     return next((name for name in names if name.endswith("padding_mask")), None)
+
+
+def _place_names(layer: keras.layers.Layer) -> list[str]:
+    """What a layer calls the place of new tokens, where it names it; what it only hands on, Keras
+    wants to be a tensor beside tensors.
+    """
+    names = inspect.signature(layer.call).parameters
+    return [name for name in names if name.endswith("cache_update_index")]
 
 
 def _differing_axis(short: Tensor, long: Tensor) -> int | None:
