@@ -166,7 +166,7 @@ def run_examples(page):
 def test_the_readme_s_examples_run(presets, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     left = run_examples(README)
-    assert left["logits"].shape == (1, 5)
+    assert left["labels"][1] in ["bad", "good"]
     assert isinstance(left["model"], keras_mpt.models.PromptTunedCausalLM)
     assert (tmp_path / "adapter" / "adapter_config.json").exists()
 

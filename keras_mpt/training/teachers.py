@@ -15,6 +15,7 @@ from keras_mpt.adapters.differences import Difference, config_difference, head_d
 from keras_mpt.adapters.reading import Adapter, read_adapter
 from keras_mpt.checks import received, shown
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.config_labels import LABEL_FIELDS
 from keras_mpt.files.paths import is_file_name
 from keras_mpt.heads.task_heads import NO_CLASS
 from keras_mpt.models.prompt_tune import load_read_adapter
@@ -160,6 +161,7 @@ def check_teacher(
             f"{name!r} a {saved.peft_type} adapter in {adapter.source!r}"
         )
     _refuse(name, config_difference(config, saved, _MAY_DIFFER))
+    _refuse(name, _label_difference(name, config, saved))
     _refuse(name, head_difference(head or {}, own))
     other_backbone = backbone_difference(own.get("backbone"), backbone)
     if other_backbone is not None:
@@ -181,11 +183,24 @@ def _loaded(student: PromptTunedModel, k: int, name: str, teacher: Any) -> Promp
     if model.backbone is not student.backbone:
         raise _other(name, "another backbone than the student's own")
     _refuse(name, config_difference(student.config, model.config, _MAY_DIFFER))
+    _refuse(name, _label_difference(name, student.config, model.config))
     classes = student.head.num_classes
     wanted = classes[k] if isinstance(classes, list) else classes
     if model.head.num_classes != wanted:
         raise _other(name, f"{model.head.num_classes} classes, not {wanted}")
     return model
+
+
+def _label_difference(
+    name: str, config: PromptTuningConfig, teacher: PromptTuningConfig
+) -> Difference | None:
+    """Classes that stand for others, where both sides say for what."""
+    for field in LABEL_FIELDS:
+        wanted, found = getattr(config, field), getattr(teacher, field)
+        wanted = wanted.get(name) if isinstance(wanted, dict) else wanted
+        if wanted and found and wanted != found:
+            return Difference(field, wanted, found)
+    return None
 
 
 def _refuse(name: str, difference: Difference | None) -> None:

@@ -125,14 +125,26 @@ def test_peft_opens_the_directory(tmp_path):
 
 
 def test_teachers_have_each_its_own(tmp_path):
-    x = tiny.inputs(tiny.backbone("plain"))
+    backbone = tiny.backbone("plain")
+    x = tiny.inputs(backbone)
     data = {"a": (x, np.array([0, 1, 1, 0])), "b": (x, np.array([2, 1, 0, 0]))}
     config = one_prompt(task_type="SEQ_CLS")
     given = {"num_classes": {"a": 2, "b": 3}, "label_names": NAMES, "epochs": 1, "verbose": 0}
-    found = keras_mpt.train_teachers(tiny.backbone("plain"), data, tmp_path, config, **given)
+    found = keras_mpt.train_teachers(backbone, data, tmp_path, config, **given)
     for name, directory in found.items():
         saved = keras_mpt.PromptTuningConfig.from_pretrained(directory)
         assert saved.label_names == NAMES[name]
+    given["label_names"] = {**NAMES, "b": NAMES["b"][::-1]}
+    with pytest.raises(
+        ValueError, match="task 'b' a teacher with `label_names`=.'x', 'y', 'z'., no"
+    ):
+        keras_mpt.train_teachers(backbone, data, tmp_path, config, **given)
+    other = two_tasks(task_type="SEQ_CLS", label_names=given["label_names"])
+    student = keras_mpt.prompt_tune(backbone, other, num_classes=[2, 3])
+    with pytest.raises(
+        ValueError, match="task 'b' a teacher with `label_names`=.'x', 'y', 'z'., no"
+    ):
+        keras_mpt.Distillation(student, found)
 
 
 def list_of(field, received, rest=""):
