@@ -116,7 +116,7 @@ class Packing:
         tokens = token_lists(self.tokenizer, prompts)
         sizes = [len(response) for response in responses]
         sizes = [max(*pair) for pair in zip(sizes, room, strict=True)] if room else sizes
-        widths = tuple(self._limit(i) for i in range(len(self.splice.token_inputs)))
+        widths = tuple(self.limit(i) for i in range(len(self.splice.token_inputs)))
         if self.has_encoder:
             around, start = self._around_encoder_text(prompts, tokens), self._start_of_decoder
             self._check_responses(sizes, [len(start)] * len(sizes), widths[1])
@@ -179,14 +179,16 @@ class Packing:
             ids[i, : len(row)], mask[i, : len(row)] = row, 1
         return ids, mask
 
-    def _limit(self, i: int) -> int | None:
-        """The most tokens that are read as the i-th input."""
-        is_prompted = i < self.splice.num_transformer_submodules
+    def positions(self, i: int) -> int | None:
+        """The tokens that the backbone has positions for as its i-th input; `None`: no limit."""
         positions = self.splice.max_sequence_length
-        if positions is not None:
-            positions -= self.splice.num_virtual_tokens * is_prompted
-        set_one = getattr(self.preprocessor, self._length_name(i))
-        return min((n for n in (positions, set_one) if n is not None), default=None)
+        taken = self.splice.num_virtual_tokens * (i < self.splice.num_transformer_submodules)
+        return None if positions is None else positions - taken
+
+    def limit(self, i: int) -> int | None:
+        """The most tokens that are read as the i-th input: as many as the preprocessor has too."""
+        found = self.positions(i), getattr(self.preprocessor, self._length_name(i))
+        return min((n for n in found if n is not None), default=None)
 
     def _length_name(self, i: int) -> str:
         """The preprocessor's name of that limit."""

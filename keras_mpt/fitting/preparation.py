@@ -15,10 +15,11 @@ from keras_mpt import _keras
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.data.columns import as_array
 from keras_mpt.data.task_mix import TaskMix
-from keras_mpt.data.texts import PROMPTS, RESPONSES
+from keras_mpt.data.texts import PROMPTS, RESPONSES, TEXT_NAMES
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.model_inputs import ModelInputs, in_memory
 from keras_mpt.fitting.step_data import Measured
+from keras_mpt.fitting.stream_widths import StreamWidths
 from keras_mpt.fitting.streams import is_stream, map_batches
 from keras_mpt.fitting.target_positions import TARGET_POSITIONS
 from keras_mpt.fitting.tokenization import tokenize
@@ -60,7 +61,8 @@ class Preparation:
         if is_stream(x):
             is_tf = keras.backend.backend() == "tensorflow"
             is_first = itertools.chain([is_tf], itertools.repeat(False))
-            arrays = functools.partial(self._of_stream, self._ids_of_mix(x), is_first)
+            widths = StreamWidths(self.inputs) if is_tf and self.inputs.packing else None
+            arrays = functools.partial(self._of_stream, self._ids_of_mix(x), is_first, widths)
             stream = map_batches(x, self._noting(arrays), self._noting(self._tensors))
             return stream, y, sample_weight
         x, y, sample_weight = self._arrays(x, y, sample_weight)
@@ -86,7 +88,12 @@ class Preparation:
         return in_memory(self._checked(x, y)), y, sample_weight
 
     def _of_stream(
-        self, ids: np.ndarray | None, is_first: Iterator[bool], x: Data, *targets: Any
+        self,
+        ids: np.ndarray | None,
+        is_first: Iterator[bool],
+        widths: StreamWidths | None,
+        x: Data,
+        *targets: Any,
     ) -> Batch:
         """The same of a stream's batch: all of them have the same inputs.
 
@@ -94,12 +101,16 @@ class Preparation:
             ids: int array. The model's id of each task of a `TaskMix`; `None` where ids are its.
             is_first: whether a batch is the first of a stream on TensorFlow. Keras takes the first
                 two batches for the shapes of all; so their numbers of positions must differ.
+            widths: what makes their widths differ there, where they may; else `None`.
             x: the batch's inputs.
             *targets: its targets and their weights.
         """
         if ids is not None:
             x = {**x, "task_ids": ids[x["task_ids"]]}
+        is_text = isinstance(x, dict) and any(name in x for name in TEXT_NAMES)
         x, y, sample_weight = self._arrays(x, *targets)
+        if widths is not None and is_text:
+            x, y, sample_weight = widths(x, y, sample_weight)
         if self.adds_positions and target_positions.have_weights(y, sample_weight):
             positions = target_positions.find(sample_weight)
             if next(is_first):

@@ -5,15 +5,17 @@ What follows is each row's own response, or the word of its label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_mpt.arrays import to_numpy
 from keras_mpt.data.texts import NO_LABEL, PROMPTS, RESPONSES, strings
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.packing import Tokens
+from keras_mpt.fitting.word_labels import checked_labels
 from keras_mpt.prompts.task_ids import check_task_ids
 from keras_mpt.types import TargetData, TaskIds
 
@@ -72,6 +74,50 @@ def packed(
     return x, tokens, weight
 
 
+def packed_tf(
+    inputs: ModelInputs,
+    texts: Mapping[str, Any],
+    y: TargetData,
+    sample_weight: TargetData,
+    task_ids: TaskIds | None,
+    with_targets: bool,
+    noting: Callable[[Callable[..., Any]], Callable[..., Any]],
+) -> tuple[dict[str, Any], TargetData, TargetData]:
+    """`packed` inside `tf.data`.
+
+    Args:
+        inputs: as in `packed`, as the next five, of tensors.
+        texts: likewise.
+        y: likewise.
+        sample_weight: likewise.
+        task_ids: likewise.
+        with_targets: likewise.
+        noting: what a function is wrapped in whose errors `tf.data` would wrap in its own.
+
+    Returns:
+        The three, of tensors.
+    """
+    import tensorflow as tf
+
+    given = {"texts": dict(texts), "y": y, "sample_weight": sample_weight, "task_ids": task_ids}
+    given = {name: value for name, value in given.items() if value is not None}
+    names = [n for t in inputs.splice.token_inputs for n in (t.name, str(t.mask_name))]
+    has_targets = with_targets and (y is not None or RESPONSES in texts)
+
+    def values(*arrays: Any) -> list[np.ndarray]:
+        found = keras.tree.pack_sequence_as(given, arrays)
+        x, *targets = packed(inputs, **found, with_targets=with_targets)
+        return [*(x[name] for name in names), *(targets if has_targets else [])]
+
+    dtypes = [tf.int32] * len(names) + [tf.int32, tf.float32] * has_targets
+    flat = keras.tree.flatten(given)
+    made = tf.numpy_function(noting(values), flat, dtypes, stateful=False)
+    for tensor in made:
+        tensor.set_shape([None, None])
+    x = dict(zip(names, made, strict=False))
+    return (x, made[-2], made[-1]) if has_targets else (x, None, None)
+
+
 def check_same_rows(prompts: Sequence[str], responses: Sequence[Any]) -> None:
     """Refuses another number of responses than of prompts."""
     if len(responses) != len(prompts):
@@ -120,36 +166,15 @@ def _labels(inputs: ModelInputs, y: TargetData, task_ids: TaskIds | None, rows: 
     """Each row's class, int (B,)."""
     if y is None:
         return np.full(rows, NO_LABEL)
-    labels = to_numpy(y)
-    if labels.dtype.kind not in "iufb":
-        raise ValueError(
-            "`y` should hold the classes' numbers, from 0 on. Received: y of dtype "
-            f"{labels.dtype}, such as {labels.ravel()[:1].tolist()}"
-        )
-    if labels.shape not in ((rows,), (rows, 1)):
-        raise ValueError(
-            f"`y` should have one label per row: {rows} of them. Received: y of shape "
-            f"{labels.shape}"
-        )
-    labels = labels.reshape(rows).astype("int32" if labels.dtype.kind == "b" else labels.dtype)
-    has_label = labels != NO_LABEL
-    tasks, chosen = _tasks(inputs, task_ids, rows), np.flatnonzero(has_label)
-    if chosen.size:
-        words = inputs.label_words
-        own = words.tasks_of_rows(None if tasks is None else tasks[chosen], len(chosen))
-        limits = words.num_classes[own]
-        of_rows = labels[chosen]
-        is_wrong = (of_rows < 0) | (of_rows >= limits) | (of_rows != np.floor(of_rows))
-        wrong = np.flatnonzero(is_wrong)
-        if wrong.size:
-            first = wrong[0]
-            name = "" if tasks is None else f" of task {inputs.task_names[int(own[first])]!r}"
-            raise ValueError(
-                f"`y` should hold labels in [0, {limits[first]}), the classes{name}. Received: "
-                f"label {of_rows[first]} in row {chosen[first]}, and {len(wrong)} wrong labels in "
-                "all"
-            )
-    return labels.astype("int64")
+    tasks, labels = _tasks(inputs, task_ids, rows), to_numpy(y)
+    # What is no number, or not one per row, is refused below.
+    is_labels = labels.dtype.kind in "iufb" and labels.size == rows
+    labelled = np.flatnonzero(labels.ravel() != NO_LABEL) if is_labels else np.arange(rows)
+    of_rows = np.zeros(rows, "int32") if tasks is None else tasks
+    if labelled.size:
+        own = None if tasks is None else tasks[labelled]
+        inputs.label_words.tasks_of_rows(own, labelled.size)
+    return checked_labels(inputs.label_words, of_rows, y, NO_LABEL)
 
 
 def _tasks(inputs: ModelInputs, task_ids: TaskIds | None, rows: int) -> np.ndarray | None:

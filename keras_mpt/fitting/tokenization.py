@@ -15,7 +15,7 @@ from keras_mpt.data.texts import PROMPTS, RESPONSES, TEXT_NAMES, Row, text_rows
 from keras_mpt.fitting.cut_text import cut_text
 from keras_mpt.fitting.mask_answers import asked, asked_tf
 from keras_mpt.fitting.model_inputs import ModelInputs
-from keras_mpt.fitting.responses import packed
+from keras_mpt.fitting.responses import packed, packed_tf
 from keras_mpt.fitting.text import (
     both_weights,
     is_symbolic,
@@ -73,7 +73,10 @@ def tokenize(
         texts = {PROMPTS: texts["text"]}
     if PROMPTS in texts:
         columns = (texts, y, sample_weight, x.get("task_ids"), with_targets)
-        tokens, y, sample_weight = packed(inputs, *columns)
+        if is_symbolic(texts):
+            tokens, y, sample_weight = packed_tf(inputs, *columns, noting)
+        else:
+            tokens, y, sample_weight = packed(inputs, *columns)
         return {**others, **tokens}, y, sample_weight
     num_rows = _num_rows(y, x.get("task_ids"))
     if inputs.mask_text is not None and (y is not None or not with_targets):

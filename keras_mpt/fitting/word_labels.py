@@ -9,13 +9,16 @@ from keras_mpt.fitting.label_words import LabelWords
 from keras_mpt.types import TargetData
 
 
-def checked_labels(words: LabelWords, tasks: np.ndarray, y: TargetData) -> np.ndarray:
+def checked_labels(
+    words: LabelWords, tasks: np.ndarray, y: TargetData, none: int | None = None
+) -> np.ndarray:
     """Labels as integers, (B,).
 
     Args:
         words: the tasks' words.
         tasks: int array (B,). Each row's task, which has words.
         y: labels, (B,) or (B, 1).
+        none: int. The label of a row that has none. Defaults to `None`: all have one.
 
     Raises:
         ValueError: labels of another shape or dtype, or of classes that a row's task has no word
@@ -34,7 +37,8 @@ def checked_labels(words: LabelWords, tasks: np.ndarray, y: TargetData) -> np.nd
         )
     labels = labels.reshape(rows)
     limits = words.num_classes[tasks]
-    wrong = np.flatnonzero((labels < 0) | (labels >= limits) | (labels != np.floor(labels)))
+    is_wrong = (labels < 0) | (labels >= limits) | (labels != np.floor(labels))
+    wrong = np.flatnonzero(is_wrong & (labels != none))
     if wrong.size:
         row = int(wrong[0])
         names = words.task_names

@@ -1,0 +1,113 @@
+"""Prompts and responses in streams: what arrays of the same rows give, batch by batch."""
+
+import grain
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+
+import keras_mpt
+from tests.decoding.language_models import causal_preprocessor
+from tests.decoding.test_label_words import model_with
+from tests.fitting.test_plain_words import assert_says
+from tests.fitting.test_streams import Batches
+from tests.marks import only_torch, slow_on_jax
+
+WORDS = {"a": ["b", "a"], "c": ["ab", "d", "c"]}
+# Batches of two widths: the last one's rows are longer than the others'.
+DATA = {
+    "prompts": ["ab", "d", "ca", "h", "cdefgh" * 3, "cde"],
+    "responses": ["", "gh", "", "", "", "c"],
+    "task_ids": [0, 1, 2, 0, 2, 1],
+}
+Y, WEIGHT = np.array([1, -100, 2, 0, 1, -100]), np.array([1, 2, 1, 1, 0.5, 1], "float32")
+KINDS = ("tf.data", "PyDataset", "DataLoader", "MapDataset", "generator")
+
+
+def stream(kind):
+    """The rows, two in a batch."""
+    columns = {n: np.array(v) for n, v in DATA.items()}
+    rows = [({n: v[i] for n, v in columns.items()}, Y[i], WEIGHT[i]) for i in range(6)]
+    batches = [
+        ({n: v[i : i + 2] for n, v in columns.items()}, Y[i : i + 2], WEIGHT[i : i + 2])
+        for i in range(0, 6, 2)
+    ]
+    match kind:
+        case "tf.data":
+            return tf.data.Dataset.from_tensor_slices((columns, Y, WEIGHT)).batch(2)
+        case "PyDataset":
+            return Batches(batches, 3, workers=0)
+        case "DataLoader":
+            rows = [({n: v if n == "task_ids" else str(v) for n, v in x.items()}, y, w)
+                    for x, y, w in rows]  # fmt: skip
+            return torch.utils.data.DataLoader(rows, 2)
+        case "MapDataset":
+            return grain.MapDataset.source(rows).batch(2)
+        case "generator":
+            return (batch for batch in batches)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model whose loss is a sum: batches of other sizes add up to the same."""
+    made = model_with(WORDS, preprocessor=causal_preprocessor(28))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
+    made.compile(keras.optimizers.SGD(0.0), loss, jit_compile=False)
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    """The loss of each batch, and the accuracies of all."""
+
+    def rows(i):
+        return {n: v[i : i + 2] for n, v in DATA.items()}, Y[i : i + 2], WEIGHT[i : i + 2]
+
+    found = model.evaluate(DATA, Y, sample_weight=WEIGHT, verbose=0, return_dict=True)
+    losses = [model.test_on_batch(*rows(i), return_dict=True)["loss"] for i in range(0, 6, 2)]
+    return {**found, "loss": np.mean(losses)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_streams_give_what_arrays_give(model, expected, kind):
+    found = model.evaluate(stream(kind), verbose=0, return_dict=True)
+    for name in ("loss", "accuracy", "a_accuracy", "b_accuracy", "c_accuracy"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
+    widths = {x["token_ids"].shape[1] for x, _, _ in map(list, batches_of(model, kind))}
+    assert len(widths) > 1, widths
+
+
+def batches_of(model, kind):
+    """What `fit` would be given of a stream."""
+    prepared, _, _ = model.prepared(stream(kind))
+    if kind == "PyDataset":
+        return [prepared[i] for i in range(3)]
+    return [batch for _, batch in zip(range(3), prepared, strict=False)]
+
+
+@slow_on_jax
+def test_mixes_of_labels_and_responses_train(model):
+    datasets = {
+        "b": ({"prompts": ["cd", "h"] * 4, "responses": ["gh", "d"] * 4}, None),
+        "a": ({"prompts": ["ab", "cdefgh" * 3] * 4}, [0, 1] * 4),
+    }
+    mix = keras_mpt.TaskMix(datasets, batch_size=2, max_tasks_per_batch=2, shuffle=False)
+    history = model.fit(mix, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert {"a_accuracy", "b_accuracy"} <= set(history)
+
+
+@only_torch
+@pytest.mark.parametrize("kind", ["tf.data", "generator"])
+def test_errors_of_streams(model, kind):
+    texts = {"prompts": ["a", "b" * 40], "responses": ["c", "d"], "task_ids": [1, 1]}
+    data = tf.data.Dataset.from_tensor_slices(({n: np.array(v) for n, v in texts.items()},))
+    given = data.batch(2) if kind == "tf.data" else ((texts,) for _ in range(1))
+    assert_says(
+        "`prompts` should fit with their responses: have at most 26 tokens here "
+        "(`preprocessor.sequence_length` sets it, up to the backbone's positions), or the model "
+        "should have truncation_side='left' or 'right' to cut them. Received: one of 40 tokens in "
+        "row 1",
+        model.fit, given, verbose=0,
+    )  # fmt: skip
