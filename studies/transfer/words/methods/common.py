@@ -26,12 +26,7 @@ def batches(job: Job) -> Iterator[Arrays]:
 
 def compile_with(model: Any, optimizer: Any) -> None:
     """With the mean over the tokens that are answers, and nothing else reported."""
-    import keras
-
-    loss = keras.losses.SparseCategoricalCrossentropy(
-        from_logits=True, reduction="mean_with_sample_weight"
-    )
-    model.compile(optimizer, loss, weighted_metrics=[])
+    model.compile(optimizer, weighted_metrics=[])
 
 
 def adam(rate: float, steps: int) -> Any:
