@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from studies.transfer import running
 from studies.transfer.command import RUNS, main
 from studies.transfer.job import Job
 from studies.transfer.rows import Rows
 from studies.transfer.watch import Watch
 from studies.transfer.words import table
-from studies.transfer.words.methods import METHODS, peft_mpt, whole
+from studies.transfer.words.methods import METHODS, common, peft_mpt, whole
 from studies.transfer.words.methods.common import predictor, texts_after
 from studies.transfer.words.workbench import MAX_TOKENS
 from tests.marks import only_torch
@@ -135,8 +136,11 @@ def test_training_is_watched_and_lowers_the_loss(bench, name):
     assert trained.parameters == expected.get(name, trained.parameters) < numbers + 1
 
 
-def test_the_whole_part_runs_small(tasks_folder, tiny_folder, tmp_path):
+def test_the_whole_part_runs_small(tasks_folder, tiny_folder, tmp_path, monkeypatch):
     """Sources with and without teachers, then targets; the page tells of all of them."""
+    # After each run of a model of real size; here it would take longer than the runs.
+    monkeypatch.setattr(running.gc, "collect", lambda: 0)
+    monkeypatch.setattr(common, "MAX_ANSWER", 4)
     methods = ["zero_shot", "prompt", "mpt_plain", "mpt", "mpt_nearest", "mpt_frozen_1", "peft_mpt"]
     main(
         ["--quick", "--part", "words", "--data", str(tasks_folder), "--model", str(tiny_folder),
