@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +13,18 @@ from keras import ops
 
 from keras_mpt.adapters.backbone_identity import backbone_difference
 from keras_mpt.adapters.differences import Difference, config_difference, head_difference
+from keras_mpt.adapters.directory import load
 from keras_mpt.adapters.reading import Adapter, read_adapter
 from keras_mpt.checks import received, shown
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_labels import LABEL_FIELDS
 from keras_mpt.files.paths import is_file_name
+from keras_mpt.heads.head import FrozenHead
 from keras_mpt.heads.task_heads import NO_CLASS
+from keras_mpt.models.arguments import adapter_parts
 from keras_mpt.models.prompt_tune import load_read_adapter
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
-from keras_mpt.models.tasks import multitask_config
+from keras_mpt.models.tasks import arguments_for, multitask_config
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
 from keras_mpt.types import Backbone, Tensor, Tensors
 
@@ -173,7 +177,10 @@ def _loaded(student: PromptTunedModel, k: int, name: str, teacher: Any) -> Promp
     if isinstance(teacher, (str, os.PathLike)):
         adapter = read_adapter(teacher)
         check_teacher(name, adapter, student.config, student.backbone)
-        model = load_read_adapter(student.backbone, adapter)
+        if isinstance(student.head, FrozenHead):
+            model = _with_its_head(student, adapter)
+        else:
+            model = load_read_adapter(student.backbone, adapter)
     if type(model) is not type(student) or isinstance(model.config, MultitaskPromptTuningConfig):
         raise ValueError(
             f"`teachers` should be of the student's class, {type(student).__name__}, with one "
@@ -201,6 +208,16 @@ def _label_difference(
         if wanted and found and wanted != found:
             return Difference(field, wanted, found)
     return None
+
+
+def _with_its_head(student: PromptTunedModel, adapter: Adapter) -> PromptTunedModel:
+    """A teacher under the student's own frozen head, of which an adapter says nothing."""
+    config = dataclasses.replace(adapter.config, inference_mode=False)
+    arguments = arguments_for(student, [0], as_one=True)
+    model = type(student)(student.backbone, config, **arguments, initialize=False)
+    student.head.copy_to(model.head, [None])
+    load(adapter_parts(model), adapter)
+    return model
 
 
 def _refuse(name: str, difference: Difference | None) -> None:

@@ -245,3 +245,26 @@ def test_words_that_cannot_be_meant():
     x, _, _ = model.prepared({"text": ["a b c"] * 2, "task_ids": [0, 1]})
     with pytest.raises(ValueError, match="should be one per row where it is asked"):
         model.score(x, [[5], [6]])
+
+
+@only_torch
+def test_the_paper_s_two_stages_in_words(tmp_path):
+    base, data = make_base(), {}
+    for k, name in enumerate(WORDS):
+        rows = np.flatnonzero(k == NUMBERS)
+        data[name] = [TEXTS[i] for i in rows], Y[rows]
+    one = keras_mpt.PromptTuningConfig(num_virtual_tokens=3)
+    kwargs = {"label_words": WORDS, "epochs": 2, "verbose": 0}
+    directories = keras_mpt.train_teachers(base, data, tmp_path, one, **kwargs)
+    student = make(base=base)
+    distillation = keras_mpt.Distillation(student, tmp_path)
+    for name, teacher in zip(WORDS, distillation.teacher_models, strict=True):
+        own = keras_mpt.load_adapter(base, directories[name])
+        assert own.config.label_words == WORDS[name]
+        np.testing.assert_array_equal(teacher.score(data[name][0]), own.score(data[name][0]))
+    logs = distillation.fit(keras_mpt.TaskMix(data, batch_size=4), verbose=0).history
+    assert {"topic_logits_kl", "tone_accuracy"} <= set(logs)
+    texts = {"new": (["a [MASK]", "b [MASK]"], np.array([0, 1]))}
+    adapted = keras_mpt.adapt(student, "new", label_words={"new": ["c", "d"]})
+    adapted.fit(keras_mpt.TaskMix(texts, batch_size=2), verbose=0)
+    assert adapted.predict_labels(["c [MASK]"], task_ids="new")[0] in ("c", "d")
