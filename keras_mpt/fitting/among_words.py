@@ -27,7 +27,8 @@ def is_among_words(inputs: ModelInputs, objective: Objective | None) -> bool:
         inputs: the model's inputs.
         objective: what the model was compiled for, or `None`.
     """
-    if objective is None or inputs.packing is None or not inputs.config.label_words:
+    takes_text = inputs.packing is not None or inputs.mask_text is not None
+    if objective is None or not takes_text or not inputs.config.label_words:
         return False
     return all(asked.weighted and _is_accuracy(asked.metric) for asked in objective.asked)
 

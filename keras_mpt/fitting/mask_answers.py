@@ -22,7 +22,7 @@ def asked(
     task_ids: Any,
     y: TargetData,
     num_rows: int | None = None,
-) -> tuple[dict[str, Any], TargetData]:
+) -> tuple[dict[str, np.ndarray], np.ndarray | None, np.ndarray | None]:
     """The backbone's inputs with `mask_positions`, and the tokens that stand there.
 
     Args:
@@ -33,7 +33,8 @@ def asked(
         num_rows: int. How many rows other data have, if that is known. Defaults to `None`.
 
     Returns:
-        `(x, y)`: y int32 (B, 1), or `None` where there are no labels.
+        `(x, y, sample_weight)`: y int32 and weights of 1, both (B, 1), or `None` where there are no
+        labels.
 
     Raises:
         ValueError: texts that do not hold the mask token once or are too long, a task without
@@ -43,13 +44,14 @@ def asked(
     rows = text_rows(texts["text"], num_rows)
     x = inputs.mask_text.inputs(rows)
     if y is None:
-        return x, None
+        return x, None, None
     names, ids = inputs.task_names, None
     if inputs.has_tasks:
         ids = np.broadcast_to(check_task_ids(task_ids, len(names), len(rows), names), len(rows))
     tasks = inputs.label_words.tasks_of_rows(ids, len(rows))
     labels = checked_labels(inputs.label_words, tasks, y)
-    return x, inputs.label_words.token_ids[tasks, labels, :1]
+    tokens = inputs.label_words.token_ids[tasks, labels, :1]
+    return x, tokens, np.ones(tokens.shape, "float32")
 
 
 def asked_tf(
@@ -58,7 +60,7 @@ def asked_tf(
     task_ids: Any,
     y: TargetData,
     noting: Callable[[Callable[..., Any]], Callable[..., Any]],
-) -> tuple[dict[str, Any], TargetData]:
+) -> tuple[dict[str, Any], TargetData, TargetData]:
     """`asked` inside `tf.data`.
 
     Args:
@@ -69,7 +71,7 @@ def asked_tf(
         noting: what a function is wrapped in whose errors `tf.data` would wrap in its own.
 
     Returns:
-        The two, as tensors.
+        The three, as tensors.
     """
     import tensorflow as tf
 
@@ -80,11 +82,12 @@ def asked_tf(
 
     def values(*arrays: Any) -> list[np.ndarray]:
         found = keras.tree.pack_sequence_as(given, arrays)
-        x, tokens = asked(inputs, found["texts"], found.get("task_ids"), found.get("y"))
+        x, tokens, _ = asked(inputs, found["texts"], found.get("task_ids"), found.get("y"))
         return [*(x[n] for n in names), *([] if tokens is None else [tokens])]
 
     dtypes = [tf.int32] * (len(names) + (y is not None))
     made = tf.numpy_function(noting(values), flat, dtypes, stateful=False)
     for name, tensor in zip([*names, "y"], made, strict=False):
         tensor.set_shape([None, 1 if name in (MASK_POSITIONS, "y") else None])
-    return dict(zip(names, made, strict=False)), made[-1] if y is not None else None
+    x = dict(zip(names, made, strict=False))
+    return (x, None, None) if y is None else (x, made[-1], tf.ones_like(made[-1], "float32"))

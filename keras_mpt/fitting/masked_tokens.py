@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Callable, Sequence
-
 from keras_mpt.arrays import concrete
-from keras_mpt.fitting.label_words import LabelWords
 from keras_mpt.fitting.losses import Kind
 from keras_mpt.fitting.mask_positions import MASK_POSITIONS
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.objective import Objective
-from keras_mpt.fitting.setting import Setting
 from keras_mpt.fitting.targets import Inputs, Targets, check_vocabulary
-from keras_mpt.fitting.word_accuracy import word_accuracy
 from keras_mpt.types import TargetData
 
 
@@ -23,23 +16,14 @@ class MaskedTokens(Targets):
 
     Args:
         vocabulary_size: int. How many tokens the logits are of.
-        words: function without arguments that gives the tasks' words, or `None` where there are
-            none.
     """
 
     several_per_row = True
     kinds = frozenset({Kind.LABELS, Kind.DISTRIBUTIONS, Kind.CLASSES, Kind.UNKNOWN})
     reduction = "mean_with_sample_weight"
 
-    def __init__(self, vocabulary_size: int, words: Callable[[], LabelWords | None]) -> None:
+    def __init__(self, vocabulary_size: int) -> None:
         self.vocabulary_size = vocabulary_size
-        self.words = words
-
-    def setting(self, names: Sequence[str]) -> Setting:
-        """What `compile` should know: accuracy is over a task's words."""
-        words = self.words()
-        accuracy = None if words is None else functools.partial(word_accuracy, words)
-        return dataclasses.replace(super().setting(names), accuracy=accuracy)
 
     def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, objective: Objective) -> None:
         """Refuses labels that are not one per place, or outside the vocabulary."""

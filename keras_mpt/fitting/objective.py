@@ -228,7 +228,7 @@ class Objective:
         setting, goals = self.setting, self.goals
         kinds = {(goal.kind, goal.classes == 1) for goal in goals}
         if is_auto(given) and len(kinds) == 1:
-            given = self._accuracy(*next(iter(kinds))) if setting.gives_logits else None
+            given = accuracy_of(*next(iter(kinds))) if setting.gives_logits else None
         if is_auto(given):
             given = {name: "auto" for name in setting.names}
         if not is_by_task(given):
@@ -244,21 +244,12 @@ class Objective:
         for k, (name, goal) in enumerate(zip(setting.names, goals, strict=True)):
             own = given.get(name)
             if is_auto(own):
-                own = self._accuracy(goal.kind, goal.classes == 1)
+                own = accuracy_of(goal.kind, goal.classes == 1)
             found += [Asked(self._metric(m, goal), weighted, k) for m in _listed(own)]
         return found
 
-    def _accuracy(self, kind: Kind, of_one_output: bool) -> list[Any]:
-        """What "auto" means as metrics."""
-        is_own = self.setting.accuracy is not None and kind is Kind.LABELS
-        return ["accuracy"] if is_own else accuracy_of(kind, of_one_output)
-
     def _metric(self, metric: Any, goal: Goal) -> Any:
-        setting = self.setting
-        is_accuracy = isinstance(metric, str) and metric.lower() in ACCURACY
-        if is_accuracy and setting.accuracy is not None and goal.kind is Kind.LABELS:
-            return setting.accuracy()
-        return metric_on_logits(metric, goal.kind) if setting.gives_logits else metric
+        return metric_on_logits(metric, goal.kind) if self.setting.gives_logits else metric
 
 
 def metric_function(metric: Any) -> Any:

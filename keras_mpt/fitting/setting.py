@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-
-import keras
+from collections.abc import Sequence
 
 from keras_mpt.fitting.losses import Kind
 
@@ -21,7 +19,6 @@ class Setting:
         ignored: int. The label that does not count, or `None`.
         kinds: the kinds of targets that there can be.
         reduction: how the default loss makes one number of many.
-        accuracy: function that gives what "accuracy" means for labels; `None` is Keras's.
     """
 
     names: Sequence[str]
@@ -30,7 +27,6 @@ class Setting:
     ignored: int | None = None
     kinds: frozenset[Kind] = frozenset(Kind)
     reduction: str = "sum_over_batch_size"
-    accuracy: Callable[[], keras.Metric] | None = None
 
     @property
     def of_tasks(self) -> list[int | None]:

@@ -114,10 +114,13 @@ def of_metrics(
 ) -> StepData:
     """As `of_batch`, with what metrics take: of label words accuracy is that of choosing one."""
     data = of_batch(model, x, y, y_pred, sample_weight)
-    has_weights = data.sample_weight is not None and len(data.sample_weight.shape) == 2
-    if not has_weights or not is_among_words(model.model_inputs, model.objective):
+    inputs, weight = model.model_inputs, data.sample_weight
+    if weight is None or len(weight.shape) != 2 or not is_among_words(inputs, model.objective):
         return data
-    given = x.get("task_ids"), data.y, data.y_pred, data.sample_weight
+    # A masked language model's label stands at a row's one place.
+    if inputs.takes_mask_positions and weight.shape[1] != 1:
+        return data
+    given = x.get("task_ids"), data.y, data.y_pred, weight
     return dataclasses.replace(data, measured=among_words(model.model_inputs, *given))
 
 

@@ -82,10 +82,10 @@ def tokenize(
     if inputs.mask_text is not None and (y is not None or not with_targets):
         task_ids = x.get("task_ids")
         if is_symbolic(texts):
-            tokens, y = asked_tf(inputs, texts, task_ids, y, noting)
+            tokens, y, weight = asked_tf(inputs, texts, task_ids, y, noting)
         else:
-            tokens, y = asked(inputs, texts, task_ids, y, num_rows)
-        return {**others, **tokens}, y, sample_weight
+            tokens, y, weight = asked(inputs, texts, task_ids, y, num_rows)
+        return {**others, **tokens}, y, both_weights(weight, sample_weight)
     if is_symbolic(texts):
         texts = looked_at(texts, noting(functools.partial(look_at_text, inputs)))
         tokens = tokens_of_symbolic(inputs.preprocessor, texts)

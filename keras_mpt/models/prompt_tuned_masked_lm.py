@@ -19,7 +19,7 @@ from keras_mpt.decoding.mask_score import score_masks
 from keras_mpt.decoding.score import Options
 from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.compile_defaults import default_optimizer
-from keras_mpt.fitting.label_words import LabelWords, have_words
+from keras_mpt.fitting.label_words import have_words
 from keras_mpt.fitting.mask_positions import MASK_POSITIONS
 from keras_mpt.fitting.masked_tokens import MaskedTokens
 from keras_mpt.fitting.packing import check_packing
@@ -105,22 +105,17 @@ class PromptTunedMaskedLM(PromptTunedModel):
         check_packing(truncation_side, False)
         task, graph = hub_task("MaskedLM", backbone, head_config)
         head = FrozenHead(graph, task.backbone)
-        targets = MaskedTokens(int(graph.outputs[0].shape[-1]), self._words)
+        targets = MaskedTokens(int(graph.outputs[0].shape[-1]))
         super().__init__(backbone, config, head=head, targets=targets, **kwargs)
         self.model_inputs = self.model_inputs.with_masks(truncation_side)
-        self._words()  # Whether they have one token each.
+        if self.preprocessor is not None:
+            _ = self.model_inputs.label_words  # Whether they have one token each.
         self.head_config = dict(head_config or {})
         self.truncation_side = truncation_side
         self.frozen_head = head.frozen_layer()
         self.functions = CompiledFunctions(self)
         self.finish()
         self.compile()
-
-    def _words(self) -> LabelWords | None:
-        """The tasks' words, where there are any and the model takes text."""
-        inputs = self.model_inputs
-        has_words = inputs.config.label_words and inputs.preprocessor is not None
-        return inputs.label_words if has_words else None
 
     @property
     def always_frozen(self) -> list[keras.layers.Layer]:
@@ -157,8 +152,8 @@ class PromptTunedMaskedLM(PromptTunedModel):
                 `"auto"`: sparse cross-entropy on logits, the mean over the places that count by
                 their `sample_weight`.
             weighted_metrics: list of metrics, or a dict of task name to list. Defaults to `"auto"`:
-                accuracy. Where the right token is one of its task's `label_words`, the likeliest of
-                these is compared with it.
+                accuracy. In rows of one place whose token is one of their task's `label_words` it
+                is that of choosing among these.
             **kwargs: the other arguments of `keras.Model.compile`.
         """
         optimizer = default_optimizer(optimizer)

@@ -109,6 +109,23 @@ def test_labels_train_and_the_words_are_kept(tmp_path):
 
 
 @only_torch
+def test_weights_of_rows_and_places_of_several_tokens():
+    model = make()
+    expected, weights = of_words(by_hand(model)), np.array([1.0, 0.0, 2.0, 0.5])
+    logs = model.evaluate(X, Y, sample_weight=weights, verbose=0, return_dict=True)
+    losses = -expected[np.arange(4), Y]
+    assert logs["loss"] == pytest.approx(np.average(losses, weights=weights), 1e-5)
+    right = expected.argmax(axis=1) == Y
+    assert logs["accuracy"] == pytest.approx(np.average(right, weights=weights))
+    # Tokens that are asked for at several places are no labels, though one may be a word.
+    x, _, _ = model.prepared({"text": ["a b c d"], "task_ids": [0]})
+    x["mask_positions"], y = np.array([[1, 3]]), np.array([[ID["good"], ID["c"]]])
+    y[0, 1] = model.predict(x, verbose=0)[0, 1].argmax()
+    logs = model.evaluate(x, y, sample_weight=np.ones((1, 2)), verbose=0, return_dict=True)
+    assert logs["accuracy"] == 0.5
+
+
+@only_torch
 def test_streams_and_mixes_take_labels():
     tf = pytest.importorskip("tensorflow")
     model = make()
