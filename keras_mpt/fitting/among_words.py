@@ -27,8 +27,7 @@ def is_among_words(inputs: ModelInputs, objective: Objective | None) -> bool:
         inputs: the model's inputs.
         objective: what the model was compiled for, or `None`.
     """
-    takes_text = inputs.packing is not None or inputs.mask_text is not None
-    if objective is None or not takes_text or not inputs.config.label_words:
+    if objective is None or not inputs.packs_text or not inputs.config.label_words:
         return False
     return all(asked.weighted and _is_accuracy(asked.metric) for asked in objective.asked)
 

@@ -102,7 +102,7 @@ class MaskText:
     def _cut(self, texts: list[list[int]], frame: Frame, row: int) -> list[list[int]]:
         """The texts' tokens, without what is too much."""
         size = sum(map(len, texts))
-        limit = self._limit
+        limit = self.limit()
         most = size if limit is None else max(limit - sum(map(len, frame.special)), 1)
         if size <= most:
             return texts
@@ -136,7 +136,8 @@ class MaskText:
     def _arrays(self, ids: list[list[int]], segments: list[list[int]]) -> dict[str, np.ndarray]:
         """Rows as arrays, up to their longest in a few steps of width."""
         width = up_to_step(max(map(len, ids)))
-        width = width if self._limit is None else min(width, self._limit)
+        limit = self.limit()
+        width = width if limit is None else min(width, limit)
         token_input = self.splice.token_inputs[0]
         pad = int(self.preprocessor.tokenizer.pad_token_id or 0)
 
@@ -155,13 +156,14 @@ class MaskText:
         x[MASK_POSITIONS] = places.astype("int32")[:, None]
         return x
 
-    @property
-    def _limit(self) -> int | None:
-        """The most tokens that are read."""
+    def positions(self, i: int = 0) -> int | None:
+        """The tokens that the backbone has positions for; `None`: no limit."""
         positions = self.splice.max_sequence_length
-        if positions is not None:
-            positions -= self.splice.num_virtual_tokens
-        found = (positions, getattr(self.preprocessor, "sequence_length", None))
+        return None if positions is None else positions - self.splice.num_virtual_tokens
+
+    def limit(self, i: int = 0) -> int | None:
+        """The most tokens that are read: as many as the preprocessor has too."""
+        found = self.positions(), getattr(self.preprocessor, "sequence_length", None)
         return min((n for n in found if n is not None), default=None)
 
     def _frame(self, texts: int, row: int) -> Frame:

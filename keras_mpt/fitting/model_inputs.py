@@ -92,6 +92,11 @@ class ModelInputs:
         packing = Packing(self.splice, self.preprocessor, truncation_side, add_end_token)
         return dataclasses.replace(self, packing=packing)
 
+    @property
+    def packs_text(self) -> bool:
+        """Whether rows of text are put together here, each batch as wide as its longest row."""
+        return self.packing is not None or self.mask_text is not None
+
     def with_masks(self, truncation_side: str | None) -> ModelInputs:
         """The same of a masked language model, which takes texts with a mask if it takes text.
 

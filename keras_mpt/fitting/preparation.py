@@ -61,7 +61,7 @@ class Preparation:
         if is_stream(x):
             is_tf = keras.backend.backend() == "tensorflow"
             is_first = itertools.chain([is_tf], itertools.repeat(False))
-            widths = StreamWidths(self.inputs) if is_tf and self.inputs.packing else None
+            widths = StreamWidths(self.inputs) if is_tf and self.inputs.packs_text else None
             arrays = functools.partial(self._of_stream, self._ids_of_mix(x), is_first, widths)
             stream = map_batches(x, self._noting(arrays), self._noting(self._tensors))
             return stream, y, sample_weight

@@ -18,12 +18,15 @@ class StreamWidths:
     batch takes, all batches get as many.
 
     Args:
-        inputs: the inputs of a language model that takes text.
+        inputs: the inputs of a language model, masked or not, that takes text.
     """
 
     def __init__(self, inputs: ModelInputs) -> None:
-        assert inputs.packing is not None
-        self._packing, self._is_first = inputs.packing, True
+        packing = inputs.packing or inputs.mask_text
+        assert packing is not None
+        self._packing, self._is_first = packing, True
+        # A masked language model's targets are as many as places, however wide rows are.
+        self._are_per_token = inputs.packing is not None
         self._widths: dict[str, int] = {}
 
     def __call__(
@@ -33,8 +36,8 @@ class StreamWidths:
 
         Args:
             x: dict of arrays, the backbone's inputs (B, S) among them.
-            y: array (B, S), or `None`.
-            sample_weight: array (B, S), or `None`.
+            y: array (B, S), or `None`; (B, P) of a masked language model.
+            sample_weight: likewise.
         """
         x, inputs = dict(x), self._packing.splice.token_inputs
         for i, token_input in enumerate(inputs):
@@ -45,9 +48,12 @@ class StreamWidths:
                     self._widths[name] = own = self._packing.positions(i) or width
             else:
                 own = self._widths.get(name, width)
-            names = [name, token_input.mask_name, *token_input.other_names]
+            names = [token_input.mask_name, *token_input.other_names]
             x |= {n: _padded(x[n], own) for n in names if n is not None and n in x}
-            if token_input is inputs[-1]:
+            # ESM knows padding by its id.
+            pad = self._packing.preprocessor.tokenizer.pad_token_id or 0
+            x[name] = _padded(x[name], own, 0 if token_input.mask_name else int(pad))
+            if token_input is inputs[-1] and self._are_per_token:
                 y, sample_weight = _padded(y, own), _padded(sample_weight, own)
         self._is_first = False
         return x, y, sample_weight
@@ -61,9 +67,10 @@ class StreamWidths:
         return own if most is None or own <= most else None
 
 
-def _padded(values: Any, width: int) -> Any:
-    """Rows with zeros after them, where they are rows of tokens."""
+def _padded(values: Any, width: int, value: int = 0) -> Any:
+    """Rows with a value after them, where they are rows of tokens."""
     shape: Any = getattr(values, "shape", ())
     if len(shape) != 2 or shape[1] >= width:
         return values
-    return np.pad(np.asarray(values), [(0, 0), (0, width - shape[1])])
+    rest = [(0, 0), (0, width - shape[1])]
+    return np.pad(np.asarray(values), rest, constant_values=value)

@@ -10,7 +10,7 @@ import keras_mpt
 from keras_mpt.fitting.mask_text import MaskText
 from keras_mpt.splicing.splice import Splice
 from tests import tiny
-from tests.marks import only_eager, only_torch
+from tests.marks import only_eager, only_torch, slow_on_jax
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij", "good", "bad", "fun"]
 WORDS = {"tone": ["bad", "good"], "topic": ["a", "fun", "b"]}
@@ -123,6 +123,22 @@ def test_weights_of_rows_and_places_of_several_tokens():
     y[0, 1] = model.predict(x, verbose=0)[0, 1].argmax()
     logs = model.evaluate(x, y, sample_weight=np.ones((1, 2)), verbose=0, return_dict=True)
     assert logs["accuracy"] == 0.5
+
+
+@slow_on_jax
+def test_batches_of_a_stream_may_differ_in_width():
+    model = make()
+    model.preprocessor.sequence_length = 29
+    texts = ["a [MASK]", "[MASK] b", "c [MASK] " + "d " * 20]
+    labels = of_words(by_hand(model, texts[:2], [0, 0]), [0, 0]).argmax(axis=1).tolist()
+    # Keras takes the first two batches for the shapes of all.
+    rows = (
+        ({"text": [t], "task_ids": [0]}, np.array([k]))
+        for t, k in zip(texts, [*labels, 0], strict=True)
+    )
+    found = model.evaluate(rows, verbose=0, return_dict=True)
+    answer = model.predict_labels(texts[2:], task_ids=0)[0]
+    assert found["accuracy"] == pytest.approx((2 + (answer == WORDS["tone"][0])) / 3)
 
 
 @only_torch
