@@ -47,6 +47,8 @@ def goals(part: Part, entries: Sequence[Entry], runs: Runs) -> str:
          source_difference(part, entries, MPT, "teachers", by=-1.0)),
         *((f"k = {k}: distillation's own effect on targets (no goal)",
            ahead(part, runs, "mpt", MPT, k)) for k in (4, 16)),
+        *((f"k = {k}: two speeds' own effect on targets (no goal)",
+           ahead(part, runs, MPT, "mpt_one_speed", k)) for k in (4, 16)),
         ("sources above the largest class, each of them", worst_source(part, entries, MPT)),
     ]  # fmt: skip
     lines = [

@@ -101,6 +101,11 @@ def tuning_runs(asked: Asked, entries: Entries) -> Iterator[Entry]:
     """Sources without the pseudo-targets, at every rate that is to be compared."""
     entries = Known.of(entries)
     for method in _source_methods(asked) if asked.budget.pseudo_targets else []:
+        if method.source_tuned_as is not None:
+            # Nothing to compare, but pseudo-targets start from it.
+            if _tuned_source_rate(asked, method.source_tuned_as, entries) is not None:
+                yield _source_run(asked, method, source_rate(asked, method, entries), _TUNING)
+            continue
         for rate in _source_grid(asked, method, entries):
             yield _source_run(asked, method, rate, _TUNING)
 
@@ -162,7 +167,7 @@ def possible_sources(asked: Asked, entries: Entries) -> dict[str, Entry]:
     runs = [
         _source_run(asked, method, rate, stage)
         for method in _source_methods(asked)
-        for rate in _source_grid(asked, method, entries)
+        for rate in _source_grid(asked, method.source_tuned_as or method, entries)
         for stage in (_TUNING, "sources")
     ]
     return {folder_name(run): run for run in runs}
@@ -172,8 +177,8 @@ def source_rate(asked: Asked, method: Method, entries: Entries) -> float:
     """The rate with the best mean validation score of the sources left; the second untuned."""
     entries = Known.of(entries)
     method = method.source_method
-    score_of = _source_scores(asked, method, entries)
-    return best(_source_grid(asked, method, entries), score_of) or middle(_source_rates(method))
+    found = _tuned_source_rate(asked, method.source_tuned_as or method, entries)
+    return found or middle(_source_rates(method))
 
 
 def target_rate(asked: Asked, method: Method, shots: int | str, entries: Entries) -> float:
@@ -192,6 +197,10 @@ def target_rate(asked: Asked, method: Method, shots: int | str, entries: Entries
 
 def _grid(asked: Asked, method: Method, shots: int | str, entries: Entries) -> tuple[float, ...]:
     return grown(method.rates, _chosen_scores(asked, method, shots, entries))
+
+
+def _tuned_source_rate(asked: Asked, method: Method, entries: Entries) -> float | None:
+    return best(_source_grid(asked, method, entries), _source_scores(asked, method, entries))
 
 
 def _source_rates(method: Method) -> tuple[float, ...]:

@@ -63,7 +63,8 @@ rows.
 COMPARED = (
     ("mpt_plain", "prompt"), ("mpt_plain", "factored"), ("mpt_plain", "full"),
     ("mpt_plain", "lora"), ("mpt_plain", "peft_mpt"), ("mpt_plain", "zero_shot"),
-    ("mpt", "mpt_plain"), ("mpt", "prompt"), ("mpt", "full"), ("mpt", "peft_mpt"),
+    ("mpt_plain", "mpt_one_speed"), ("mpt", "mpt_plain"), ("mpt", "prompt"), ("mpt", "full"),
+    ("mpt", "peft_mpt"),
     ("mpt_nearest", "mpt_plain"), ("mpt_nearest", "prompt"),
     ("mpt_frozen_1", "prompt"), ("mpt_frozen_4", "prompt"), ("mpt_frozen_4", "mpt_plain"),
     ("mpt_100", "prompt_100"), ("mpt_100", "mpt_plain"),
@@ -77,6 +78,7 @@ STYLES = {
     "prompt_text": ("#CC79A7", "--", "<"),
     "prompt_100": ("#17BECF", "--", ">"),
     "factored": ("#D55E00", "--", "D"),
+    "mpt_one_speed": ("#7F7F00", "-", "H"),
     "mpt_plain": ("#009E73", "-", "o"),
     "mpt": ("#0072B2", "-", "*"),
     "mpt_nearest": ("#B22222", "-", "h"),

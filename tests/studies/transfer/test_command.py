@@ -16,11 +16,9 @@ from studies.transfer.parts import PARTS
 from studies.transfer.plan import FULL
 from studies.transfer.rows import Split
 from studies.transfer.running import seconds_left
-from tests.marks import only_torch
 
 from .fakes import run
 
-pytestmark = only_torch
 HEADS = PARTS["heads"]
 METHODS = HEADS.methods
 KNOWN = ["head", "peft_mpt"]

@@ -9,12 +9,10 @@ from studies.transfer.source_scores import source_difference, worst_source
 from studies.transfer.summary import target_runs
 from studies.transfer.validity import told, valid_targets
 from studies.transfer.watch import Watch
-from tests.marks import only_torch
 
 from .fakes import machine
 from .fakes import run as heads_run
 
-pytestmark = only_torch
 WORDS = PARTS["words"]
 
 

@@ -188,3 +188,19 @@ def test_what_learns_nothing_is_not_tuned():
     want = asked("full", methods=[PARTS["words"].methods["zero_shot"]])
     assert list(plan.choosing_runs(want, [])) == []
     assert {run["settings"]["rate"] for run in plan.target_runs(want, [])} == {0.0}
+
+
+def test_a_source_tuned_as_another_is_trained_once_that_one_is_tuned():
+    methods = PARTS["words"].methods
+    plain, frozen = methods["mpt_plain"], methods["mpt_frozen_4"]
+    want = asked("full", methods=[plain, frozen])
+    first = list(plan.tuning_runs(want, []))
+    assert {run["method"] for run in first} == {"mpt_plain"}
+    best = plain.rates[2]
+    entries = scored(first, lambda run: run["settings"]["rate"] == best)
+    *_, last = plan.tuning_runs(want, entries)
+    assert (last["method"], last["settings"]["rate"]) == ("mpt_frozen_4", best)
+    assert plan.source_rate(want, frozen, entries) == best
+    assert plan.folder_name(last) in plan.possible_sources(want, entries)
+    (source,) = (r for r in plan.source_runs(want, entries) if r["method"] == "mpt_frozen_4")
+    assert source["settings"]["rate"] == best

@@ -10,6 +10,7 @@ _IN_ORDER = (
     prompt.TEXT,
     prompt.LONG,
     prompt.FACTORED,
+    mpt.ONE_SPEED,
     mpt.PLAIN,
     mpt.MPT,
     mpt.NEAREST,

@@ -128,7 +128,12 @@ def teachers(job: SourceJob) -> dict[str, Any]:
     return found
 
 
-def train(job: Job, shared: bool = True, nearest: bool = False) -> Trained:
+def train(
+    job: Job,
+    shared: bool = True,
+    nearest: bool = False,
+    factors_over_shared: float = FACTORS_OVER_SHARED,
+) -> Trained:
     """Adapts the sources' adapter to the target: P and factors, or the factors alone."""
     import keras
 
@@ -147,7 +152,7 @@ def train(job: Job, shared: bool = True, nearest: bool = False) -> Trained:
         verbose=0,
         **found,
     )
-    compile_with(model, two_speeds(job.rate, job.steps, shared))
+    compile_with(model, two_speeds(job.rate, job.steps, shared, factors_over_shared))
     predict = fit(model, job, task_ids=0)
     return Trained(predict, model.parameter_count(), notes={"from": model.adapted_from[name]})
 
@@ -174,6 +179,15 @@ PLAIN = Method(
     _RATES,
     train,
     train_source,
+)
+ONE_SPEED = Method(
+    "mpt_one_speed",
+    "MPT without distillation, one speed",
+    "from the same sources, P and the factors on the target at one learning rate",
+    "learning rate of P and the factors",
+    (0.003, 0.01, 0.03, 0.1),
+    functools.partial(train, factors_over_shared=1.0),
+    sources_of=PLAIN,
 )
 MPT = Method(
     "mpt",
@@ -214,6 +228,7 @@ FROZEN_4 = Method(
     functools.partial(train, shared=False),
     functools.partial(train_source, ranks=4),
     source_rates=_RATES,
+    source_tuned_as=PLAIN,
 )
 LONG = Method(
     "mpt_100",
@@ -223,5 +238,6 @@ LONG = Method(
     _RATES,
     train,
     train_source,
+    source_tuned_as=PLAIN,
     virtual_tokens=100,
 )

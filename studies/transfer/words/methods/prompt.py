@@ -55,11 +55,13 @@ def train_factored(job: Job) -> Trained:
     return Trained(fit(model, job, task_ids=0), model.parameter_count())
 
 
-def two_speeds(rate: float, steps: int, shared: bool = True) -> Any:
+def two_speeds(
+    rate: float, steps: int, shared: bool = True, factors_over_shared: float = FACTORS_OVER_SHARED
+) -> Any:
     """Adam for P and for the factors, whose rate is the tuned one where P is frozen."""
     import keras_mpt
 
-    factors = FACTORS_OVER_SHARED * rate if shared else rate
+    factors = factors_over_shared * rate if shared else rate
     return keras_mpt.two_speed_optimizer(
         shared=decay(rate, steps) if shared else None, factors=decay(factors, steps), head=None
     )

@@ -3,9 +3,6 @@
 import numpy as np
 
 from studies.transfer.words.answers import attached, first_words, last_positions
-from tests.marks import only_torch
-
-pytestmark = only_torch
 
 X = {
     "token_ids": np.array([[5, 6, 7, 0], [8, 9, 0, 0]], "int32"),

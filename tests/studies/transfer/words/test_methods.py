@@ -14,10 +14,8 @@ from studies.transfer.words import table
 from studies.transfer.words.methods import METHODS, common, peft_mpt, whole
 from studies.transfer.words.methods.common import predictor, texts_after
 from studies.transfer.words.workbench import MAX_TOKENS
-from tests.marks import only_torch
 
 torch = pytest.importorskip("torch")
-pytestmark = only_torch
 ROWS, PLACES = np.array([0, 1, 1, 2]), np.array([3, 0, 5, 9])
 
 
