@@ -41,6 +41,7 @@ _SIZES = {
         "rows": "rows of a source at most",
         "steps": "steps on the sources",
         "teacher_epochs": "epochs of each teacher",
+        "batch": "rows of a batch of the sources",
     },
     "tune sources": {"steps": "steps on the sources while their rate is chosen"},
 }

@@ -26,6 +26,7 @@ points, with their 95% interval, over the targets that count.
 
 """
 MPT = "mpt_plain"
+_NO_GOAL = "(no goal)"
 
 
 def goals(part: Part, entries: Sequence[Entry], runs: Runs) -> str:
@@ -45,17 +46,20 @@ def goals(part: Part, entries: Sequence[Entry], runs: Runs) -> str:
         ("k = 16: ahead of zero-shot at step 0", at_once(part, runs, 16)),
         ("sources together within 1 point of a teacher's prompt for each",
          source_difference(part, entries, MPT, "teachers", by=-1.0)),
-        *((f"k = {k}: distillation's own effect on targets (no goal)",
+        *((f"k = {k}: distillation's own effect on targets {_NO_GOAL}",
            ahead(part, runs, "mpt", MPT, k)) for k in (4, 16)),
-        *((f"k = {k}: two speeds' own effect on targets (no goal)",
+        *((f"k = {k}: two speeds' own effect on targets {_NO_GOAL}",
            ahead(part, runs, MPT, "mpt_one_speed", k)) for k in (4, 16)),
         ("sources above the largest class, each of them", worst_source(part, entries, MPT)),
     ]  # fmt: skip
-    lines = [
-        [goal, "", "not run yet"] if own is None else [goal, own[0], "met" if own[1] else "missed"]
-        for goal, own in found
-    ]
+    lines = [[goal, *_told(own, goal.endswith(_NO_GOAL))] for goal, own in found]
     return _HEAD + table(["goal", "figure", ""], lines)
+
+
+def _told(own: Found, is_no_goal: bool) -> list[str]:
+    if own is None:
+        return ["", "not run yet"]
+    return [own[0], "" if is_no_goal else "met" if own[1] else "missed"]
 
 
 def ahead(

@@ -19,7 +19,14 @@ from studies.transfer.summary import (
     target_runs,
     targets_of,
 )
-from studies.transfer.tables import compared, differences_table, overview, score_table, verdicts
+from studies.transfer.tables import (
+    compared,
+    differences_table,
+    overview,
+    score_table,
+    text_table,
+    verdicts,
+)
 from studies.transfer.validity import told
 from tools.machine import in_words
 
@@ -117,6 +124,7 @@ def _part(part: Part, entries: Sequence[Entry]) -> str:
         parts += [_held(part, runs), told(part, runs), _SCORES, overview(part, runs)]
         parts.append(f"\n![Scores against rows per class]({chart_name(part, 'shots')})\n")
         parts += [score_table(part, runs, at) for at in shots_of(runs)]
+        parts.append(text_table(part, runs))
         shown = curves(part, runs)
         if shown:
             parts.append(f"{shown}\n![Scores against steps]({chart_name(part, 'steps')})\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 
 from studies.transfer.cells import difference, percent, rows_label
 from studies.transfer.part import Part
@@ -32,6 +33,11 @@ In points: the mean over targets of what the first method scores more than the s
 rows; in brackets the 95% interval of that by Student's t, each target's seeds being draws and the
 targets as they are. They speak of the targets shown, not of other tasks. There are many, and none
 is widened for that: one in twenty leaves out zero where there is nothing.
+
+"""
+
+_TEXTS = """
+Free text: exact match / BLEU (sacrebleu) in percent, the input itself having a high BLEU.
 
 """
 
@@ -89,6 +95,28 @@ def score_table(part: Part, runs: Runs, shots: int | str) -> str:
     return f"\n{rows_label(shots)}:\n\n" + table(
         ["method", *(t if t in counted else f"({t})" for t in targets), "mean"], lines
     )
+
+
+def text_table(part: Part, runs: Runs) -> str:
+    """Exact match and BLEU of targets in free text; empty without any."""
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    columns: dict[str, None] = {}
+    for (method, at, task), own in runs.items():
+        values = [(e["exact_match"], e["bleu"]) for e in own.values() if "bleu" in e]
+        if values:
+            place = f"{task}, {rows_label(at)}"
+            columns[place] = None
+            found.setdefault(method, {})[place] = values
+    lines = [
+        [part.methods[name].label, *(_both(found[name].get(place, ())) for place in columns)]
+        for name in part.methods
+        if name in found
+    ]
+    return _TEXTS + table(["method", *columns], lines) if lines else ""
+
+
+def _both(values: Sequence[tuple[float, float]]) -> str:
+    return " / ".join(percent(own) for own in zip(*values, strict=True))
 
 
 def compared(part: Part, runs: Runs) -> Compared:

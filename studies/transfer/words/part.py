@@ -8,6 +8,7 @@ from studies.transfer import data
 from studies.transfer.claims import alone
 from studies.transfer.part import Part, Wave
 from studies.transfer.plan import FULL, Budget
+from studies.transfer.words import table
 from studies.transfer.words.methods import METHODS
 from studies.transfer.words.model import Model, find_model
 from studies.transfer.words.tiny import write_tiny
@@ -59,6 +60,8 @@ tokens.
 All methods have the same rows, batches and steps, and Adam with learning rates that fall to 0 in a
 line. *k* is the training rows of each class, drawn by the seed (of free text: rows); *full* is all
 rows.
+
+{table.as_markdown()}
 """
 COMPARED = (
     ("mpt_plain", "prompt"), ("mpt_plain", "factored"), ("mpt_plain", "full"),
@@ -84,7 +87,7 @@ STYLES = {
     "mpt_nearest": ("#B22222", "-", "h"),
     "mpt_frozen_1": ("#BCBD22", "-", "p"),
     "mpt_frozen_4": ("#8C564B", "-", "d"),
-    "mpt_100": ("#2F4F4F", "-", "8"),
+    "mpt_100": ("#E377C2", "-", "8"),
     "peft_mpt": ("#444444", "-.", "P"),
     "lora": ("#F0E442", "-.", "x"),
     "full": ("#E69F00", "-.", "X"),

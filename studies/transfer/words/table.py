@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tools.markdown import table
+
 # The first tokens of a task's words differ, and each word is one token of SmolLM2's.
 _YES_NO, _NO_YES = (" yes", " no"), (" no", " yes")
 WORDS: dict[str, tuple[str, ...]] = {
@@ -37,3 +39,13 @@ def prompt(task: str, *texts: str) -> str:
     """A row as the model reads it; the answer follows it at once."""
     fields = FIELDS.get(task, ("",) * len(texts))
     return "\n".join(f + t for f, t in zip(fields, texts, strict=True)) + ASKED
+
+
+def as_markdown() -> str:
+    """Each task's fields and words, as the page shows them."""
+    lines = []
+    for task in (*WORDS, *TEXTS):
+        fields = " / ".join(field.strip() for field in FIELDS.get(task, ()))
+        words = ", ".join(word.strip() for word in WORDS.get(task, ()))
+        lines.append([task, fields, words or "free text"])
+    return table(["task", "names of its texts", "answers"], lines).rstrip("\n")

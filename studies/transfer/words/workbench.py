@@ -17,6 +17,8 @@ from studies.transfer.words.model import Model
 
 # Of a prompt, its last ones: what is longer is cut on the left. And of an answer in free text.
 MAX_TOKENS, MAX_ANSWER = 96, 48
+# Test rows of free text at most: they are generated token by token.
+TEXT_ROWS = 64
 
 
 class Workbench:
@@ -68,8 +70,7 @@ class Workbench:
             for part, own in zip(rows, labels, strict=True)
         ]
         references = [row.get("targets", [row["target"]]) for row in together]
-        # Generated token by token: fewer rows.
-        few = min(self.test_rows, 100)
+        few = min(self.test_rows, TEXT_ROWS)
         return divided(name, 0, *splits, few, answers=answers, references=references)
 
     def _split(self, name: str, texts: tuple[list[str], ...], labels: np.ndarray) -> Split:

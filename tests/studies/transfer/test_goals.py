@@ -127,3 +127,11 @@ def test_sources_beside_their_teachers_and_their_largest_class():
         "| sources above the largest class, each of them | qqp 60.0 against 62.3 | missed |" in text
     )
     assert "| k = 16: ahead of zero-shot at step 0 |  | not run yet |" in text
+
+
+def test_free_text_has_a_table_of_its_own():
+    scored = {"exact_match": 0.25, "bleu": 0.5}
+    few, many = (run("prompt", "disfl_qa", seed, 0.25) | scored for seed in (0, 1))
+    text = page([machine(), few, many, run("full", "disfl_qa", 0, 0.5)])
+    assert "| method | disfl_qa, k = 16 |" in text
+    assert "| prompt tuning | 25.0 ± 0.0 / 50.0 ± 0.0 |" in text
