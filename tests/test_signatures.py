@@ -38,6 +38,7 @@ def test_keras_s_own_methods_have_keras_s_order(method):
     [
         (MODELS.PromptTunedTextClassifier, keras_hub.models.TextClassifier),
         (MODELS.PromptTunedCausalLM, keras_hub.models.CausalLM),
+        (MODELS.PromptTunedMaskedLM, keras_hub.models.MaskedLM),
         (MODELS.PromptTunedSeq2SeqLM, keras_hub.models.Seq2SeqLM),
     ],
 )

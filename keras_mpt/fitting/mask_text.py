@@ -85,6 +85,22 @@ class MaskText:
             segments.append(of_row[1])
         return self._arrays(ids, segments)
 
+    def refuse_masks(self, rows: Sequence[Row]) -> None:
+        """Refuses texts that hold the mask token where tokens are masked at random.
+
+        Args:
+            rows: list of strings, or of pairs of them.
+
+        Raises:
+            ValueError: such a text.
+        """
+        for i, row in enumerate(rows):
+            if self.mask_token in (row if isinstance(row, str) else " ".join(row)):
+                raise ValueError(
+                    f"`y` should hold labels where texts hold {self.mask_token!r}; without labels "
+                    f"tokens are masked at random. Received: y=None with {row!r} in row {i}"
+                )
+
     def _check_masks(self, texts: Sequence[tuple[str, ...]]) -> None:
         for i, row in enumerate(texts):
             count = sum(text.count(self.mask_token) for text in row)

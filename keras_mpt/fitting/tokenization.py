@@ -91,6 +91,7 @@ def tokenize(
         tokens = tokens_of_symbolic(inputs.preprocessor, texts)
     else:
         rows = {name: text_rows(text, num_rows) for name, text in texts.items()}
+        _refuse_masks(inputs, rows)
         tokens = tokens_of(inputs.preprocessor, rows)
         made = keras.utils.unpack_x_y_sample_weight(tokens)[0]
         masks = [to_numpy(made[name]) for name in _mask_names(inputs) if name in made]
@@ -110,7 +111,14 @@ def look_at_text(inputs: ModelInputs, texts: dict[str, Any]) -> None:
         texts: dict of arrays of strings, or of tuples of two for pairs, by name.
     """
     rows = {name: text_rows(text) for name, text in texts.items()}
+    _refuse_masks(inputs, rows)
     _warn_of_cut_text(inputs, rows, looked_at=1)
+
+
+def _refuse_masks(inputs: ModelInputs, rows: dict[str, list[Row]]) -> None:
+    """Refuses texts whose masks nothing is said of."""
+    if inputs.mask_text is not None:
+        inputs.mask_text.refuse_masks(rows["text"])
 
 
 def _mask_names(inputs: ModelInputs) -> list[str | None]:

@@ -248,9 +248,14 @@ def test_long_texts_are_cut_as_asked_and_never_the_mask(side):
         (X, [1, 3, 0, 1], r"labels in \[0, 3\), the classes of task 'topic'. Received: label 3 in"),
         (X, Y - 1, r"labels in \[0, 2\), the classes of task 'tone'. Received: label -1 in row 2"),
         (X, Y[:3], r"one label per row: 4 of them. Received: y of shape \(3,\)"),
+        (
+            X,
+            None,
+            r"hold labels where texts hold '\[MASK\]'; .* y=None with 'a b \[MASK\] .' in row 0",
+        ),
         (X, ["good"] * 4, "should hold the classes' numbers, from 0 on. Received: y of dtype"),
     ],
-    ids=["no mask", "two masks", "too high", "negative", "too few", "strings"],
+    ids=["no mask", "two masks", "too high", "negative", "too few", "no labels", "strings"],
 )
 def test_data_that_cannot_be_meant(x, y, words):
     model = make()
