@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.arrays import to_numpy, up_to_step
-from keras_mpt.checks import check_choice, check_flag
+from keras_mpt.checks import check_choice, check_flag, warn_once
 from keras_mpt.splicing.splice import Splice
 from keras_mpt.types import Preprocessor, Tokenizer
 
@@ -126,6 +126,7 @@ class Packing:
                 encoder, [list(start)] * len(tokens), responses, (widths[0], widths[1])
             )
         start = self._start_of_text
+        self._warn_of_two_starts(start, tokens)
         least = [len(start) + bool(text) for text in tokens]
         self._check_responses(sizes, least, widths[0])
         # The last token is a target alone: of n tokens n - 1 are read.
@@ -178,6 +179,18 @@ class Packing:
         for i, row in enumerate(rows):
             ids[i, : len(row)], mask[i, : len(row)] = row, 1
         return ids, mask
+
+    def _warn_of_two_starts(self, start: Tokens, tokens: list[Tokens]) -> None:
+        """Says once that prompts, such as a chat template's, have the start token themselves."""
+        if start and any(text[: len(start)] == start for text in tokens):
+            warn_once(
+                self.preprocessor,
+                "two starts",
+                "Prompts begin with the start token, and the preprocessor puts one in front of "
+                "them too: leave out the prompts' own, as by "
+                "`prompt.removeprefix(preprocessor.tokenizer.start_token)`. This is said once.",
+                stacklevel=2,
+            )
 
     def positions(self, i: int) -> int | None:
         """The tokens that the backbone has positions for as its i-th input; `None`: no limit."""
