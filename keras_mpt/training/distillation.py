@@ -227,6 +227,10 @@ class Distillation(Fitting):
         logs = super().compute_metrics(x, y, outputs, sample_weight)
         return logs if distances else self.report.without(logs)
 
+    def exact_metrics(self, data: Any, logs: dict[str, float], batch_size: int | None) -> Any:
+        """The student's."""
+        return self.student.exact_metrics(data, logs, batch_size)
+
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Refused: the student is what is saved."""
         raise ValueError(
