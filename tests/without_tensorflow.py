@@ -17,6 +17,7 @@ import numpy as np
 
 import keras_mpt
 from tests import tiny
+from tests.decoding.language_models import causal_preprocessor
 
 
 def main() -> None:
@@ -42,8 +43,25 @@ def main() -> None:
     datasets = {"a": ({k: v[::2] for k, v in tiny.inputs(backbone, rows=8).items()}, y[::2])}
     datasets["b"] = ({k: v[1::2] for k, v in tiny.inputs(backbone, rows=8).items()}, y[1::2])
     model.fit(keras_mpt.TaskMix(datasets, batch_size=4), verbose=0)
+    language_model()
     assert not any(m.startswith("tensorflow.") for m in sys.modules)
     print(f"works without TensorFlow on {keras.backend.backend()}")
+
+
+def language_model() -> None:
+    """Trains on responses and on label words, in memory and mixed, and answers."""
+    config = keras_mpt.MultitaskPromptTuningConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=3, num_tasks=2, task_names=["words", "free"],
+        label_words={"words": ["a", "b"]},
+    )  # fmt: skip
+    preprocessor = causal_preprocessor(16)
+    model = keras_mpt.prompt_tune(tiny.backbone("gpt2"), config, preprocessor=preprocessor)
+    free = {"prompts": ["cd", "h"] * 2, "responses": ["gh", ""] * 2}
+    datasets = {"words": ({"prompts": ["ab", "d", "c"]}, np.array([0, 1, 1])), "free": (free, None)}
+    mix = keras_mpt.TaskMix(datasets, batch_size=3)
+    model.fit(mix, verbose=0, validation_data=keras_mpt.stack_tasks(datasets))
+    assert model.score({**free, "task_ids": "free"}).shape == (4,)
+    assert set(model.predict_labels({"prompts": ["d", "h"]}, task_ids="words")) <= {"a", "b"}
 
 
 if __name__ == "__main__":

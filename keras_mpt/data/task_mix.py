@@ -40,8 +40,11 @@ class TaskMix(keras.utils.PyDataset):
             strings or pairs of strings, or a tuple of two such lists; columns of tables will do.
             Where some rows are pairs, others have an empty second text.
             `y` is an array (N, …), or `None` for all tasks where a language model's preprocessor
-            makes the targets of text. `(x, y, sample_weight)` gives rows weights; those of tasks
-            without are 1.
+            makes the targets of text. Of a language model, `{"prompts": …}` with integer labels of
+            a task that has label words and `{"prompts": …, "responses": …}` without may stand side
+            by side: batches then have both columns, the label −100 in rows with a response, and
+            empty responses in rows with a label. `(x, y, sample_weight)` gives rows weights; those
+            of tasks without are 1.
         batch_size: int. B. Defaults to `32`.
         weights: w, how often each task is drawn: `"uniform"`, `"proportional"` (to its rows N_k),
             `"temperature"` (to N_k^(1 / temperature)), or a list of positive numbers. Defaults to

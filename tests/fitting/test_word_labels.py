@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_mpt
+from tests import tiny
 from tests.decoding.language_models import VOCABULARY, causal_preprocessor, make
 from tests.decoding.test_label_words import model_with
 from tests.fitting.test_plain_words import assert_says
@@ -180,3 +181,31 @@ def test_rows_that_are_refused():
         "task 'a'. Received: label_words of tasks []",
         make("gpt2", causal_preprocessor()).fit, {"text": ["a"], "task_ids": [0]}, [0],
     )  # fmt: skip
+
+
+@only_torch
+def test_teachers_and_their_student(tmp_path):
+    """Each teacher learns its task's words or responses, and the student both."""
+    datasets = {
+        "a": ({"prompts": ["ab", "d", "c", "h"]}, np.array([0, 1, 2, 0])),
+        "b": ({"prompts": ["cd", "h"], "responses": ["gh", ""]}, None),
+    }
+    words = {"a": SEVERAL["a"]}
+    backbone, preprocessor = tiny.backbone("gpt2"), causal_preprocessor(16)
+    config = keras_mpt.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    keras_mpt.train_teachers(
+        backbone, datasets, tmp_path, config, label_words=words, preprocessor=preprocessor,
+        epochs=1, verbose=0,
+    )  # fmt: skip
+    config = keras_mpt.MultitaskPromptTuningConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=3, num_tasks=2, task_names=[*datasets],
+        label_words=words,
+    )  # fmt: skip
+    student = keras_mpt.prompt_tune(backbone, config, preprocessor=preprocessor)
+    distillation = keras_mpt.Distillation(student, tmp_path)
+    data = keras_mpt.stack_tasks(datasets)
+    mix = keras_mpt.TaskMix(datasets, batch_size=4)
+    history = distillation.fit(mix, verbose=0, validation_data=data).history
+    assert {"a_logits_kl", "b_loss", "val_b_accuracy"} <= set(history)
+    right = accuracies(student, datasets["a"][0]["prompts"], ["a"] * 4, datasets["a"][1])
+    np.testing.assert_allclose(history["val_a_accuracy"][0], right["a_accuracy"], atol=1e-6)
