@@ -94,6 +94,7 @@ _SIZES = {
     "tuning_steps": "steps on the sources while their rate is chosen",
     "test_rows": "at most so many test rows of a task",
     "watched_rows": "test rows that are scored during a training",
+    "tuning_rows": "validation rows by which rates are chosen",
     "batch": "rows of a batch on a target",
     "virtual_tokens": "L",
 }
@@ -131,6 +132,7 @@ def asked_of(part: Part, given: argparse.Namespace, wave: Wave) -> plan.Asked:
         "batch": budget.batch,
         "test_rows": budget.test_rows,
         **({"watched_rows": budget.watched_rows} if budget.watched_rows else {}),
+        **({"tuning_rows": budget.tuning_rows} if budget.tuning_rows != 300 else {}),
     }
     return plan.Asked(
         budget,

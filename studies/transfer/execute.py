@@ -56,12 +56,13 @@ def train_source(run: Entry, method: Method, bench: Any, work: Path) -> Entry:
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     limit, epochs = settings["rows"], settings.get("teacher_epochs", 0)
-    tasks = [_with_rows(bench.task(name), limit) for name in settings["tasks"]]
+    longest = settings.get("row_tokens")
+    tasks = [_with_rows(bench.task(name), limit, longest) for name in settings["tasks"]]
     tokens, batch = settings["virtual_tokens"], settings["batch"]
     part = settings.get("part", "heads")
     job = SourceJob(
         bench, tasks, settings["rate"], settings["steps"], run["seed"], tokens, batch, unfinished,
-        epochs, work / f"teachers-{part}-{tokens}-{epochs}-{limit or 'all'}-{batch}",
+        epochs, work / f"teachers-{part}-{tokens}-{epochs}-{limit or 'all'}-{longest}-{batch}",
         run["stage"] == "sources",
     )  # fmt: skip
     results: Entry = {}
@@ -80,7 +81,7 @@ def train_source(run: Entry, method: Method, bench: Any, work: Path) -> Entry:
     measured = {}
     for place, task in enumerate(tasks):
         if job.is_tested or not task.is_text:
-            rows = task.test if job.is_tested else task.validation
+            rows = task.test if job.is_tested else to_choose_by(task, settings)
             measured[task.name] = task.measure(rows.y, trained.predict(rows, place))
     scores = {name: found["score"] for name, found in measured.items()}
     bleu = {name: found["bleu"] for name, found in measured.items() if "bleu" in found}
@@ -90,19 +91,30 @@ def train_source(run: Entry, method: Method, bench: Any, work: Path) -> Entry:
     return {**results, **trained.notes, "scores": scores, **texts, "score": mean}
 
 
-def _with_rows(task: Task, limit: int | None) -> Task:
-    """The task with at most so many training rows, always the same."""
-    if limit is None:
-        return task
-    chosen = stratified(task.train.y, limit, seed=0)
-    return dataclasses.replace(task, train=Rows(task.train.split, task.train.index[chosen]))
+def _with_rows(task: Task, limit: int | None, longest: int | None) -> Task:
+    """The task with at most so many training rows, of at most so many tokens; always the same."""
+    rows = task.train
+    if longest is not None:
+        lengths = rows.x["padding_mask"].sum(axis=1)
+        answers = [0 if task.answers is None else len(task.answers[label]) for label in rows.y]
+        rows = Rows(rows.split, rows.index[lengths + np.array(answers) <= longest])
+    if limit is not None:
+        labels = np.zeros_like(rows.y) if task.is_text else rows.y
+        rows = Rows(rows.split, rows.index[stratified(labels, limit, seed=0)])
+    return dataclasses.replace(task, train=rows)
+
+
+def to_choose_by(task: Task, settings: Entry) -> Rows:
+    """The validation rows, or some of them."""
+    rows = task.validation
+    return Rows(rows.split, rows.index[some(rows, settings.get("tuning_rows", len(rows)))])
 
 
 def train_target(run: Entry, method: Method, bench: Any, source: Path | None) -> Entry:
     """Trains one task, and scores it: a target's test rows, a pseudo-target's validation rows."""
     settings, task = run["settings"], bench.task(run["task"])
     rows = training_rows(task, run["shots"], run["seed"])
-    scored = task.test if run["stage"] == "targets" else task.validation
+    scored = task.test if run["stage"] == "targets" else to_choose_by(task, settings)
     watched = _watched(run, task, scored)
 
     def measure(predict: Any) -> float:

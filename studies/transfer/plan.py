@@ -37,6 +37,9 @@ class Budget:
         virtual_tokens: int. L.
         watched_rows: int, test rows that are scored on the way; 0 for none.
         test_rows: int, at most so many of a task.
+        tuning_rows: int, at most so many validation rows, by which rates are chosen.
+        source_tokens: int, of a source's training rows, answers included; longer ones are left out.
+            `None` leaves none out.
     """
 
     sources: tuple[str, ...]
@@ -53,6 +56,8 @@ class Budget:
     virtual_tokens: int = 16
     watched_rows: int = 0
     test_rows: int = 300
+    tuning_rows: int = 300
+    source_tokens: int | None = None
 
     def steps_for(self, shots: int | str) -> int:
         """The steps on a target."""
@@ -256,6 +261,7 @@ def _source_run(asked: Asked, method: Method, rate: float, stage: str) -> Entry:
         "steps": budget.tuning_steps if tuning else budget.source_steps,
         "tasks": list(budget.left_sources if tuning else budget.sources),
         "rows": budget.source_rows,
+        **({} if budget.source_tokens is None else {"row_tokens": budget.source_tokens}),
         **({"teacher_epochs": budget.teacher_epochs} if method.prepare else {}),
         **_shared(asked, method),
         "batch": budget.source_batch,

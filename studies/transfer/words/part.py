@@ -25,8 +25,8 @@ BUDGET = Budget(
     sources=SOURCES,
     # Single texts, which a few rows teach: what they score tells rates apart.
     pseudo_targets=("trec", "ag_news"),
-    source_steps=600,
-    tuning_steps=150,
+    source_steps=500,
+    tuning_steps=100,
     teacher_epochs=2,
     source_rows=640,
     steps=((4, 60), (16, 120), (32, 120), (FULL, 240)),
@@ -36,6 +36,8 @@ BUDGET = Budget(
     virtual_tokens=20,
     watched_rows=120,
     test_rows=300,
+    tuning_rows=200,
+    source_tokens=64,
 )
 QUICK = Budget(
     sources=("sst2", "trec", "e2e_nlg"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,13 @@ from studies.transfer.job import Job, Method, SourceJob, Trained
 from studies.transfer.rows import Inputs, Rows, cropped
 from studies.transfer.tasks import Task
 from studies.transfer.words.answers import Arrays, attached
-from studies.transfer.words.methods.common import (
-    adam,
-    compile_with,
-    fit,
-    predictor,
+from studies.transfer.words.methods.common import compile_with, fit, predictor
+from studies.transfer.words.methods.prompt import (
+    FACTORS_OVER_SHARED,
+    new_prompt,
+    start,
+    two_speeds,
 )
-from studies.transfer.words.methods.prompt import FACTORS_OVER_SHARED, start, two_speeds
 from studies.transfer.words.workbench import MAX_ANSWER, MAX_TOKENS
 
 TEACHER_RATE = 0.03
@@ -103,28 +104,23 @@ def _cropped(x: Inputs, y: np.ndarray, weights: np.ndarray) -> Arrays:
     return x, y[:, :width], weights[:, :width]
 
 
-def teachers(job: SourceJob) -> dict[str, Any]:
+def teachers(job: SourceJob) -> dict[str, Path]:
     """The sources' teachers, trained where they are not there yet.
 
-    One at a time: each has rows of its own length.
+    As `train_teachers` does it, but on batches that are each cut to their own longest row.
     """
-    import keras_mpt
-
-    bench, found = job.bench, {}
+    found = {}
     for task in job.tasks:
-        steps = job.teacher_epochs * -(-len(task.train) // job.batch_size)
-        found |= keras_mpt.train_teachers(
-            bench.model.backbone,
-            {task.name: _cropped(*whole(task))},
-            job.teachers,
-            keras_mpt.PromptTuningConfig(**start(job.seed, job.virtual_tokens, "SAMPLE_VOCAB")),
-            optimizer=functools.partial(adam, TEACHER_RATE, steps),
-            batch_size=job.batch_size,
-            epochs=job.teacher_epochs,
-            seed=job.seed,
-            verbose=0,
-            tokenizer=bench.model.tokenizer,
-        )
+        found[task.name] = job.teachers / task.name
+        if not found[task.name].is_dir():
+            steps = job.teacher_epochs * -(-len(task.train) // job.batch_size)
+            own = Job(
+                job.bench, task, task.train, TEACHER_RATE, steps, job.seed, job.virtual_tokens,
+                job.batch_size,
+            )  # fmt: skip
+            model = new_prompt(own, "SAMPLE_VOCAB")
+            fit(model, own)
+            model.save_adapter(found[task.name])
     return found
 
 

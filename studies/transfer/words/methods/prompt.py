@@ -27,6 +27,12 @@ def start(job_seed: int, tokens: int, kind: str, **more: Any) -> dict[str, Any]:
 
 def train(job: Job, kind: str) -> Trained:
     """An ordinary prompt."""
+    model = new_prompt(job, kind)
+    return Trained(fit(model, job), model.parameter_count())
+
+
+def new_prompt(job: Job, kind: str) -> Any:
+    """A model with one prompt, compiled for the job's steps."""
     import keras
 
     import keras_mpt
@@ -36,7 +42,7 @@ def train(job: Job, kind: str) -> Trained:
     bench = job.bench
     model = keras_mpt.prompt_tune(bench.model.backbone, config, tokenizer=bench.model.tokenizer)
     compile_with(model, adam(job.rate, job.steps))
-    return Trained(fit(model, job), model.parameter_count())
+    return model
 
 
 def train_factored(job: Job) -> Trained:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from studies.transfer import running
+from studies.transfer import execute, running
 from studies.transfer.command import RUNS, main
 from studies.transfer.job import Job
 from studies.transfer.rows import Rows
@@ -157,3 +157,17 @@ def test_the_whole_part_runs_small(tasks_folder, tiny_folder, tmp_path, monkeypa
     assert set(sources["mpt"]["teacher_scores"]) == {"sst2", "trec"}
     text = (tmp_path / "README.md").read_text()
     assert "## Words" in text and "MPT from the nearest source" in text
+
+
+def test_sources_leave_out_long_rows_and_count_their_answers(bench):
+    task = bench.task("e2e_nlg")
+    lengths = task.train.x["padding_mask"].sum(axis=1)
+    whole = lengths + np.array([len(task.answers[label]) for label in task.train.y])
+    most = int(whole.max()) - 1
+    found = execute._with_rows(task, None, most).train
+    np.testing.assert_array_equal(found.index, task.train.index[whole <= most])
+    assert 0 < len(found) < len(task.train)
+    assert len(execute._with_rows(task, 5, most).train) == 5
+    assert execute._with_rows(task, None, None).train.index.tolist() == task.train.index.tolist()
+    assert len(execute.to_choose_by(task, {"tuning_rows": 7})) == 7
+    assert len(execute.to_choose_by(task, {})) == len(task.validation)
