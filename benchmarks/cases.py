@@ -22,6 +22,8 @@ SIDES: dict[str, dict[str, Any]] = {
     "remat activations": {"remat": "activations"},
     "remat blocks": {"remat": "blocks"},
 }
+# Ways to open PEFT's.
+PEFT_SIDES: dict[str, dict[str, Any]] = {"peft": {}, "peft bfloat16": {"dtype": "bfloat16"}}
 VARIANTS = tuple(side for side in SIDES if side != "ours")
 _IDS = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
 
@@ -31,13 +33,14 @@ class Case:
     """A model and a batch.
 
     Attributes:
-        shape: "GPT-2", "Llama", "MiniLM" or "T5".
+        shape: "GPT-2", "Llama", "SmolLM2", "MiniLM" or "T5".
         length: L, virtual tokens.
         rows: B.
         tokens: S; of a T5 the encoder's, its decoder has half of them.
         tasks: T.
         distinct: K, how many tasks the batch holds.
         small: whether the model is tiny, to try the machinery.
+        one_word: whether one target of each row counts, as where a text is answered by a word.
     """
 
     shape: str
@@ -47,6 +50,7 @@ class Case:
     tasks: int = 4
     distinct: int = 4
     small: bool = False
+    one_word: bool = False
 
     @property
     def name(self) -> str:
@@ -54,11 +58,16 @@ class Case:
 
     @property
     def layers(self) -> int:
-        return 1 if self.small else 6
+        return 1 if self.small else 30 if self.shape == "SmolLM2" else 6
+
+    @property
+    def vocabulary(self) -> int:
+        """Whose tokens a batch has, at most: BERT's is larger."""
+        return 100 if self.small else 49152 if self.shape == "SmolLM2" else 8000
 
     @property
     def is_causal(self) -> bool:
-        return self.shape in ("GPT-2", "Llama")
+        return self.shape in ("GPT-2", "Llama", "SmolLM2")
 
     @property
     def has_logits_per_token(self) -> bool:
@@ -81,7 +90,7 @@ def base_config(case: Case) -> Any:
     import transformers
 
     layers, width, heads = case.layers, *((32, 2) if case.small else (512, 8))
-    vocabulary = 100 if case.small else 8000
+    vocabulary = case.vocabulary
     match case.shape:
         case "GPT-2":
             return transformers.GPT2Config(
@@ -93,6 +102,13 @@ def base_config(case: Case) -> Any:
                 vocab_size=vocabulary, hidden_size=width, intermediate_size=width * 11 // 4,
                 num_hidden_layers=layers, num_attention_heads=heads,
                 num_key_value_heads=heads // 2, tie_word_embeddings=False, **_IDS,
+            )  # fmt: skip
+        case "SmolLM2":  # SmolLM2-135M's.
+            width, heads, groups = (24, 3, 1) if case.small else (576, 9, 3)
+            return transformers.LlamaConfig(
+                vocab_size=vocabulary, hidden_size=width, intermediate_size=width * 8 // 3,
+                num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=groups,
+                tie_word_embeddings=True, **_IDS,
             )  # fmt: skip
         case "MiniLM":
             width, heads, vocabulary = (32, 2, 100) if case.small else (384, 12, 30522)
@@ -116,6 +132,7 @@ def _base_class(case: Case) -> Any:
     names = {
         "GPT-2": "GPT2LMHeadModel",
         "Llama": "LlamaForCausalLM",
+        "SmolLM2": "LlamaForCausalLM",
         "MiniLM": "BertForSequenceClassification",
         "T5": "T5ForConditionalGeneration",
     }
@@ -147,12 +164,15 @@ def write(case: Case, folder: Path) -> None:
     model.save_pretrained(folder / "adapter")
 
 
-def open_peft(case: Case, folder: Path, attention: str | None = None) -> Any:
+def open_peft(
+    case: Case, folder: Path, attention: str | None = None, dtype: str | None = None
+) -> Any:
     """PEFT's model of what `write` wrote; only prompts and a classifier's head have gradients."""
     import peft
 
     # Given or not: transformers takes sdpa where the model has it.
     chosen = {} if attention is None else {"attn_implementation": attention}
+    chosen |= {} if dtype is None else {"dtype": dtype}
     model = _wrapped(case, _base_class(case).from_pretrained(folder / "base", **chosen))
     peft.set_peft_model_state_dict(model, peft.load_peft_weights(str(folder / "adapter")))
     needless = [n for n, p in model.named_parameters() if p.requires_grad and not _is_trained(n)]
@@ -180,8 +200,8 @@ def open_backbone(
 
     if case.shape == "T5":
         return keras_mpt.t5_from_pretrained(folder / "base", dtype=dtype)
-    name = {"GPT-2": "GPT2", "Llama": "Llama3", "MiniLM": "Bert"}[case.shape]
-    changes: dict[str, Any] = {} if case.shape == "Llama" else {"dropout": 0.0}
+    name = {"GPT-2": "GPT2", "MiniLM": "Bert"}.get(case.shape, "Llama3")
+    changes: dict[str, Any] = {} if name == "Llama3" else {"dropout": 0.0}
     if dtype is not None:
         changes["dtype"] = dtype
     cls = getattr(keras_hub.models, f"{name}Backbone")
@@ -210,18 +230,20 @@ class Batch:
         ids: int array (B, S).
         task_ids: int array (B,), `distinct` different ones.
         labels: int array (B,) or one per token.
+        weights: float array of that shape, 1 where labels count; `None` where all do.
     """
 
     ids: np.ndarray
     task_ids: np.ndarray
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
 
 def batch(case: Case, rows: int | None = None) -> Batch:
     """The case's batch."""
     rng = np.random.default_rng(0)
     rows = rows or case.rows
-    vocabulary = 100 if case.small else 8000
+    vocabulary = case.vocabulary
     ids = rng.integers(5, vocabulary, (rows, case.tokens)).astype("int32")
     distinct = min(case.distinct, case.tasks, rows)
     chosen = np.linspace(0, case.tasks - 1, distinct).astype("int32")
@@ -231,7 +253,11 @@ def batch(case: Case, rows: int | None = None) -> Batch:
         labels = task_ids % 2
     elif case.shape == "T5":
         labels = rng.integers(5, vocabulary, (rows, case.tokens // 2)).astype("int32")
-    return Batch(ids, task_ids, labels)
+    weights = None
+    if case.one_word:
+        weights = np.zeros(labels.shape, "float32")
+        weights[np.arange(rows), rng.integers(case.tokens // 2, case.tokens, rows)] = 1.0
+    return Batch(ids, task_ids, labels, weights)
 
 
 def our_inputs(case: Case, data: Batch) -> dict[str, np.ndarray]:
@@ -258,4 +284,7 @@ def peft_inputs(case: Case, data: Batch) -> dict[str, Any]:
     }
     if case.shape == "T5":
         inputs["labels"] = torch.tensor(data.labels, dtype=torch.long)
+    if data.weights is not None:  # transformers moves labels by one.
+        labels = np.roll(np.where(data.weights > 0, data.labels, -100), 1, 1)
+        inputs["labels"] = torch.tensor(labels, dtype=torch.long)
     return inputs

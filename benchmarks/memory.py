@@ -67,11 +67,11 @@ def in_fresh_process(side: str, case: Case, folder: Path) -> int | None:
 def _child(side: str, folder: str, description: str) -> None:
     case = Case(**json.loads(description))
     data = cases.batch(case)
-    if side == "peft":
-        model = cases.open_peft(case, Path(folder))
+    if side in cases.PEFT_SIDES:
+        model = cases.open_peft(case, Path(folder), **cases.PEFT_SIDES[side])
     else:
         model = cases.open_ours(case, Path(folder), **cases.SIDES[side])
-    make = steps.peft_step if side == "peft" else steps.our_step
+    make = steps.peft_step if side in cases.PEFT_SIDES else steps.our_step
     before = _reset_peak()
     step = make(case, model, data)
     for _ in range(STEPS):

@@ -58,6 +58,16 @@ _COMPILATIONS = """
 Compilations of our step in an epoch of whole batches: {counts}. PyTorch does not compile it.
 """
 
+_LABEL_WORDS = """\
+## A step that learns one word per text
+
+{case}, with SmolLM2-135M's sizes (30 layers, 576 wide, 9 heads on 3, a vocabulary of 49,152 tied to
+the logits), four tasks in a batch, one target of each row counts. keras_mpt computes logits at that
+one alone; PEFT, as in transformers' `Trainer`, takes `labels` that are −100 elsewhere, and computes
+all. Both in the same dtype; in bfloat16 prompts are float32 variables. Memory as explained below.
+
+"""
+
 _DISTILLATION = """\
 ## A step of source training, with teachers
 
@@ -153,6 +163,7 @@ def render(report: dict[str, Any]) -> str:
     )
     sections = [
         (_training, "training"),
+        (_label_words, "label_words"),
         (_distillation, "distillation"),
         (_generation, "generation"),
         (_tasks, "tasks"),
@@ -187,6 +198,26 @@ def _training(parts: dict[str, Any]) -> str:
     ]
     said = _COMPILATIONS.format(counts=", ".join(counts)) if counts else ""
     return _TRAINING + table(columns, lines) + said
+
+
+def _label_words(parts: dict[str, Any]) -> str:
+    columns = [
+        "dtype", "backend", "PEFT", "keras_mpt", "ratio", "memory PEFT", "memory keras_mpt",
+        "keras_mpt's / PEFT's", "difference", "rounds",
+    ]  # fmt: skip
+    lines, results = [], parts["label_words"]
+    measured = results.get("torch", {"rows": []})["rows"]
+    theirs = {row["dtype"]: row["bytes"].get("peft") for row in measured}
+    case = ""
+    for backend, row in _rows(results):
+        s, own, other = row["seconds"], row["bytes"]["ours"], theirs.get(row["dtype"])
+        case = row["case"]
+        cells = [_time(s["peft"]), _time(s["ours"]), _ratio(s["peft"], s["ours"])]
+        cells += [_mebibytes(other), _mebibytes(own)]
+        cells += ["" if other is None or own is None else f"{own / other:.2f}"]
+        cells += [f"{row['difference']:.0e}", str(len(s["ours"]))]
+        lines.append([row["dtype"], backend, *cells])
+    return _LABEL_WORDS.format(case=case) + table(columns, lines)
 
 
 def _distillation(parts: dict[str, Any]) -> str:

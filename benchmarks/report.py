@@ -30,7 +30,8 @@ FOLDER = Path(__file__).parents[1] / "docs" / "benchmarks"
 NUMBERS, PAGE = "benchmarks.json", "README.md"
 BACKENDS = tuple(NAMES)
 PARTS = (
-    "training", "distillation", "generation", "tasks", "memory", "variants", "adapters", "imports",
+    "training", "label_words", "distillation", "generation", "tasks", "memory", "variants",
+    "adapters", "imports",
 )  # fmt: skip
 PACKAGES = (
     "keras", "keras-hub", "tensorflow", "jax", "torch", "peft", "transformers", "numpy",

@@ -46,7 +46,7 @@ def our_step(
     inputs = our_inputs(case, data)
 
     def step() -> None:
-        model.train_on_batch(inputs, data.labels)
+        model.train_on_batch(inputs, data.labels, data.weights)
         wait(model)
 
     return step

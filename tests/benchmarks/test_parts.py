@@ -10,7 +10,17 @@ pytest.importorskip("torch", reason="PEFT runs on PyTorch")
 pytest.importorskip("transformers", reason="PEFT's models are transformers'")
 pytest.importorskip("peft", reason="PEFT is what is measured against")
 
-from benchmarks import adapters, cases, floor, generation, memory, steps, tasks, training  # noqa: E402
+from benchmarks import (  # noqa: E402
+    adapters,
+    cases,
+    floor,
+    generation,
+    label_words,
+    memory,
+    steps,
+    tasks,
+    training,
+)
 from benchmarks.cases import Case  # noqa: E402
 from benchmarks.part import sized, written  # noqa: E402
 from tests.marks import only_eager  # noqa: E402
@@ -37,6 +47,28 @@ def test_training(shape):
 
 def test_the_step_is_compiled_once_in_an_epoch():
     assert training.compilations(GPT2) == {"tensorflow": 1, "jax": 1, "torch": None}[BACKEND]
+
+
+@only_eager
+def test_label_words():
+    case = sized(label_words.CASE, True)
+    with written(case) as folder:
+        row = label_words.row(case, "float32", folder, quick=True)
+    check(row, ("peft", "ours"))
+    assert row["difference"] < 1e-5
+
+
+@only_eager
+def test_both_train_towards_the_one_word():
+    """After steps from the same weights, so do PEFT's labels and our weights."""
+    case = sized(label_words.CASE, True)
+    data = cases.batch(case)
+    with written(case) as folder:
+        theirs, ours = cases.open_peft(case, folder), cases.open_ours(case, folder)
+    for run in (steps.peft_step(case, theirs, data), steps.our_step(case, ours, data)):
+        for _ in range(3):
+            run()
+    assert steps.difference(case, ours, theirs, data) < 1e-5
 
 
 @only_eager
