@@ -20,7 +20,7 @@ from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.model_inputs import ModelInputs, in_memory
 from keras_mpt.fitting.step_data import Measured
 from keras_mpt.fitting.stream_widths import StreamWidths
-from keras_mpt.fitting.streams import is_stream, map_batches
+from keras_mpt.fitting.streams import is_stream, map_batches, number_of_batches
 from keras_mpt.fitting.target_positions import TARGET_POSITIONS
 from keras_mpt.fitting.tokenization import tokenize
 from keras_mpt.types import Data, TargetData, Tensor
@@ -62,7 +62,10 @@ class Preparation:
             is_tf = keras.backend.backend() == "tensorflow"
             is_first = itertools.chain([is_tf], itertools.repeat(False))
             widths = StreamWidths(self.inputs) if is_tf and self.inputs.packs_text else None
-            arrays = functools.partial(self._of_stream, self._ids_of_mix(x), is_first, widths)
+            # The shapes of an only batch would be those of what comes in later epochs.
+            adds = self.adds_positions and not (is_tf and number_of_batches(x) == 1)
+            given = self._ids_of_mix(x), adds, is_first, widths
+            arrays = functools.partial(self._of_stream, *given)
             stream = map_batches(x, self._noting(arrays), self._noting(self._tensors))
             return stream, y, sample_weight
         x, y, sample_weight = self._arrays(x, y, sample_weight)
@@ -90,6 +93,7 @@ class Preparation:
     def _of_stream(
         self,
         ids: np.ndarray | None,
+        adds_positions: bool,
         is_first: Iterator[bool],
         widths: StreamWidths | None,
         x: Data,
@@ -99,6 +103,7 @@ class Preparation:
 
         Args:
             ids: int array. The model's id of each task of a `TaskMix`; `None` where ids are its.
+            adds_positions: bool. Whether its batches get the positions of targets that count.
             is_first: whether a batch is the first of a stream on TensorFlow. Keras takes the first
                 two batches for the shapes of all; so their numbers of positions must differ.
             widths: what makes their widths differ there, where they may; else `None`.
@@ -111,7 +116,7 @@ class Preparation:
         x, y, sample_weight = self._arrays(x, *targets)
         if widths is not None and is_text:
             x, y, sample_weight = widths(x, y, sample_weight)
-        if self.adds_positions and target_positions.have_weights(y, sample_weight):
+        if adds_positions and target_positions.have_weights(y, sample_weight):
             positions = target_positions.find(sample_weight)
             if next(is_first):
                 positions = target_positions.with_a_size_of_its_own(positions, y.shape[1])

@@ -40,7 +40,7 @@ def map_batches(stream: Any, prepare: Prepare, prepare_tf: Prepare) -> Any:
         A stream.
     """
 
-    if _number_of_batches(stream) == 0:
+    if number_of_batches(stream) == 0:
         raise ValueError(
             f"`x` should have at least one batch. Received: a {type(stream).__name__} without any"
         )
@@ -67,7 +67,7 @@ def _apply(prepare: Prepare, batch: Any) -> Any:
     return packed if isinstance(packed, tuple) else (packed,)
 
 
-def _number_of_batches(stream: Any) -> int | None:
+def number_of_batches(stream: Any) -> int | None:
     """How many batches a stream has, if it can tell."""
     if _comes_from(stream, "tensorflow", "Dataset"):
         return int(stream.cardinality())
