@@ -125,7 +125,7 @@ def asked_of(part: Part, given: argparse.Namespace, wave: Wave) -> plan.Asked:
     names = [
         name for name in wave.methods or part.methods if not given.methods or name in given.methods
     ]
-    targets = part.quick_targets if given.quick else part.targets
+    targets = part.quick_targets if given.quick else wave.targets or part.targets
     settings = {
         **part.settings,
         "virtual_tokens": budget.virtual_tokens,

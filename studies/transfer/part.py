@@ -23,11 +23,13 @@ class Wave:
         shots: rows per class.
         seeds: int, of few-shot runs.
         methods: names; `None` for all.
+        targets: names; `None` for all.
     """
 
     shots: tuple[int | str, ...]
     seeds: int
     methods: tuple[str, ...] | None = None
+    targets: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -153,6 +153,11 @@ def test_stages_and_sizes_can_be_chosen():
     (wave,) = waves_of(HEADS, given)
     assert (wave.shots, wave.seeds) == ((4, "full"), 5)
     assert waves_of(HEADS, parse([])) == HEADS.waves
+    words = PARTS["words"]
+    first = command.asked_of(words, parse([]), words.waves[0])
+    assert (list(first.shots), first.seeds, first.targets[0]) == ([16], 3, "cr")
+    assert set(first.targets) < set(words.targets)
+    assert {m.name for m in first.methods} < set(words.methods)
     assert {k for wave in HEADS.waves for k in wave.shots} == {4, 16, 32, FULL}
     assert parse(["--quick"]).folder != parse([]).folder
     given = parse(["--steps", "16=7", "--batch", "4"])
