@@ -17,6 +17,7 @@ from benchmarks.cases import Case
 from benchmarks.memory import in_fresh_process
 from benchmarks.part import Results, rounds, run_part, say_seconds, sized, written
 from benchmarks.timing import paired
+from tools.threads import pin_threads
 
 CASE = Case("SmolLM2", 20, 16, 64, one_word=True)
 # PEFT's side and ours, by name of what they compute in.
@@ -28,7 +29,8 @@ def measure(quick: bool) -> Results:
     case = sized(CASE, quick)
     with written(case) as folder:
         rows = [row(case, dtype, folder, quick) for dtype in PAIRS]
-        return {"rows": [{**r, "bytes": peaks(case, r["dtype"], folder)} for r in rows]}
+        rows = [{**r, "bytes": peaks(case, r["dtype"], folder)} for r in rows]
+    return {"rows": rows, "threads": pin_threads()}
 
 
 def peaks(case: Case, dtype: str, folder: Path) -> dict[str, int | None]:

@@ -64,7 +64,8 @@ _LABEL_WORDS = """\
 {case}, with SmolLM2-135M's sizes (30 layers, 576 wide, 9 heads on 3, a vocabulary of 49,152 tied to
 the logits), four tasks in a batch, one target of each row counts. keras_mpt computes logits at that
 one alone; PEFT, as in transformers' `Trainer`, takes `labels` that are −100 elsewhere, and computes
-all. Both in the same dtype; in bfloat16 prompts are float32 variables. Memory as explained below.
+all. Both in the same dtype; in bfloat16 prompts are float32 variables. Threads: {threads}.{note}
+Memory is explained below.
 
 """
 
@@ -217,7 +218,9 @@ def _label_words(parts: dict[str, Any]) -> str:
         cells += ["" if other is None or own is None else f"{own / other:.2f}"]
         cells += [f"{row['difference']:.0e}", str(len(s["ours"]))]
         lines.append([row["dtype"], backend, *cells])
-    return _LABEL_WORDS.format(case=case) + table(columns, lines)
+    first = next(found for _, found in _by_backend(results))
+    said = {"threads": first["threads"], "note": first.get("note", "")}
+    return _LABEL_WORDS.format(case=case, **said) + table(columns, lines)
 
 
 def _distillation(parts: dict[str, Any]) -> str:

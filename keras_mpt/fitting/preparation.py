@@ -61,9 +61,11 @@ class Preparation:
         if is_stream(x):
             is_tf = keras.backend.backend() == "tensorflow"
             is_first = itertools.chain([is_tf], itertools.repeat(False))
-            widths = StreamWidths(self.inputs) if is_tf and self.inputs.packs_text else None
             # The shapes of an only batch would be those of what comes in later epochs.
-            adds = self.adds_positions and not (is_tf and number_of_batches(x) == 1)
+            is_only = is_tf and number_of_batches(x) == 1
+            packs = is_tf and self.inputs.packs_text
+            widths = StreamWidths(self.inputs, is_only) if packs else None
+            adds = self.adds_positions and not is_only
             given = self._ids_of_mix(x), adds, is_first, widths
             arrays = functools.partial(self._of_stream, *given)
             stream = map_batches(x, self._noting(arrays), self._noting(self._tensors))

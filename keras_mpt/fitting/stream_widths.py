@@ -15,16 +15,18 @@ class StreamWidths:
     """Gives a stream's first batch a width that no later one has, by padding on the right.
 
     Keras then knows that widths differ. Where the backbone has no more positions than the first
-    batch takes, all batches get as many.
+    batch takes, all batches get as many. So do those of an epoch of one batch, which Keras would
+    take for the shapes of all that come in later epochs.
 
     Args:
         inputs: the inputs of a language model, masked or not, that takes text.
+        is_only: bool. Whether the stream has one batch. Defaults to `False`.
     """
 
-    def __init__(self, inputs: ModelInputs) -> None:
+    def __init__(self, inputs: ModelInputs, is_only: bool = False) -> None:
         packing = inputs.packing or inputs.mask_text
         assert packing is not None
-        self._packing, self._is_first = packing, True
+        self._packing, self._is_first, self._is_only = packing, True, is_only
         # A masked language model's targets are as many as places, however wide rows are.
         self._are_per_token = inputs.packing is not None
         self._widths: dict[str, int] = {}
@@ -43,9 +45,10 @@ class StreamWidths:
         for i, token_input in enumerate(inputs):
             name, width = token_input.name, int(x[token_input.name].shape[1])
             if self._is_first:
-                own = self._width_of_its_own(i, width)
+                own = None if self._is_only else self._width_of_its_own(i, width)
+                most = self._packing.limit(i) if self._is_only else self._packing.positions(i)
                 if own is None:
-                    self._widths[name] = own = self._packing.positions(i) or width
+                    self._widths[name] = own = most or width
             else:
                 own = self._widths.get(name, width)
             names = [token_input.mask_name, *token_input.other_names]

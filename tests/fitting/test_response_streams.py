@@ -111,3 +111,18 @@ def test_errors_of_streams(model, kind):
         "row 1",
         model.fit, given, verbose=0,
     )  # fmt: skip
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="Keras takes shapes of batches there alone"
+)
+def test_an_only_batch_of_another_width_in_a_later_epoch(model):
+    batches = [({n: np.array(v)[i : i + 2] for n, v in DATA.items()}, Y[i : i + 2]) for i in (0, 4)]
+
+    class Drawn(Batches):
+        def on_epoch_end(self):
+            self.batches = self.batches[::-1]
+
+    drawn = Drawn(batches, 1, workers=0)
+    losses = model.fit(drawn, epochs=2, verbose=0).history["loss"]
+    assert losses[0] != losses[1]
