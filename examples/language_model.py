@@ -219,7 +219,8 @@ def main(arguments: argparse.Namespace) -> None:
     starts = {t.name: accuracy(model, t, arguments.rows) for t in tasks}
 
     rows = {t.name: (prompts(t.name, t.train[0]), t.train[1]) for t in tasks}
-    rows["headline"] = {**prompts("headline", train[0]), "responses": [f" {t}" for t in train[1]]}
+    headlines = {"responses": [f" {text}" for text in train[1]]}
+    rows["headline"] = ({**prompts("headline", train[0]), **headlines},)
     model.fit(keras_mpt.TaskMix(rows, batch_size=16, steps=arguments.steps))
 
     print("\n| task | commonest class | before training | after |\n|---|---|---|---|")
