@@ -7,6 +7,7 @@ prompt-tuned model keeps them beside its backbone's config, and an adapter notes
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -69,6 +70,24 @@ def activation_name(function: Any) -> str | None:
         if function is known:
             return name
     return SYNONYMS.get(getattr(function, "__name__", ""))
+
+
+def left_out_arguments(backbone: keras.Model) -> Config:
+    """The constructor's arguments that a backbone's own config leaves out, as it was made with them.
+
+    keras-hub 0.32 leaves out `tie_word_embeddings` (Llama) and what mixtures of experts are
+    balanced by: rebuilt, such a backbone has other weights, or another loss.
+
+    Args:
+        backbone: a model.
+
+    Returns:
+        A dict by name, of plain values.
+    """
+    given = backbone.get_config()
+    names = [n for n in inspect.signature(type(backbone).__init__).parameters if n not in given]
+    found = {name: vars(backbone).get(name) for name in names}
+    return {n: value for n, value in found.items() if isinstance(value, (bool, int, float, str))}
 
 
 def read_settings(backbone: keras.Model) -> Config:

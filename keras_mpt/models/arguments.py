@@ -14,7 +14,7 @@ from keras_mpt.checks import received
 from keras_mpt.config import config_from_dict
 from keras_mpt.fitting.frozen import check_frozen, set_trainable
 from keras_mpt.fitting.saving import not_h5
-from keras_mpt.layer_settings import apply_settings, read_settings
+from keras_mpt.layer_settings import apply_settings, left_out_arguments, read_settings
 from keras_mpt.types import Config, Task
 
 M = TypeVar("M", bound=Any)
@@ -25,8 +25,10 @@ def saved_arguments(model: Any) -> Config:
     if _keras.is_saving_h5():
         raise not_h5("….h5")
     check_frozen(model)
+    backbone = keras.saving.serialize_keras_object(model.backbone)
+    backbone["config"] |= left_out_arguments(model.backbone)
     return {
-        "backbone": keras.saving.serialize_keras_object(model.backbone),
+        "backbone": backbone,
         "backbone_settings": read_settings(model.backbone),
         "config": model.config.to_dict(),
         "preprocessor": keras.saving.serialize_keras_object(model.preprocessor),

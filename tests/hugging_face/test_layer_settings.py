@@ -113,3 +113,34 @@ def test_other_settings_differ(noted):
     identity = {**backbone_identity(backbone), "settings": {"epsilon": noted}}
     wanted = f"with `epsilon` {re.escape(str(noted))} of its layers, not \\[1e-05\\]"
     assert re.search(wanted, backbone_difference(identity, backbone) or "nothing")
+
+
+@only_torch
+@pytest.mark.parametrize("kind", ["LlamaBackbone", "Llama3Backbone"])
+def test_arguments_that_a_backbones_config_leaves_out_are_kept(kind, tmp_path):
+    """keras-hub's Llama does not say that its output is its token table."""
+    keras.utils.set_random_seed(0)
+    backbone = getattr(keras_hub.models, kind)(
+        vocabulary_size=30, num_layers=1, num_query_heads=2, num_key_value_heads=1, hidden_dim=8,
+        intermediate_dim=16, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = keras_mpt.prompt_tune(backbone, CONFIG)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.backbone.tie_word_embeddings
+    assert len(loaded.backbone.weights) == len(backbone.weights)
+    np.testing.assert_allclose(
+        loaded.predict(INPUTS, verbose=0), model.predict(INPUTS, verbose=0), atol=1e-6
+    )
+
+
+@only_torch
+def test_what_balances_experts_is_kept():
+    backbone = keras_hub.models.QwenMoeBackbone(
+        vocabulary_size=30, num_layers=1, num_query_heads=2, num_key_value_heads=1, hidden_dim=8,
+        intermediate_dim=16, moe_intermediate_dim=8, shared_expert_intermediate_dim=8,
+        num_experts=2, top_k=1, router_aux_loss_coefficient=0.5,
+    )  # fmt: skip
+    config = keras_mpt.prompt_tune(backbone, CONFIG).get_config()
+    rebuilt = keras_mpt.models.PromptTunedCausalLM.from_config(config)
+    assert rebuilt.backbone.router_aux_loss_coefficient == 0.5
