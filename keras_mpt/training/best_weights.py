@@ -87,12 +87,12 @@ class BestWeights(keras.callbacks.Callback):
         self.mode = mode if mode != "auto" else "min" if is_loss == {True} else "max"
         self.best: float | None = None
         self.best_epoch: int | None = None
-        self._values: list[np.ndarray] = []
+        self._kept: list[np.ndarray] = []
         self._epochs = 0
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Forgets an earlier `fit`."""
-        self.best, self.best_epoch, self._values, self._epochs = None, None, [], 0
+        self.best, self.best_epoch, self._kept, self._epochs = None, None, [], 0
         names = _task_names(self.model)
         unknown = [t for t in self.metric if t not in names] if self._is_by_task() else []
         if unknown:
@@ -112,7 +112,7 @@ class BestWeights(keras.callbacks.Callback):
         if is_better:
             self.best, self.best_epoch = score, epoch
             # Copies: on PyTorch an array may be a view of what training changes.
-            self._values = [np.array(to_numpy(v)) for v in self.model.trainable_variables]
+            self._kept = [np.array(to_numpy(v)) for v in self.model.trainable_variables]
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Puts the best weights back."""
@@ -124,16 +124,16 @@ class BestWeights(keras.callbacks.Callback):
                     stacklevel=2,
                 )
             return
-        for variable, value in zip(self.model.trainable_variables, self._values, strict=True):
+        for variable, value in zip(self.model.trainable_variables, self._kept, strict=True):
             variable.assign(value)
 
     def run_state(self) -> tuple[dict[str, Any], list[np.ndarray]]:
         """What a resumed run needs: see `ResumeTraining`."""
-        return {"best": self.best, "best_epoch": self.best_epoch}, self._values
+        return {"best": self.best, "best_epoch": self.best_epoch}, self._kept
 
     def set_run_state(self, about: dict[str, Any], values: list[np.ndarray]) -> None:
         """Goes on from what `run_state` gave."""
-        self.best, self.best_epoch, self._values = about["best"], about["best_epoch"], values
+        self.best, self.best_epoch, self._kept = about["best"], about["best_epoch"], values
 
     def _is_by_task(self) -> bool:
         return isinstance(self.metric, dict)

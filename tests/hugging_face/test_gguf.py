@@ -1,6 +1,7 @@
 """`convert_gguf`: a file of llama.cpp's as a Hugging Face folder."""
 
 import gguf
+import keras
 import keras_hub
 import numpy as np
 import pytest
@@ -142,3 +143,22 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match="`folder` should be one that is not there yet"):
         keras_mpt.convert_gguf(path, tmp_path / "made")
     assert not list((tmp_path / "made").iterdir())
+
+
+def test_a_model_with_the_folders_tokenizer_is_saved_whole(tmp_path):
+    """keras-hub's config of a tokenizer leaves out the special tokens that a checkpoint names."""
+    folder = str(keras_mpt.convert_gguf(write(tmp_path / "a.gguf", llama()), tmp_path / "a"))
+    model = keras_mpt.prompt_tune(
+        keras_hub.models.Llama3CausalLM(
+            backbone=keras_mpt.backbone_from_pretrained(folder),
+            preprocessor=keras_hub.models.Llama3CausalLMPreprocessor.from_preset(folder),
+        ),
+        keras_mpt.PromptTuningConfig(num_virtual_tokens=2, label_words=["a", "b"]),
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    tokenizer = loaded.preprocessor.tokenizer
+    assert (tokenizer.start_token, tokenizer.end_token_id) == ("<|start|>", 1)
+    texts = ["abc", "cab"]
+    np.testing.assert_allclose(loaded.score(texts), model.score(texts), atol=1e-6)
+    assert loaded.predict_labels(texts) == model.predict_labels(texts)
