@@ -73,7 +73,7 @@ def activation_name(function: Any) -> str | None:
 
 
 def left_out_arguments(backbone: keras.Model) -> Config:
-    """The constructor's arguments that a backbone's own config leaves out, as it was made with them.
+    """The arguments that a backbone's own config leaves out, as it was made with them.
 
     keras-hub 0.32 leaves out `tie_word_embeddings` (Llama) and what mixtures of experts are
     balanced by: rebuilt, such a backbone has other weights, or another loss.
