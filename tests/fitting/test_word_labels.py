@@ -1,12 +1,19 @@
 """Integer labels of tasks with label words: what `fit` makes of them, and what accuracy is."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 import keras_mpt
 from tests import tiny
-from tests.decoding.language_models import VOCABULARY, causal_preprocessor, make
+from tests.decoding.language_models import (
+    VOCABULARY,
+    causal_preprocessor,
+    make,
+    seq2seq_preprocessor,
+)
 from tests.decoding.test_label_words import model_with
 from tests.fitting.test_plain_words import assert_says
 from tests.marks import only_eager, only_torch
@@ -99,6 +106,29 @@ def test_accuracy_of_words_of_several_tokens(words):
         np.testing.assert_allclose(both[name], expected[name], atol=1e-6)
     total = (60 * expected["accuracy"] + 4 * alone["accuracy"]) / 64
     np.testing.assert_allclose(both["accuracy"], total, atol=1e-6)
+
+
+@only_torch
+@pytest.mark.parametrize("kind", ["gpt2", "bart"])
+def test_accuracy_where_prompts_are_cut(kind):
+    """Training, evaluation and answers cut a prompt alike: by its task's longest word's room."""
+    preprocessor = causal_preprocessor(6) if kind == "gpt2" else seq2seq_preprocessor(6, 12)
+    model = make(kind, preprocessor, truncation_side="left")
+    model.set_config(dataclasses.replace(model.config, label_words=SEVERAL))
+    data = {"prompts": [2 * text for text in TEXTS], "task_ids": TASKS}
+    expected = accuracies(model, data["prompts"])
+    found = model.evaluate(data, LABELS, verbose=0, return_dict=True)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)
+    words = [[SEVERAL[t][k]] for t, k in zip(TASKS, LABELS, strict=True)]
+    x, y, weight = model.prepared(data, LABELS)
+    logits = np.asarray(model.predict(x, verbose=0)).astype("float64")
+    p = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    log_p = np.take_along_axis(np.log(p / p.sum(axis=-1, keepdims=True)), y[..., None], -1)[..., 0]
+    of_labels = model.score(data)[np.arange(6), LABELS]
+    np.testing.assert_allclose(of_labels, (log_p * weight).sum(axis=1), rtol=1e-5)
+    whole = [len(w[0].replace("ab", "x")) for w in words]
+    np.testing.assert_array_equal(weight.sum(axis=1), whole)
 
 
 @only_torch
