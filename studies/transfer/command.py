@@ -94,6 +94,7 @@ _SIZES = {
     "tuning_steps": "steps on the sources while their rate is chosen",
     "test_rows": "at most so many test rows of a task",
     "watched_rows": "test rows that are scored during a training",
+    "source_tokens": "of a source's rows, answers included; longer ones are left out",
     "tuning_rows": "validation rows by which rates are chosen",
     "batch": "rows of a batch on a target",
     "virtual_tokens": "L",
