@@ -86,6 +86,11 @@ class LanguageModel(PromptTunedModel):
         return [self.backbone, *([] if self.frozen_head is None else [self.frozen_head])]
 
     @property
+    def keeps_cache(self) -> bool:
+        """Whether anything is kept from one new token to the next."""
+        return self.decoding.cached is not None
+
+    @property
     def takes_positions(self) -> bool:
         """Whether a call gives logits at `target_positions` alone, where its inputs have these."""
         return target_positions.is_ours(type(self))

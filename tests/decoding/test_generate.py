@@ -40,7 +40,7 @@ def assert_greedy(model, kind, out, task_ids):
 @pytest.mark.parametrize("kind", KINDS if IS_EAGER else ["gpt2", "bart"])
 def test_greedy_equals_the_likeliest_tokens(kind):
     model = make(kind)
-    assert model.decoding.cached is not None
+    assert model.keeps_cache
     found = model.generate(inputs(kind), task_ids=TASK_IDS, stop_token_ids=None)
     assert_greedy(model, kind, found, TASK_IDS)
     # Weights that change between two calls count, though prompts are kept. The last rows are

@@ -222,7 +222,7 @@ def test_a_prompt_after_the_start_token():
         num_virtual_tokens=LENGTH, num_tasks=3, prompt_position="after_start"
     )
     model = keras_mpt.models.PromptTunedCausalLM(tiny.backbone("gpt2"), config)
-    assert model.decoding.cached is None
+    assert not model.keeps_cache
     model.compile(sampler="greedy")
     ids = np.array([[5, 6, 7, 0, 0, 0], [4, 3, 0, 0, 0, 0]])
     made = model.generate(
