@@ -79,8 +79,8 @@ def paper(steps: int = 30_000, stage: str = "target", **arguments: Any) -> Recip
     of Adam moves each number by about its rate, so for a model whose token embeddings are of a size
     near 0.1 a rate of 0.3 would be noise. We take T5's to be of a size near 10, so the rate of P is
     0.03 of P's own size here (`relative=True`), and factors, which start at 1, have 0.03 and 0.04.
-    These are near the rates that were found best: for sources on MiniLM (0.001 to 0.003 where P is near
-    0.05) and in trials on SmolLM2 (0.005 where it is 0.136).
+    These are near the rates that were found best: for sources on MiniLM (0.001 to 0.003 where P is
+    near 0.05) and in trials on SmolLM2 (0.005 where it is 0.136).
 
     Args:
         steps: int. Steps of the whole training. Defaults to `30000`.

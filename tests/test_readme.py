@@ -116,8 +116,9 @@ def bert_preprocessor(preset, sequence_length):
 
 
 def tiny_gpt2(preset):
-    letters = [*string.printable[:94], "Ġ", "<|endoftext|>", "Th"]
-    tokenizer = keras_hub.models.GPT2Tokenizer({x: i for i, x in enumerate(letters)}, ["T h"])
+    letters = [*string.printable[:94], "Ġ", "<|endoftext|>", "Th", "Ġb", "Ġg"]
+    merges = ["T h", "Ġ b", "Ġ g"]
+    tokenizer = keras_hub.models.GPT2Tokenizer({x: i for i, x in enumerate(letters)}, merges)
     backbone = keras_hub.models.GPT2Backbone(
         vocabulary_size=len(letters), num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=16
     )
