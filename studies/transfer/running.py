@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from studies.transfer import plan
-from studies.transfer.claims import claim
+from studies.transfer.claims import alone, claim
 from studies.transfer.execute import execute
+from studies.transfer.kept import keep, restore
 from studies.transfer.log import Entry, Log, key
 from studies.transfer.part import Part
 from tools.machine import gpu, processor, versions
@@ -36,6 +37,8 @@ class Runner:
 
     def __init__(self, part: Part, log: Log, bench: Any, work: Path) -> None:
         self.part, self.log, self.bench, self.work = part, log, bench, work
+        with alone(work / "claims", "kept sources"):
+            restore(log.file.parent, work)
 
     def run(self, asked: plan.Asked, stages: Iterable[str]) -> None:
         """Each stage's runs follow from what the one before it logged."""
@@ -73,6 +76,8 @@ class Runner:
                     sources = plan.possible_sources(asked, self.log.entries)
                     entry = execute(run, self.part.methods, self.bench, self.work, sources)
                     self.log.add({**entry, "threads": threads})
+                    with alone(self.work / "claims", "kept sources"):
+                        keep(self.work, self.log.file.parent)
                 ran = True
                 gc.collect()
                 left = seconds_left(self._waiting(waiting[place + 1 :]), self.log.entries)

@@ -289,6 +289,7 @@ def test_no_rows_are_refused():
             act()
 
 
+@slow_on_jax
 def test_mixed_text_trains_a_language_model(preprocessor):
     """The preprocessor makes the targets, and weights that leave padding out."""
     model = make("gpt2", preprocessor)

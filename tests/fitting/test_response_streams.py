@@ -69,6 +69,7 @@ def expected(model):
     return {**found, "loss": np.mean(losses)}
 
 
+@slow_on_jax
 @pytest.mark.parametrize("kind", KINDS)
 def test_streams_give_what_arrays_give(model, expected, kind):
     found = model.evaluate(stream(kind), verbose=0, return_dict=True)

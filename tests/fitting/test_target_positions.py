@@ -119,6 +119,7 @@ def in_numpy(logits, y):
     return -np.take_along_axis(log_p, y[..., None], -1)[..., 0], logits.argmax(axis=-1) == y
 
 
+@slow_on_jax
 def test_the_defaults_in_numpy():
     """The loss is the mean over the targets that count, by their weights; so is accuracy."""
     model = make()

@@ -64,6 +64,7 @@ def of_words(log_p, tasks=NUMBERS):
     return found
 
 
+@slow_on_jax
 def test_scores_labels_and_accuracy_are_those_by_hand():
     model = make()
     log_p = by_hand(model)

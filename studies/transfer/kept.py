@@ -1,0 +1,35 @@
+"""Trained sources beside the log: a run on a target can go on anywhere without training them anew."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+NAME = "sources"
+# Of the working folder: what is no source's, and what is made of a package in a minute.
+_OTHERS = ("claims", "smollm2", "tiny")
+
+
+def keep(work: Path, folder: Path) -> None:
+    """Copies what sources and teachers have left in the working folder to beside the log.
+
+    Args:
+        work: the working folder.
+        folder: the log's folder.
+    """
+    for trained in sorted(work.iterdir()):
+        is_whole = trained.is_dir() and not trained.name.endswith(".unfinished")
+        if is_whole and trained.name not in _OTHERS:
+            shutil.copytree(trained, folder / NAME / trained.name, dirs_exist_ok=True)
+
+
+def restore(folder: Path, work: Path) -> None:
+    """Copies what is kept beside the log to the working folder, where it is missing there.
+
+    Args:
+        folder: the log's folder.
+        work: the working folder.
+    """
+    for kept in sorted((folder / NAME).glob("*")):
+        if not (work / kept.name).exists():
+            shutil.copytree(kept, work / kept.name)
