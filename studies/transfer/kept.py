@@ -1,4 +1,4 @@
-"""Trained sources beside the log: a run on a target can go on anywhere without training them anew."""
+"""Trained sources, kept beside the log: runs on targets go on anywhere without another training."""
 
 from __future__ import annotations
 

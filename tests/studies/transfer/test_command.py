@@ -112,7 +112,7 @@ def test_a_killed_run_goes_on(folder, trained, tmp_path, monkeypatch):
 
 def test_sources_that_are_gone_are_trained_anew(folder, trained, tmp_path):
     main(arguments(folder, tmp_path))
-    for saved in (tmp_path / "work").glob("peft_mpt-*"):
+    for saved in list(tmp_path.rglob("peft_mpt-*")):  # Those that are kept beside the log too.
         saved.rmdir()
     trained.clear()
     main(arguments(folder, tmp_path, "--seeds", "3"))
