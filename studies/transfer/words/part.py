@@ -100,10 +100,15 @@ STYLES = {
 def open_bench(given: argparse.Namespace, budget: Budget) -> Workbench:
     """The workbench that the command line asks for."""
     is_tiny = given.quick and given.model is None
+    import torch
+
     # Of several processes one makes the folder.
     with alone(given.work / "claims", "model"):
         folder = write_tiny(given.work / "tiny") if is_tiny else find_model(given.model, given.work)
     model = Model(folder, "float32" if is_tiny else given.dtype)
+    if not torch.cuda.is_available():
+        # PyTorch's fused attention goes back through short rows slowly on a CPU: 15% of a step.
+        torch.backends.cuda.enable_flash_sdp(False)
     return Workbench(data.find_data(given.data), budget.test_rows, model)
 
 
