@@ -98,8 +98,8 @@ def label_words(
         one_token: bool. Whether a word must have one token. Defaults to `False`.
 
     Raises:
-        ValueError: words without a preprocessor, words without tokens, of too many or outside the
-            vocabulary, or two of a task that begin with the same token.
+        ValueError: words without a preprocessor, words without tokens, of too many, outside the
+            vocabulary or unknown to the tokenizer, or two of a task that begin with the same token.
     """
     task_names, given = None, config.label_words
     words = [given or []]
@@ -117,6 +117,7 @@ def label_words(
     for task, own in enumerate(tokens):
         of = "" if task_names is None else f" of task {task_names[task]!r}"
         _check_tokens(words[task], own, of, one_token)
+        _check_known(words[task], own, of, preprocessor)
         for label, found in enumerate(own):
             check_token_ids("label_words", found, vocabulary_size)
             ids[task, label, : len(found)], sizes[task, label] = found, len(found)
@@ -167,3 +168,28 @@ def _check_tokens(words: list[str], tokens: list[np.ndarray], of: str, one_token
                 f"Received: label_words{of} with {other!r} and {word!r}, which both begin with "
                 f"token {int(found[0])}"
             )
+
+
+def _check_known(
+    words: list[str], tokens: list[np.ndarray], of: str, preprocessor: Preprocessor | None
+) -> None:
+    """Refuses words that a tokenizer gives its unknown token for: any other unknown word has it."""
+    if not words or preprocessor is None:  # A tokenizer that is being loaded knows nothing yet.
+        return
+    unknown = _unknown_id(preprocessor.tokenizer)
+    for word, found in zip(words, tokens, strict=True):
+        if unknown is not None and unknown in found:
+            raise ValueError(
+                "`label_words` should be of tokens that the tokenizer knows. Received: label_words"
+                f"{of} with {word!r}, in which it finds its unknown token, {unknown}"
+            )
+
+
+def _unknown_id(tokenizer: Any) -> int | None:
+    """The token that stands for what a tokenizer does not know; `None` where there is none."""
+    import keras_hub
+
+    name = getattr(tokenizer, "oov_token", None)
+    if name is None and isinstance(tokenizer, keras_hub.tokenizers.SentencePieceTokenizer):
+        name = "<unk>"  # Also where it is called otherwise: an unknown name has that token.
+    return None if name is None else int(tokenizer.token_to_id(name))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +44,9 @@ def convert_gguf(
         The folder's path.
 
     Raises:
-        ValueError: a file that is missing, no GGUF, cut off, or of an architecture that
-            transformers does not read from GGUF or keras-hub has no backbone for; or a folder that
-            is there.
+        ValueError: a file that is missing, no GGUF, cut off, without some of its weights, or of an
+            architecture that transformers does not read from GGUF or keras-hub has no backbone for;
+            or a folder that is there.
         ImportError: no gguf, transformers or PyTorch: the extra `gguf`.
 
     Example:
@@ -116,11 +118,21 @@ def _write(path: Path, folder: Path, dtype: str) -> None:
     import transformers
 
     given: Any = {"gguf_file": path.name}
-    config = transformers.AutoConfig.from_pretrained(path.parent, **given)
+    with _reading(path):
+        config = transformers.AutoConfig.from_pretrained(path.parent, **given)
     _check_known(config.to_dict(), path)
     both_sides = config.is_encoder_decoder
     auto = transformers.AutoModelForSeq2SeqLM if both_sides else transformers.AutoModelForCausalLM
-    model = auto.from_pretrained(path.parent, **given, dtype=getattr(torch, dtype))
+    given_weights: Any = {**given, "dtype": getattr(torch, dtype), "output_loading_info": True}
+    with _reading(path):
+        model, found = auto.from_pretrained(path.parent, **given_weights)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, **given)
+    if found["missing_keys"]:  # transformers starts them at random.
+        raise ValueError(
+            "`path` should be a GGUF file with all weights of its architecture. Received: "
+            f"path={str(path)!r} with {_ARCHITECTURE}={config.model_type!r}, without "
+            f"{sorted(found['missing_keys'])}"
+        )
     tied = model.all_tied_weights_keys
     state = {k: v.contiguous() for k, v in model.state_dict().items() if k not in tied}
     # `save_pretrained` refuses a model that was quantized.
@@ -128,14 +140,28 @@ def _write(path: Path, folder: Path, dtype: str) -> None:
     values = {k: v for k, v in model.config.to_dict().items() if k not in _OF_THE_FILE}
     values["architectures"] = [type(model).__name__]
     (folder / CONFIG_NAME).write_text(json.dumps(values, indent=2, default=str))
-    transformers.AutoTokenizer.from_pretrained(path.parent, **given).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Says in our words where transformers fails at a file."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # Whatever a field of another kind leads to.
+        raise ValueError(
+            "`path` should be a GGUF file that transformers can read. Received: "
+            f"path={str(path)!r}, of which it says {type(error).__name__}: {error}"
+        ) from error
 
 
 def _check_known(config: Config, path: Path) -> None:
     """Refuses a model that keras-hub does not compute, before half a gigabyte is written."""
-    refuse(config, str(path))
     if config["model_type"] in T5_KINDS:
         return
+    refuse(config, str(path))
     try:
         _keras.hub_converter(str(path.parent), config)
     except ValueError as error:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.arrays import to_numpy
-from keras_mpt.checks import check_flag
+from keras_mpt.checks import check_flag, check_size
 from keras_mpt.data.columns import as_columns
 from keras_mpt.decoding.generation_inputs import check_rows_are_right, without_task_ids
 from keras_mpt.fitting.losses import Kind
@@ -29,6 +29,8 @@ def predicted_labels(
         x, task_ids, batch_size, return_probabilities: what it was given.
     """
     with_p = check_flag("return_probabilities", return_probabilities)
+    if batch_size is not None:
+        batch_size = check_size("batch_size", batch_size)
     x = model.prepared(_rows(x, task_ids))[0]
     rows = len(x[model.splice.token_inputs[0].name])
     tasks = np.broadcast_to(x.get("task_ids", 0), rows)

@@ -14,6 +14,7 @@ from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import check_choice, check_flags, check_number, check_size, received
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.data.columns import as_columns
+from keras_mpt.data.sampling import task_weights
 from keras_mpt.data.texts import is_pair_of_columns
 from keras_mpt.fitting.recompile import arguments_afresh, compile_again
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
@@ -129,6 +130,10 @@ class Recipe:
         check_choice("decay", self.decay, FALLS)
         check_flags({"relative": self.relative, "sample_tasks": self.sample_tasks})
         BestWeights(self.metric, "max")
+        # How many tasks there are is not known yet.
+        listed = isinstance(self.weights, (list, tuple, np.ndarray))
+        count = max(len(self.weights), 1) if listed else 1
+        task_weights(self.weights, 1.0, [1] * count, self.size_limit)
         PromptTuningConfig(
             num_virtual_tokens=1,
             prompt_tuning_init=self.prompt_tuning_init,
@@ -257,7 +262,7 @@ class Recipe:
         *,
         sample_weight: TargetData = None,
         validation_data: Data = None,
-        callbacks: Sequence[keras.callbacks.Callback] = (),
+        callbacks: Sequence[keras.callbacks.Callback] | None = None,
         resume: str | os.PathLike[str] | None = None,
         save_freq: str | int = "epoch",
         verbose: str | int = "auto",
@@ -270,7 +275,7 @@ class Recipe:
             model: a prompt-tuned model, or a `Distillation`.
             x, y, sample_weight, verbose: as the model's `fit` takes them, with its defaults.
             validation_data: as `fit` takes it. Defaults to `None`.
-            callbacks: list of further callbacks. Defaults to `()`.
+            callbacks: list of further callbacks. Defaults to `None`.
             resume: string. A directory for `ResumeTraining`, which keeps what the recipe's
                 callbacks know too. `x` is then a `TaskMix`, whose last epoch is trained to its end;
                 past the recipe's steps rates are 0, where they fall. Defaults to `None`.
@@ -295,7 +300,7 @@ class Recipe:
             model.compile(optimizer=optimizer)
         else:
             compile_again(model, before, optimizer)
-        arguments["callbacks"] = [*own, *callbacks, *last]
+        arguments["callbacks"] = [*own, *keras.tree.flatten(callbacks or []), *last]
         return model.fit(x, y, sample_weight=sample_weight, verbose=verbose, **arguments)
 
     def _adam(self, peak: float) -> Any:

@@ -134,6 +134,16 @@ def test_another_architecture_is_refused(tmp_path):
     path = write(tmp_path / "b.gguf", llama(), architecture="stablelm")
     with pytest.raises(ValueError, match="'stablelm'"):
         keras_mpt.convert_gguf(path, tmp_path / "made")
+    # Tensors of another architecture than it says.
+    for kind, words in [
+        ("qwen2", r"with all weights of its architecture.*'qwen2', without .*q_proj\.bias"),
+        ("gpt2", "that transformers can read. Received: .* of which it says RuntimeError"),
+        ("mistral", "that transformers can read. Received: .* of which it says NotImplemented"),
+        ("t5", "a GGUF file .* Received"),
+    ]:
+        path = write(tmp_path / f"{kind}.gguf", llama(), architecture=kind)
+        with pytest.raises(ValueError, match=words):
+            keras_mpt.convert_gguf(path, tmp_path / "made")
     assert not (tmp_path / "made").exists()
 
 

@@ -269,6 +269,8 @@ def test_data_that_cannot_be_meant(x, y, words):
 def test_words_that_cannot_be_meant():
     with pytest.raises(ValueError, match="one token each in a masked .* task 'tone' with 'good fu"):
         make(words={"tone": ["bad", "good fun"]})
+    with pytest.raises(ValueError, match="tokenizer knows.* task 'tone' with 'dull', in which"):
+        make(words={"tone": ["dull", "good"]})
     model = make(words={"tone": ["bad", "good"]})
     with pytest.raises(ValueError, match="also of task 'topic'"):
         model.fit(X, Y, verbose=0)

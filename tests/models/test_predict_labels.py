@@ -136,6 +136,8 @@ def test_what_is_refused(build, change, message):
         assert len(model.predict_labels(x, task_ids="a")) == 4
     with pytest.raises(ValueError, match="`return_probabilities` should be True or False"):
         model.predict_labels(x, task_ids=TASKS, return_probabilities=1)
+    with pytest.raises(ValueError, match="`batch_size` should be a positive integer. Received: b"):
+        model.predict_labels(x, task_ids=TASKS, batch_size=0)
 
 
 def test_a_span_is_no_label():

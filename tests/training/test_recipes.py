@@ -223,7 +223,7 @@ def test_a_state_of_other_callbacks_is_refused(tmp_path):
     model = runs.make_model()
     recipe = recipes.Recipe(steps=15, shared=0.3, factors=0.3, head=0.3, validations=3)
     with pytest.raises(ValueError, match=r"`callbacks` should be those that the run in .* had"):
-        recipe.fit(model, mix, callbacks=[resume], verbose=0)
+        recipe.fit(model, mix, callbacks=resume, verbose=0)  # One, as Keras takes it.
     with pytest.raises(ValueError, match=r"`callbacks` should be a list .* Received: \['Steps'\]"):
         keras_mpt.ResumeTraining(tmp_path / "run", mix, callbacks=[Steps()])
 
@@ -328,6 +328,10 @@ def test_teachers_are_trained_by_the_recipe(given, counts, tmp_path):
         ({"stop_loss": 0}, "`stop_loss` should be a number above 0. Received"),
         ({"metric": 3}, "`metric` should be the name of a metric, or a dict"),
         ({"prompt_tuning_init": "ZEROS"}, "`prompt_tuning_init` should be"),
+        ({"weights": "sizes"}, "`weights` should be 'uniform', .* Received: weights='sizes'"),
+        ({"weights": [1, 0]}, "`weights` should be 'uniform', .* Received"),
+        ({"weights": []}, "`weights` should be 'uniform', .* Received"),
+        ({"size_limit": 9}, "`size_limit` should be left out where `weights` do not follow"),
     ],
 )
 def test_what_no_recipe_can_be(given, message):
