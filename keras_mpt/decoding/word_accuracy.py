@@ -33,8 +33,9 @@ def exact_accuracies(
 ) -> dict[str, float]:
     """The accuracies that words of several tokens change, as `predict_labels` answers.
 
-    Logs have them by the first token alone, and keep that for streams, and for a task that also has
-    rows whose targets are none of its words, as nothing tells its rows apart there.
+    Logs have them by the first token alone, and keep that for streams, where only some `steps` are
+    looked at, and for a task that also has rows whose targets are none of its words, as nothing
+    tells its rows apart there.
 
     Args:
         model: the model.

@@ -23,6 +23,7 @@ from keras_mpt.fitting.own_columns import OwnColumnsLoss, noting_losses, of_task
 from keras_mpt.fitting.preparation import build_from, check_class_weight, preparation_of
 from keras_mpt.fitting.recompile import follow_trained
 from keras_mpt.fitting.steps import data_are_checked, on_checked_data, whole_steps
+from keras_mpt.fitting.streams import is_stream
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.fitting.task_logs import TaskHistory, as_list, without_gaps
 from keras_mpt.fitting.task_report import TaskReport
@@ -131,7 +132,7 @@ class Fitting(keras.Model, abc.ABC):
                 Grain's, a `keras.utils.PyDataset` or a generator. Defaults to `None`.
             y: array, list or column of targets (N, …), where `x` is no stream. Defaults to `None`.
             batch_size: int. Rows of a step; `None` is Keras's 32. Defaults to `None`.
-            validation_data: `(x, y)`, `(x, y, sample_weight)` or a stream. Defaults to `None`.
+            validation_data: as `x`, or `(x, y)` or `(x, y, sample_weight)`. Defaults to `None`.
             shuffle: bool. `None` is Keras's `True`; batches of a `TaskMix` come in its own order,
                 and `True` is refused. Defaults to `None`.
             class_weight: dict of class to weight, for one class per row. Defaults to `None`.
@@ -154,11 +155,11 @@ class Fitting(keras.Model, abc.ABC):
         prepare = preparation_of(self)
         with prepare.plain_errors(), kept_through(self.kept.parts()):
             x, y, sample_weight = prepare(x, y, sample_weight)
-            if isinstance(validation_data, (tuple, list)):
-                given = keras.utils.unpack_x_y_sample_weight(tuple(validation_data))
-                validation_data = prepare(*given)
-            elif validation_data is not None:
+            if is_stream(validation_data):
                 validation_data, _, _ = prepare(validation_data)
+            elif validation_data is not None:
+                given = keras.utils.unpack_x_y_sample_weight(validation_data)
+                validation_data = prepare(*given)
             build_from(self, x)
             return super().fit(
                 x,
@@ -212,7 +213,8 @@ class Fitting(keras.Model, abc.ABC):
             callbacks = without_gaps(callbacks, self.metrics)
             given = (x, y, batch_size, verbose, sample_weight, steps, callbacks, True)
             logs: dict[str, float] = super().evaluate(*given, **kwargs)
-            logs |= self.exact_metrics((x, y, sample_weight), logs, batch_size)
+            if steps is None:  # Else the logs are of some of the rows alone.
+                logs |= self.exact_metrics((x, y, sample_weight), logs, batch_size)
             return logs if return_dict else as_list(logs, self.metrics)
 
     @alone

@@ -52,7 +52,8 @@ def packed(
     assert inputs.packing is not None
     packing, prompts = inputs.packing, strings(PROMPTS, texts[PROMPTS])
     y = y if with_targets else None
-    if with_targets and sample_weight is not None and len(np.shape(sample_weight)) != 1:
+    is_per_row = sample_weight is None or np.shape(sample_weight) == (len(prompts),)
+    if with_targets and not is_per_row:
         raise ValueError(
             "`sample_weight` should have one weight per row, (N,), where `x` has 'prompts'. "
             f"Received: sample_weight of shape {np.shape(sample_weight)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -60,7 +61,18 @@ def tokens_alone(preprocessor: Preprocessor | None, text: str) -> np.ndarray:
         text: string.
     """
     assert preprocessor is not None
-    return np.asarray(preprocessor.tokenizer(text)).astype("int64").ravel()
+    with _outside_of_graphs():
+        return np.asarray(preprocessor.tokenizer(text)).astype("int64").ravel()
+
+
+def _outside_of_graphs() -> contextlib.AbstractContextManager[Any]:
+    """Where tokens have values, also while TensorFlow traces a step that asks for them first."""
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    scope: contextlib.AbstractContextManager[Any] = tf.init_scope()
+    return scope
 
 
 def both_weights(made: TargetData, given: TargetData) -> TargetData:
@@ -70,6 +82,11 @@ def both_weights(made: TargetData, given: TargetData) -> TargetData:
     if isinstance(given, (list, np.ndarray)):
         given = np.asarray(given)
         made = to_numpy(made) if keras.ops.is_tensor(made) else made
+        if given.shape[:1] != made.shape[:1]:
+            raise ValueError(
+                f"`sample_weight` should have one weight per row, {len(made)} of them. Received: "
+                f"sample_weight of shape {given.shape}"
+            )
     return made * (given[:, None] if len(given.shape) == 1 else given)
 
 

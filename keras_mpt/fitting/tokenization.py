@@ -173,7 +173,9 @@ def check_text_names(inputs: ModelInputs, given: list[str]) -> None:
 def _are_labels(y: TargetData) -> bool:
     """Whether targets are a class per row, rather than a token per token."""
     shape: Any = getattr(y, "shape", None)
-    return shape is not None and getattr(shape, "rank", True) is not None and len(shape) == 1
+    if shape is None or getattr(shape, "rank", True) is None:
+        return False
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
 
 
 def _num_rows(*columns: Any) -> int | None:

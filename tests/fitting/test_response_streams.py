@@ -87,6 +87,21 @@ def batches_of(model, kind):
     return [batch for _, batch in zip(range(3), prepared, strict=False)]
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="Steps are traced before there are tokens"
+)
+@pytest.mark.parametrize("kind", ["tf.data", "tokens"])
+def test_words_are_first_asked_for_in_a_step(model, kind):
+    fresh = model_with(WORDS, preprocessor=causal_preprocessor(28))
+    x, y, weight = model.prepared(DATA, Y, WEIGHT)
+    given = (stream(kind),) if kind == "tf.data" else (x, y)
+    weights = {} if kind == "tf.data" else {"sample_weight": weight}
+    found = fresh.evaluate(*given, **weights, verbose=0, return_dict=True)
+    expected = model.evaluate(DATA, Y, sample_weight=WEIGHT, verbose=0, return_dict=True)
+    for name in ("accuracy", "a_accuracy", "b_accuracy", "c_accuracy"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
+
+
 @slow_on_jax
 def test_mixes_of_labels_and_responses_train(model):
     datasets = {

@@ -190,6 +190,18 @@ def test_refused(case):
 
 
 @only_torch
+def test_validation_data_without_targets_beside_them():
+    """As Keras has it, they may be the inputs alone: here these make the targets."""
+    model = make("gpt2", causal_preprocessor())
+    found = model.fit(DATA, verbose=0, validation_data=DATA).history
+    expected = model.evaluate(DATA, verbose=0, return_dict=True)
+    np.testing.assert_allclose(found["val_loss"], expected["loss"], rtol=1e-6)
+    says = "`y` should be given: the loss is computed of it, unless `compile` was given `loss=None`"
+    x = model.prepared(DATA)[0]
+    assert_says(f"{says}. Received: y=None", model.fit, DATA, validation_data=x)
+
+
+@only_torch
 def test_refused_beside_them():
     model = make("gpt2", causal_preprocessor())
     assert_says(
@@ -201,6 +213,16 @@ def test_refused_beside_them():
         "`sample_weight` should have one weight per row, (N,), where `x` has 'prompts'. Received: "
         "sample_weight of shape (2, 3)",
         model.fit, DATA, sample_weight=np.ones((2, 3)),
+    )  # fmt: skip
+    assert_says(
+        "`sample_weight` should have one weight per row, (N,), where `x` has 'prompts'. Received: "
+        "sample_weight of shape (3,)",
+        model.fit, DATA, sample_weight=[1, 2, 3],
+    )  # fmt: skip
+    assert_says(
+        "`sample_weight` should have one weight per row, 2 of them. Received: sample_weight of "
+        "shape (3,)",
+        model.fit, {"text": PROMPTS, "task_ids": 0}, sample_weight=[1, 2, 3],
     )  # fmt: skip
     assert_says(
         "`candidates` should be left out where `inputs` have 'responses': either are scored. "

@@ -51,6 +51,8 @@ def test_labels_are_the_words_tokens():
     named = model.prepared({"text": data["prompts"], "task_ids": data["task_ids"]}, [1, 1, 0])
     np.testing.assert_array_equal(named[0]["token_ids"], x["token_ids"])
     np.testing.assert_array_equal(named[1], y)
+    column = {"text": data["prompts"], "task_ids": data["task_ids"]}, np.array([[1], [1], [0]])
+    np.testing.assert_array_equal(model.prepared(*column)[1], y)
 
 
 def test_loss_and_accuracy_are_of_labels():
@@ -96,6 +98,11 @@ def test_accuracy_of_words_of_several_tokens(words):
     by_first = model.evaluate(loader, verbose=0, return_dict=True)
     assert by_first["accuracy"] != found["accuracy"]
     np.testing.assert_allclose(by_first["loss"], found["loss"], rtol=1e-5)
+    # Of the first steps' rows the logs stay what these gave.
+    cut = [{n: v[:30] for n, v in data.items()}, labels[:30]]
+    first = model.evaluate(data, labels, batch_size=30, steps=1, verbose=0, return_dict=True)
+    loader = (tuple(cut) for _ in range(1))
+    assert first == pytest.approx(model.evaluate(loader, verbose=0, return_dict=True), nan_ok=True)
     # Free text beside them keeps its tokens' accuracy.
     free = {"prompts": ["d", "e"], "responses": ["ab", "h"], "task_ids": ["b", "b"]}
     alone = model.evaluate(free, verbose=0, return_dict=True)
