@@ -26,6 +26,12 @@ def check_label_fields(
     """
     config = model_inputs.config
     if config.label_words and not isinstance(head, FrozenHead):
+        if not head.has_classes:
+            raise ValueError(
+                "`label_words` should be in the config of a model that answers in words, for which "
+                "keras-hub's task is given in the place of its backbone, such as a MaskedLM. "
+                f"Received: label_words={received(config.label_words)} for a model without"
+            )
         raise ValueError(
             "`label_words` should be left out of the config of a model that does not answer in "
             "words: `label_names` name the classes of a head. Received: "

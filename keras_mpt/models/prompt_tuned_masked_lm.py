@@ -153,7 +153,7 @@ class PromptTunedMaskedLM(PromptTunedModel):
                 their `sample_weight`.
             weighted_metrics: list of metrics, or a dict of task name to list. Defaults to `"auto"`:
                 accuracy. In rows of one place whose token is one of their task's `label_words` it
-                is that of choosing among these.
+                is that of choosing among these, as long as no other metric stands beside it.
             **kwargs: the other arguments of `keras.Model.compile`.
         """
         optimizer = default_optimizer(optimizer)

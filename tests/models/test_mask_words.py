@@ -104,6 +104,8 @@ def test_labels_train_and_the_words_are_kept(tmp_path):
     model.save_adapter(tmp_path / "adapter")
     adapted = keras_mpt.load_adapter(base, tmp_path / "adapter")
     np.testing.assert_allclose(adapted.score(X), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="task is given in the place of its backbone, such as a M"):
+        keras_mpt.load_adapter(base.backbone, tmp_path / "adapter")
     folded = model.fold("topic")
     rows = [text for text, task in zip(TEXTS, TASKS, strict=True) if task == "topic"]
     np.testing.assert_allclose(folded.predict(rows), expected[NUMBERS == 1], rtol=1e-5)
