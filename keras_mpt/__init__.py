@@ -14,6 +14,7 @@ from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.files.state_dict import read_state_dict
 from keras_mpt.hugging_face.backbone import backbone_from_pretrained
 from keras_mpt.hugging_face.gguf import convert_gguf
+from keras_mpt.hugging_face.masked_lm import masked_lm_from_pretrained
 from keras_mpt.hugging_face.t5 import t5_from_pretrained
 from keras_mpt.models.prompt_tune import load_adapter, prompt_tune
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
@@ -49,6 +50,7 @@ __all__ = [
     "few_shot",
     "full_prompt_parameter_count",
     "load_adapter",
+    "masked_lm_from_pretrained",
     "models",
     "multitask_parameter_count",
     "prompt_tune",
