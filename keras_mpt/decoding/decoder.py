@@ -111,6 +111,37 @@ class KeepsKeys(Decoder):
     """Goes on from the keys and values of all tokens before."""
 
     @abc.abstractmethod
+    def run_text(
+        self, text_ids: Tensor, context: Context, room: int, last: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor, Tensors]:
+        """Runs each row's text.
+
+        Args:
+            text_ids: int tensor (B, S).
+            context: what stands before it.
+            room: int. How many tokens may come after it.
+            last: int tensor (B,). The tokens after which logits are wanted. Defaults to `None`.
+
+        Returns:
+            The logits (B, 1, V) after these, where they are wanted; the text's hidden states
+            (B, S, d); and the cache to go on from.
+        """
+
+    def read(
+        self, text_ids: Tensor, context: Context, room: int = 0, with_states: bool = False
+    ) -> tuple[Tensor | None, Tensors]:
+        """The text's hidden states, and what is kept of it and of what stands before it."""
+        _, states, cache = self.run_text(text_ids, context, room)
+        return states, cache
+
+    def first_logits(
+        self, text_ids: Tensor, context: Context, last: Tensor
+    ) -> tuple[Tensor, Tensors]:
+        """By running the texts once."""
+        logits, _, cache = self.run_text(text_ids, context, 0, last)
+        return logits, cache
+
+    @abc.abstractmethod
     def step(
         self, tokens: Tensor, cache: Tensors, index: int | Tensor
     ) -> tuple[Tensor, Tensor, Tensors]:

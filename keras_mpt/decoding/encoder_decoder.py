@@ -80,23 +80,10 @@ class DecoderCacheDecoder(KeepsKeys):
         """The batch's different tasks."""
         return _row_prompts(self.reader.prompt, task_ids, rows)
 
-    def read(
-        self, text_ids: Tensor, context: Context, room: int = 0, with_states: bool = False
-    ) -> tuple[Tensor, DecoderState]:
-        """The text's hidden states, and what is kept of encoder and decoder."""
-        _, states, cache = self._read(text_ids, context, room)
-        return states, cache
-
-    def first_logits(
-        self, text_ids: Tensor, context: Context, last: Tensor
-    ) -> tuple[Tensor, DecoderState]:
-        """The logits after each row's last token, and what is kept of encoder and decoder."""
-        logits, _, cache = self._read(text_ids, context, 0, last)
-        return logits, cache
-
-    def _read(
+    def run_text(
         self, text_ids: Tensor, context: Context, room: int, last: Tensor | None = None
     ) -> tuple[Tensor, Tensor, DecoderState]:
+        """By the encoder, and then the decoder after its prompt."""
         prompts = _prompts_of_rows(self.reader.prompt, context.prompts)
         encoded = self.encoder_once.encode(context.others, prompts)
         return self.decoder_cache.after(text_ids, encoded, prompts, room, last)

@@ -40,23 +40,10 @@ class PrefixDecoder(KeepsKeys):
         caches = self.kept_prompts.get([0] if tasks is None else tasks.tolist(), prompts)
         return RowPrompts((), of_rows, caches)
 
-    def read(
-        self, text_ids: Tensor, context: Context, room: int = 0, with_states: bool = False
-    ) -> tuple[Tensor, Cache]:
-        """The text's hidden states, and the keys and values of each row's prompt and text."""
-        _, states, cache = self._read(text_ids, context, room)
-        return states, cache
-
-    def first_logits(
-        self, text_ids: Tensor, context: Context, last: Tensor
-    ) -> tuple[Tensor, Cache]:
-        """The logits after each row's last token, and the keys and values."""
-        logits, _, cache = self._read(text_ids, context, 0, last)
-        return logits, cache
-
-    def _read(
+    def run_text(
         self, text_ids: Tensor, context: Context, room: int, last: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Cache]:
+        """After the keys and values of each row's prompt."""
         prompts, more = context.prompts, text_ids.shape[1] + room
         cache = self.prefix_cache.for_rows(prompts.caches, prompts.rows, more)
         return self.prefix_cache.step(text_ids, cache, 0, with_logits=False, last=last)

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from keras_mpt.arrays import concrete
-from keras_mpt.fitting.losses import Kind
 from keras_mpt.fitting.mask_positions import MASK_POSITIONS
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.objective import Objective
-from keras_mpt.fitting.targets import Inputs, Targets, check_vocabulary
+from keras_mpt.fitting.targets import Inputs, Tokens, check_vocabulary
 from keras_mpt.types import TargetData
 
 
-class MaskedTokens(Targets):
-    """A token per place that is asked for, (B, P); the weights of places that are none are 0.
-
-    Args:
-        vocabulary_size: int. How many tokens the logits are of.
-    """
-
-    several_per_row = True
-    kinds = frozenset({Kind.LABELS, Kind.DISTRIBUTIONS, Kind.CLASSES, Kind.UNKNOWN})
-    reduction = "mean_with_sample_weight"
-
-    def __init__(self, vocabulary_size: int) -> None:
-        self.vocabulary_size = vocabulary_size
+class MaskedTokens(Tokens):
+    """A token per place that is asked for, (B, P); the weights of places that are none are 0."""
 
     def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, objective: Objective) -> None:
         """Refuses labels that are not one per place, or outside the vocabulary."""

@@ -141,8 +141,8 @@ class AnyTargets(Targets):
         return None
 
 
-class NextTokens(Targets):
-    """A token per token, (B, S): those of language models.
+class Tokens(Targets):
+    """Tokens of a vocabulary, several per row.
 
     Args:
         vocabulary_size: int. How many tokens the logits are of.
@@ -154,6 +154,10 @@ class NextTokens(Targets):
 
     def __init__(self, vocabulary_size: int) -> None:
         self.vocabulary_size = vocabulary_size
+
+
+class NextTokens(Tokens):
+    """A token per token, (B, S): those of language models."""
 
     def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, objective: Objective) -> None:
         """Refuses labels outside the vocabulary: backends differ in what they make of these.

@@ -20,7 +20,8 @@ def keep(work: Path, folder: Path) -> None:
     for trained in sorted(work.iterdir()):
         is_whole = trained.is_dir() and not trained.name.endswith(".unfinished")
         if is_whole and trained.name not in _OTHERS:
-            shutil.copytree(trained, folder / NAME / trained.name, dirs_exist_ok=True)
+            kept = folder / NAME / trained.name
+            shutil.copytree(trained, kept, dirs_exist_ok=True, copy_function=_copy_missing)
 
 
 def restore(folder: Path, work: Path) -> None:
@@ -33,3 +34,9 @@ def restore(folder: Path, work: Path) -> None:
     for kept in sorted((folder / NAME).glob("*")):
         if not (work / kept.name).exists():
             shutil.copytree(kept, work / kept.name)
+
+
+def _copy_missing(source: str, target: str) -> None:
+    """What a folder holds does not change: its name tells the inputs that it was made of."""
+    if not Path(target).exists():
+        shutil.copy2(source, target)
