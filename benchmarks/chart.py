@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page import least_seconds, peak
+from benchmarks.cells import least_seconds, peak
 from benchmarks.timing import middle, ratios, spread
 from tools.backends import NAMES
 from tools.charts import chart, legend_below

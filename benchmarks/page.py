@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
-from benchmarks.timing import middle, ratios, spread
+from benchmarks.cells import (
+    by_backend,
+    in_rows,
+    in_time,
+    least_seconds,
+    mebibytes,
+    peak,
+    quotient,
+    ratio,
+)
+from benchmarks.timing import middle
 from tools.backends import NAMES
 from tools.machine import in_words
 from tools.markdown import table
@@ -183,18 +192,18 @@ def _training(parts: dict[str, Any]) -> str:
         "with head too", "difference", "rounds",
     ]  # fmt: skip
     lines = []
-    for backend, row in _rows(parts["training"]):
+    for backend, row in in_rows(parts["training"]):
         s = row["seconds"]
         least = least_seconds(s)
-        cells = [_time(s["peft"]), _time(s["ours"]), _ratio(s["peft"], s["ours"])]
-        cells += [_ratio(s["ours"], s["floor"]), _ratio(s["ours"], least) if least else ""]
+        cells = [in_time(s["peft"]), in_time(s["ours"]), ratio(s["peft"], s["ours"])]
+        cells += [ratio(s["ours"], s["floor"]), ratio(s["ours"], least) if least else ""]
         whole = [a + b for a, b in zip(s["head"], s["prompts"], strict=True)] if least else []
-        cells += [_ratio(s["ours"], whole) if whole else ""]
+        cells += [ratio(s["ours"], whole) if whole else ""]
         cells += [f"{row['difference']:.0e}", str(len(s["ours"]))]
         lines.append([row["case"], backend, *cells])
     counts = [
         f"{NAMES[backend]} {found['compilations']}"
-        for backend, found in _by_backend(parts["training"])
+        for backend, found in by_backend(parts["training"])
         if found["compilations"] is not None
     ]
     said = _COMPILATIONS.format(counts=", ".join(counts)) if counts else ""
@@ -210,15 +219,15 @@ def _label_words(parts: dict[str, Any]) -> str:
     measured = results.get("torch", {"rows": []})["rows"]
     theirs = {row["dtype"]: row["bytes"].get("peft") for row in measured}
     case = ""
-    for backend, row in _rows(results):
+    for backend, row in in_rows(results):
         s, own, other = row["seconds"], row["bytes"]["ours"], theirs.get(row["dtype"])
         case = row["case"]
-        cells = [_time(s["peft"]), _time(s["ours"]), _ratio(s["peft"], s["ours"])]
-        cells += [_mebibytes(other), _mebibytes(own)]
+        cells = [in_time(s["peft"]), in_time(s["ours"]), ratio(s["peft"], s["ours"])]
+        cells += [mebibytes(other), mebibytes(own)]
         cells += ["" if other is None or own is None else f"{own / other:.2f}"]
         cells += [f"{row['difference']:.0e}", str(len(s["ours"]))]
         lines.append([row["dtype"], backend, *cells])
-    first = next(found for _, found in _by_backend(results))
+    first = next(found for _, found in by_backend(results))
     said = {"threads": first["threads"], "note": first.get("note", "")}
     return _LABEL_WORDS.format(case=case, **said) + table(columns, lines)
 
@@ -229,10 +238,10 @@ def _distillation(parts: dict[str, Any]) -> str:
         "difference",
     ]  # fmt: skip
     lines = []
-    for backend, row in _rows(parts["distillation"]):
+    for backend, row in in_rows(parts["distillation"]):
         s = row["seconds"]
-        cells = [_time(s["alone"]), _time(s["distilled"]), _ratio(s["distilled"], s["alone"])]
-        cells += [_ratio(s["logits only"], s["alone"]), f"{row['difference']:.0e}"]
+        cells = [in_time(s["alone"]), in_time(s["distilled"]), ratio(s["distilled"], s["alone"])]
+        cells += [ratio(s["logits only"], s["alone"]), f"{row['difference']:.0e}"]
         lines.append([row["case"], backend, *cells])
     return _DISTILLATION + table(columns, lines)
 
@@ -242,13 +251,13 @@ def _generation(parts: dict[str, Any]) -> str:
     new = next(iter(results.values()))["new"]
     columns = ["case", "backend", "PEFT", "keras_mpt", "ratio"]
     first, whole, after = [], [], []
-    for backend, row in _rows(results):
+    for backend, row in in_rows(results):
         s, start = row["seconds"], [row["case"], backend]
         ours, theirs = s["ours first"], s["peft first"]
-        first.append([*start, _time(theirs), _time(ours), _ratio(theirs, ours)])
+        first.append([*start, in_time(theirs), in_time(ours), ratio(theirs, ours)])
         rates = [[row["rows"] * new / t for t in s[side]] for side in ("peft", "ours")]
         cells = [f"{middle(rate):.0f}" for rate in rates]
-        whole.append([*start, *cells, _ratio(s["peft"], s["ours"])])
+        whole.append([*start, *cells, ratio(s["peft"], s["ours"])])
         each = {
             side: [
                 (a - b) / (new - 1) for a, b in zip(s[side], s[f"{side} first"], strict=True)
@@ -258,9 +267,9 @@ def _generation(parts: dict[str, Any]) -> str:
         # A median of differences: where one is near nothing, a ratio by rounds would be noise.
         medians = {side: middle(values) for side, values in each.items()}
         after.append(
-            [*start, *(_time(each[side]) for side in ("peft", "ours", "bare")),
-             _quotient(medians["peft"], medians["ours"]),
-             _quotient(medians["ours"], medians["bare"])]
+            [*start, *(in_time(each[side]) for side in ("peft", "ours", "bare")),
+             quotient(medians["peft"], medians["ours"]),
+             quotient(medians["ours"], medians["bare"])]
         )  # fmt: skip
     third = ["case", "backend", "PEFT", "keras_mpt", "bare", "ratio", "ours over bare"]
     return (
@@ -281,13 +290,13 @@ def _tasks(parts: dict[str, Any]) -> str:
     ]  # fmt: skip
     memory = parts.get("memory", {})
     lines = []
-    for backend, row in _rows(parts["tasks"], plain=True):
+    for backend, row in in_rows(parts["tasks"], plain=True):
         s, case = row["seconds"], f"T {row['tasks']}"
-        cells = [_time(s["peft"]), _time(s["ours"]), _ratio(s["peft"], s["ours"])]
-        cells += [_time(s["adam"])]
-        cells += [_mebibytes(peak(memory, "torch", case, "peft"))]
-        cells += [_mebibytes(peak(memory, backend, case, "ours"))]
-        cells += [_mebibytes(12 * row["parameters"])]
+        cells = [in_time(s["peft"]), in_time(s["ours"]), ratio(s["peft"], s["ours"])]
+        cells += [in_time(s["adam"])]
+        cells += [mebibytes(peak(memory, "torch", case, "peft"))]
+        cells += [mebibytes(peak(memory, backend, case, "ours"))]
+        cells += [mebibytes(12 * row["parameters"])]
         start = [f"{row['tasks']:,}", f"{row['parameters']:,}", NAMES[backend]]
         lines.append([*start, *cells])
     return _TASKS + table(columns, lines)
@@ -302,22 +311,22 @@ def _memory(parts: dict[str, Any]) -> str:
         if not case.startswith("T "):
             counts = [peak(parts["memory"], "torch", case, "peft")]
             counts += [peak(parts["memory"], b, case, "ours") for b in backends]
-            lines.append([case, *map(_mebibytes, counts)])
+            lines.append([case, *map(mebibytes, counts)])
     return _MEMORY + table(columns, lines)
 
 
 def _variants(parts: dict[str, Any]) -> str:
     columns = ["backend", "variant", "step", "float32's time / its", "difference", "memory"]
     lines, notes, case = [], [], ""
-    for backend, found in _by_backend(parts["variants"]):
+    for backend, found in by_backend(parts["variants"]):
         case = found["case"]
         plain = found["seconds"]["ours"]
         for name, values in found["seconds"].items():
             shown = "float32" if name == "ours" else name
             difference = found["differences"].get(name)
-            cells = [_time(values), "" if name == "ours" else _ratio(plain, values)]
+            cells = [in_time(values), "" if name == "ours" else ratio(plain, values)]
             cells += ["" if difference is None else f"{difference:.0e}"]
-            cells += [_mebibytes(peak(parts.get("memory", {}), backend, case, name))]
+            cells += [mebibytes(peak(parts.get("memory", {}), backend, case, name))]
             lines.append([NAMES[backend], shown, *cells])
         for name, said in found["failed"].items():
             notes.append(f"- {name} cannot be had on {NAMES[backend]}: `{said}`")
@@ -331,8 +340,8 @@ def _compiled(found: dict[str, Any]) -> str:
     if "failed" in found:
         return f"{start}: could not be had: `{found['failed']}`"
     seconds = found["seconds"]
-    gain = _ratio(seconds["eager"], seconds["compiled"])
-    times = f"{_time(seconds['compiled'])} beside {_time(seconds['eager'])}"
+    gain = ratio(seconds["eager"], seconds["compiled"])
+    times = f"{in_time(seconds['compiled'])} beside {in_time(seconds['eager'])}"
     return f"{start}: {times}, {gain} times as fast. The tables have it without."
 
 
@@ -340,11 +349,11 @@ def _adapters(parts: dict[str, Any]) -> str:
     columns = ["T", "backend", "PEFT saves", "keras_mpt saves", "ratio", "PEFT loads",
                "keras_mpt loads", "ratio"]  # fmt: skip
     lines = []
-    for backend, row in _rows(parts["adapters"]):
+    for backend, row in in_rows(parts["adapters"]):
         cells = []
         for what in ("save", "load"):
             theirs, ours = row["seconds"][f"peft {what}"], row["seconds"][f"ours {what}"]
-            cells += [_time(theirs), _time(ours), _ratio(theirs, ours)]
+            cells += [in_time(theirs), in_time(ours), ratio(theirs, ours)]
         lines.append([f"{row['tasks']:,}", backend, *cells])
     return _ADAPTERS + table(columns, lines)
 
@@ -352,57 +361,9 @@ def _adapters(parts: dict[str, Any]) -> str:
 def _imports(parts: dict[str, Any]) -> str:
     columns = ["backend", "keras_hub", "keras_mpt", "keras_mpt over keras_hub", "after keras_hub"]
     lines = []
-    for backend, found in _by_backend(parts["imports"]):
+    for backend, found in by_backend(parts["imports"]):
         s = found["seconds"]
-        cells = [_time(s["keras_hub"]), _time(s["keras_mpt"])]
-        cells += [_ratio(s["keras_mpt"], s["keras_hub"]), _time(s["keras_mpt after"])]
+        cells = [in_time(s["keras_hub"]), in_time(s["keras_mpt"])]
+        cells += [ratio(s["keras_mpt"], s["keras_hub"]), in_time(s["keras_mpt after"])]
         lines.append([NAMES[backend], *cells])
     return _IMPORTS + table(columns, lines)
-
-
-def least_seconds(seconds: dict[str, list[float]]) -> list[float] | None:
-    """The bare backbone on the user's tokens and each prompt, where prompts can be shared."""
-    if "prompts" not in seconds:
-        return None
-    return [a + b for a, b in zip(seconds["floor"], seconds["prompts"], strict=True)]
-
-
-def peak(memory: dict[str, Any], backend: str, case: str, side: str) -> int | None:
-    """Bytes of one case's side, where they were measured."""
-    rows = memory.get(backend, {"rows": []})["rows"]
-    found = [row["bytes"][side] for row in rows if row["case"] == case and side in row["bytes"]]
-    # float32 of the variants is the case itself.
-    return found[0] if found else None
-
-
-def _by_backend(results: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Results in one order, whatever was measured first."""
-    return ((backend, results[backend]) for backend in NAMES if backend in results)
-
-
-def _rows(results: dict[str, Any], plain: bool = False) -> Iterator[tuple[str, Any]]:
-    """Rows case by case, the backends of each together; `plain` leaves backends their own name."""
-    found = list(_by_backend(results))
-    for i in range(len(found[0][1]["rows"])):
-        for backend, result in found:
-            yield (backend if plain else NAMES[backend]), result["rows"][i]
-
-
-def _time(seconds: Sequence[float]) -> str:
-    value = middle(seconds)
-    if value < 0.1:
-        return f"{1000 * value:.2g} ms" if value < 0.01 else f"{1000 * value:.0f} ms"
-    return f"{value:.2f} s"
-
-
-def _ratio(above: Sequence[float], below: Sequence[float]) -> str:
-    value, low, high = spread(ratios(above, below))
-    return f"{value:.2f} ({low:.2f} to {high:.2f})"
-
-
-def _quotient(above: float, below: float) -> str:
-    return f"{above / below:.2f}" if below > 0 else "too short to tell"
-
-
-def _mebibytes(count: int | None) -> str:
-    return "" if count is None else f"{count / 2**20:,.0f} MiB"

@@ -27,6 +27,8 @@ class Budget:
             texts with what is left of the sources.
         source_steps: int, of the training of all sources together.
         tuning_steps: int, of the same while its learning rate is chosen, without pseudo-targets.
+        tuning_sources: names of the sources that it is chosen on; `None` for all but the
+            pseudo-targets.
         teacher_epochs: int, of each teacher.
         source_rows: int, at most so many training rows of a source; `None` for all.
         steps: dict from the rows per class, or "full", to the steps on a target.
@@ -50,6 +52,7 @@ class Budget:
     source_rows: int | None
     steps: tuple[tuple[int | str, int], ...]
     tuning_seeds: int = 1
+    tuning_sources: tuple[str, ...] | None = None
     tuned_shots: tuple[int | str, ...] | None = None
     batch: int = 32
     source_batch: int = 32
@@ -67,7 +70,9 @@ class Budget:
 
     @property
     def left_sources(self) -> tuple[str, ...]:
-        """The sources without the pseudo-targets."""
+        """The sources that rates are chosen on: none of them is a pseudo-target."""
+        if self.tuning_sources is not None:
+            return self.tuning_sources
         return tuple(name for name in self.sources if name not in self.pseudo_targets)
 
 
@@ -189,7 +194,8 @@ def source_rate(asked: Asked, method: Method, entries: Entries) -> float:
 def target_rate(asked: Asked, method: Method, shots: int | str, entries: Entries) -> float:
     """The rate with the best mean validation score of the pseudo-targets; the second untuned.
 
-    Rows per class that were not tuned have the rate of the most below them that were.
+    Rows per class that were not tuned have the rate of the most below them that were, or else of
+    the fewest above.
     """
     entries = Known.of(entries)
     method = method.tuned_method

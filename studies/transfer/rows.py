@@ -51,19 +51,40 @@ def cropped(x: Inputs) -> Inputs:
 
 
 def training_batches(
-    rows: Rows, batch_size: int, steps: int, seed: int
+    rows: Rows, batch_size: int, steps: int, seed: int, pool: int = 1
 ) -> Iterator[tuple[Inputs, np.ndarray]]:
     """`steps` batches; rows are shuffled anew each time all were used.
 
     A seed gives every method the same batches.
+
+    Args:
+        rows: those to train on.
+        batch_size: int.
+        steps: int.
+        seed: int.
+        pool: int. Of so many batches, but no more than hold each row once, the rows are dealt out
+            by their lengths, which spares padding. Defaults to `1`: as shuffled.
     """
     rng, x, y = np.random.default_rng(seed), rows.x, rows.y
     size, waiting = min(batch_size, len(rows)), np.array([], int)
+    pool = max(1, min(pool, len(rows) // size))
+    lengths, pooled = x["padding_mask"].sum(axis=1), []
     for _ in range(steps):
-        if len(waiting) < size:
-            waiting = np.concatenate([waiting, rng.permutation(len(rows))])
-        taken, waiting = waiting[:size], waiting[size:]
+        if not pooled:
+            if len(waiting) < size * pool:
+                waiting = np.concatenate([waiting, rng.permutation(len(rows))])
+            taken, waiting = waiting[: size * pool], waiting[size * pool :]
+            pooled = [taken[own] for own in dealt_by_length(lengths[taken], pool, rng)]
+        taken = pooled.pop()
         yield cropped({name: value[taken] for name, value in x.items()}), y[taken]
+
+
+def dealt_by_length(lengths: np.ndarray, parts: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """The places of rows in so many parts of one size, each of like lengths; in any order."""
+    if parts == 1:
+        return [np.arange(len(lengths))]
+    by_length = np.argsort(lengths, kind="stable").reshape(parts, -1)
+    return [by_length[part] for part in rng.permutation(parts)]
 
 
 def by_length(function: Callable[[Inputs], np.ndarray], rows: Rows, batch_size: int) -> np.ndarray:

@@ -138,7 +138,8 @@ def targets_of(runs: Runs, known: Sequence[str]) -> list[str]:
 
 
 def rows_tuned_for(entries: Iterable[Entry], method: str, shots: int | str) -> list[int | str]:
-    """The rows per class that the method was tuned at: at most `shots`, the most first."""
+    """The rows per class that the method was tuned at: those nearest below `shots`, then above."""
     tuned = {e["shots"] for e in entries if e["stage"] == "tune" and e["method"] == method}
     rising = in_order({shots, *tuned})
-    return [at for at in reversed(rising[: rising.index(shots) + 1]) if at in tuned]
+    place = rising.index(shots) + 1
+    return [at for at in (*reversed(rising[:place]), *rising[place:]) if at in tuned]

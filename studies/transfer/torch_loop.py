@@ -21,7 +21,7 @@ def device() -> str:
 def fit(
     groups: Iterable[tuple[list[Any], float]],
     logits_of: Callable[[Inputs], Any],
-    batches: Iterable[tuple[Inputs, np.ndarray]],
+    batches: Iterable[tuple[Any, ...]],
     steps: int,
     watch: Watch | None = None,
 ) -> None:
@@ -30,7 +30,7 @@ def fit(
     Args:
         groups: parameters and their learning rate.
         logits_of: function of a batch's inputs that gives its logits, a tensor (B, C).
-        batches: pairs of inputs and labels.
+        batches: inputs and labels (B,), and if wanted what each label weighs in the mean (B,).
         steps: int. How many batches there are.
         watch: told of every step's loss, or `None`.
     """
@@ -39,10 +39,12 @@ def fit(
     optimizer = torch.optim.Adam([{"params": p, "lr": rate} for p, rate in groups], eps=1e-7)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     total = 0.0
-    for step, (x, y) in enumerate(batches, start=1):
+    for step, (x, y, *weights) in enumerate(batches, start=1):
         logits = logits_of(x)
         labels = torch.as_tensor(y, dtype=torch.long, device=logits.device)
-        loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+        losses = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+        count = torch.as_tensor(weights[0] if weights else np.ones(len(y), "float32")).to(losses)
+        loss = (losses * count).sum() / count.sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 # Of a training's steps, where it is looked at.
-SHARES = (0.0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 1.0)
+SHARES = (0.0, 1 / 6, 1 / 3, 2 / 3, 1.0)
 
 
 class Watch:

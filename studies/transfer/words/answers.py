@@ -20,8 +20,8 @@ def attached(x: Inputs, answers: Sequence[np.ndarray], width: int | None = None)
         width: int. Defaults to `None`: as wide as the longest row.
 
     Returns:
-        Inputs (B, W), the token after each position (B, W), and weights (B, W): 1 where that is an
-        answer's.
+        Inputs (B, W), the token after each position (B, W), and weights (B, W): those of
+        a row's answer add up to 1, so that a text counts no more than a word; others are 0.
     """
     lengths = x["padding_mask"].sum(axis=1)
     # What the last token of an answer is followed by is not asked.
@@ -32,7 +32,7 @@ def attached(x: Inputs, answers: Sequence[np.ndarray], width: int | None = None)
     for row, (length, answer) in enumerate(zip(lengths, answers, strict=True)):
         ids[row, :length] = x["token_ids"][row, :length]
         ids[row, length : length + len(answer)] = answer
-        weights[row, length - 1 : length - 1 + len(answer)] = 1.0
+        weights[row, length - 1 : length - 1 + len(answer)] = 1.0 / len(answer)
     mask = (np.arange(width) < ends[:, None]).astype("int32")
     # Nothing is left behind the mask, where the last token was only a target.
     inputs = {**x, "token_ids": ids[:, :-1] * mask, "padding_mask": mask}

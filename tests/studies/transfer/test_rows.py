@@ -44,6 +44,21 @@ def test_a_remainder_waits_for_the_next_batch():
     assert sorted(labels[:3]) == sorted(labels[3:]) == [0, 1, 3]
 
 
+def test_a_pool_deals_rows_out_by_their_lengths():
+    batches = list(training_batches(rows(), batch_size=2, steps=8, seed=0, pool=2))
+    for start in range(0, 8, 2):
+        pairs = [tuple(sorted(y)) for _, y in batches[start : start + 2]]
+        # Of 1 and 2 tokens, of 3 and 5.
+        assert sorted(pairs) == [(0, 2), (1, 3)]
+    assert {x["token_ids"].shape for x, _ in batches} == {(2, 2), (2, 5)}
+    # Which come first is drawn.
+    assert len({tuple(sorted(batches[start][1])) for start in range(0, 8, 2)}) == 2
+    # A pool never holds a row twice, however many batches it may have.
+    wider = list(training_batches(rows(), batch_size=2, steps=8, seed=0, pool=100))
+    for (_, y), (_, more) in zip(batches, wider, strict=True):
+        np.testing.assert_array_equal(y, more)
+
+
 def test_results_come_back_in_the_rows_own_order():
     widths = []
 

@@ -1,5 +1,7 @@
 """The plain loop against Adam written out in float64."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 
@@ -34,6 +36,17 @@ def test_rates_fall_to_nothing_in_a_line_for_every_group():
             value -= rate * (1 - step / 3) * first / (np.sqrt(second) + 1e-7)
     np.testing.assert_allclose(weight.detach().numpy(), values[0], atol=1e-5)
     np.testing.assert_allclose(bias.detach().numpy(), values[1], atol=1e-5)
+
+
+def test_labels_may_weigh_unlike():
+    logits = torch.nn.Parameter(torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 0.0]]))
+    losses = []
+    watch = SimpleNamespace(after_step=lambda step, mean: losses.append(mean))
+    weights = np.array([1.0, 0.5, 0.25], "float32")
+    fit([([logits], 0.1)], lambda x: x["at"] @ logits,
+        [({"at": torch.eye(3)}, np.array([0, 0, 1]), weights)], steps=1, watch=watch)  # fmt: skip
+    own = np.log([1 + np.exp(1.0), 1 + np.exp(-4.0), 1 + np.exp(0.5)])
+    np.testing.assert_allclose(losses, [own @ weights / weights.sum()], rtol=1e-6)
 
 
 def test_padding_is_left_out_of_the_mean():

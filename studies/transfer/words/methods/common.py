@@ -15,12 +15,14 @@ from studies.transfer.words.answers import Arrays, attached
 from studies.transfer.words.workbench import MAX_ANSWER, Workbench
 
 Predict = Callable[[Rows], np.ndarray]
+# Of so many batches, the rows are dealt out by their lengths.
+POOL = 4
 
 
 def batches(job: Job) -> Iterator[Arrays]:
     """The job's batches, the same for every method."""
     assert job.task.answers is not None
-    for x, y in training_batches(job.rows, job.batch_size, job.steps, job.seed):
+    for x, y in training_batches(job.rows, job.batch_size, job.steps, job.seed, POOL):
         yield attached(x, [job.task.answers[label] for label in y])
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from studies.transfer.job import Job, Method, SourceJob, Trained
-from studies.transfer.rows import Inputs, Rows, cropped
+from studies.transfer.rows import Rows, cropped, dealt_by_length
 from studies.transfer.tasks import Task
 from studies.transfer.words.answers import Arrays, attached
-from studies.transfer.words.methods.common import compile_with, fit, predictor
+from studies.transfer.words.methods.common import POOL, compile_with, fit, predictor
 from studies.transfer.words.methods.prompt import (
     FACTORS_OVER_SHARED,
     new_prompt,
@@ -23,7 +23,7 @@ from studies.transfer.words.workbench import MAX_ANSWER, MAX_TOKENS
 
 TEACHER_RATE = 0.03
 # Of the target's own rows, how often the probe for the nearest source sees them.
-PROBE_STEPS = 20
+PROBE_STEPS = 10
 
 
 def train_source(job: SourceJob, distilled: bool = False, ranks: int = 1) -> Trained:
@@ -74,34 +74,44 @@ def source_batches(job: SourceJob) -> Any:
     """The mixed batches of the sources: the same for every method."""
     import keras_mpt
 
-    class CroppedMix(keras_mpt.TaskMix):
-        """As wide as the batch's longest row."""
-
-        def __getitem__(self, index: int) -> Any:
-            batch = super().__getitem__(index)
-            return batch and _cropped(*batch)
-
     datasets = {task.name: whole(task) for task in job.tasks}
     # The paper's sampling: how many tasks a batch holds is drawn, then which.
-    return CroppedMix(
+    mix = keras_mpt.TaskMix(
         datasets,
         batch_size=job.batch_size,
         steps=job.steps,
         seed=job.seed,
         max_tasks_per_batch=len(datasets),
     )
+    return by_length_in_pools(mix, job.seed)
+
+
+def by_length_in_pools(mix: Any, seed: int) -> Any:
+    """The mix's rows, dealt out by their lengths among each few batches; no wider than they are."""
+    import keras
+
+    class Pooled(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return len(mix)
+
+        def __getitem__(self, index: int) -> Any:
+            first = index // POOL * POOL
+            given = [mix[place] for place in range(first, min(first + POOL, len(mix)))]
+            x, y, weights = keras.tree.map_structure(lambda *own: np.concatenate(own), *given)
+            lengths = x["padding_mask"].sum(axis=1)
+            rng = np.random.default_rng([seed, first])
+            taken = dealt_by_length(lengths, len(given), rng)[index - first]
+            x = cropped({name: value[taken] for name, value in x.items()})
+            width = x["token_ids"].shape[1]
+            return x, y[taken, :width], weights[taken, :width]
+
+    return Pooled()
 
 
 def whole(task: Task, width: int = MAX_TOKENS + MAX_ANSWER) -> Arrays:
     """All of a task's training rows as arrays of one width."""
     assert task.answers is not None
     return attached(task.train.x, [task.answers[label] for label in task.train.y], width)
-
-
-def _cropped(x: Inputs, y: np.ndarray, weights: np.ndarray) -> Arrays:
-    x = cropped(x)
-    width = x["token_ids"].shape[1]
-    return x, y[:, :width], weights[:, :width]
 
 
 def teachers(job: SourceJob) -> dict[str, Path]:

@@ -61,10 +61,10 @@ def train(
 ) -> None:
     """`job.steps` steps of the plain loop, on the tokens that are answers."""
 
-    def counted() -> Iterator[tuple[Inputs, np.ndarray]]:
+    def counted() -> Iterator[tuple[Inputs, np.ndarray, np.ndarray]]:
         for x, y, weights in given:
             rows, places = np.nonzero(weights)
-            yield {**x, "rows": rows, "places": places}, y[rows, places]
+            yield {**x, "rows": rows, "places": places}, y[rows, places], weights[rows, places]
 
     def logits(x: Inputs) -> Any:
         x = dict(x)

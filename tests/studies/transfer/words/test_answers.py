@@ -25,7 +25,8 @@ def test_a_longer_answer_is_read_up_to_its_last_token():
     x, y, weights = attached(X, answers, width=6)
     np.testing.assert_array_equal(x["token_ids"], [[5, 6, 7, 20, 0, 0], [8, 9, 21, 22, 0, 0]])
     np.testing.assert_array_equal(y, [[0, 0, 20, 2, 0, 0], [0, 21, 22, 2, 0, 0]])
-    np.testing.assert_array_equal(weights, [[0, 0, 1, 1, 0, 0], [0, 1, 1, 1, 0, 0]])
+    third = np.float32(1 / 3)
+    np.testing.assert_array_equal(weights, [[0, 0, 0.5, 0.5, 0, 0], [0, third, third, third, 0, 0]])
     np.testing.assert_array_equal(x["padding_mask"].sum(axis=1), [4, 4])
 
 
