@@ -114,6 +114,30 @@ def task_factors(
     }
 
 
+def with_more_ranks(
+    cols: np.ndarray, rows: np.ndarray, num_ranks: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Factors of a higher rank whose product is the same.
+
+    The new rows are 0. So that they learn at once, and not all the same, the prompt's tokens are
+    dealt out to them: token l reads new row l mod (number of new rows), by a 1 in its cols.
+
+    Args:
+        cols: float array (N, M·L, R).
+        rows: float array (N, R, d).
+        num_ranks: int, at least R.
+
+    Returns:
+        Arrays (N, M·L, num_ranks) and (N, num_ranks, d).
+    """
+    tasks, tokens, ranks = cols.shape
+    added = num_ranks - ranks
+    readers = np.arange(tokens)[:, None] % max(added, 1) == np.arange(added)
+    more_cols = np.broadcast_to(readers, (tasks, tokens, added)).astype(cols.dtype)
+    more_rows = np.zeros((tasks, added, rows.shape[2]), rows.dtype)
+    return np.concatenate([cols, more_cols], axis=2), np.concatenate([rows, more_rows], axis=1)
+
+
 def _tokenize(config: PromptTuningConfig, tokenizer: Any, vocabulary_size: int) -> np.ndarray:
     text = config.prompt_tuning_init_text
     if config.tokenizer_name_or_path:

@@ -20,6 +20,7 @@ from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.tasks import arguments_for, factors_from, multitask_config, source_of
 from keras_mpt.prompts.cosines import cosines
+from keras_mpt.prompts.starts import with_more_ranks
 from keras_mpt.training.recipe import Recipe, check_recipe
 from keras_mpt.types import Backbone, Config, NumClasses, Task
 
@@ -37,6 +38,7 @@ def adapt(
     num_classes: NumClasses | Sequence[int | None] | None = None,
     from_: str | int | Sequence[str | int | None] | None = "average",
     train_shared: bool = True,
+    num_ranks: int | None = None,
     label_words: Mapping[str, list[str]] | None = None,
     label_names: Mapping[str, list[str]] | None = None,
     data: Mapping[str, tuple[Any, ...]] | None = None,
@@ -56,6 +58,7 @@ def adapt(
     num_classes: NumClasses | Sequence[int | None] | None = None,
     from_: str | int | Sequence[str | int | None] | None = "average",
     train_shared: bool = True,
+    num_ranks: int | None = None,
     label_words: Mapping[str, list[str]] | None = None,
     label_names: Mapping[str, list[str]] | None = None,
     data: Mapping[str, tuple[Any, ...]] | None = None,
@@ -74,6 +77,7 @@ def adapt(
     num_classes: NumClasses | Sequence[int | None] | None = None,
     from_: str | int | Sequence[str | int | None] | None = "average",
     train_shared: bool = True,
+    num_ranks: int | None = None,
     label_words: Mapping[str, list[str]] | None = None,
     label_names: Mapping[str, list[str]] | None = None,
     data: Mapping[str, tuple[Any, ...]] | None = None,
@@ -112,6 +116,9 @@ def adapt(
             or a list of these with one per new task. Defaults to `"average"`.
         train_shared: bool. Whether P is trained on. Frozen, a new task costs L·r + r·d numbers.
             Defaults to `True`, as in the paper.
+        num_ranks: int. R of the new tasks' factors, at least the source's, so that they can learn
+            more where P is frozen. Those added leave the start as it is: their rows are 0, and the
+            prompt's tokens are dealt out to them. Defaults to `None`: the source's.
         label_words: dict of new task name to list of strings, as in the config. Defaults to `None`.
         label_names: the same; where a head is copied from a task, `None` copies that task's too.
             Defaults to `None`.
@@ -129,8 +136,8 @@ def adapt(
 
     Raises:
         ValueError: a source that has no tasks or is a directory without `base`, an unknown source
-            task, `"nearest"` without data or with a probe that does not move, or classes that are
-            missing.
+            task, `"nearest"` without data or with a probe that does not move, fewer ranks than the
+            source has, or classes that are missing.
 
     Example:
         ```python
@@ -169,6 +176,7 @@ def adapt(
                 f"task {name!r}"
             )
     probe_epochs = check_size("probe_epochs", probe_epochs)
+    ranks = _ranks(source, num_ranks)
     recipe = Recipe() if recipe is None else check_recipe(recipe)
     classes, heads = _heads(source, names, starts, num_classes)
     given = {"label_words": label_words, "label_names": label_names}
@@ -179,14 +187,16 @@ def adapt(
             assert data is not None
             one = classes[k : k + 1] if isinstance(classes, list) else classes
             head = heads[k : k + 1]
-            own = Recipe(), labels, kwargs
+            own = _ranks(source, None), Recipe(), labels, kwargs
             probe = _adapted(source, [name], ["average"], one, head, False, *own)
             found[name] = _similarities(source, probe, name, data[name], probe_epochs, verbose)
             starts[k] = max(found[name], key=lambda task: found[name][task])
             if verbose:
                 shown = ", ".join(f"{task} {value:.3f}" for task, value in found[name].items())
                 print(f"{name}: the nearest source task is {starts[k]} ({shown})", flush=True)
-    model = _adapted(source, names, starts, classes, heads, train_shared, recipe, labels, kwargs)
+    model = _adapted(
+        source, names, starts, classes, heads, train_shared, ranks, recipe, labels, kwargs
+    )
     model.adapted_from = {n: _named(source, s) for n, s in zip(names, starts, strict=True)}
     model.source_similarities = found
     return model
@@ -206,6 +216,17 @@ def _opened(source: Any, base: Backbone | Task | None) -> PromptTunedModel:
             f"Received: source={source!r}"
         )
     return source
+
+
+def _ranks(source: PromptTunedModel, num_ranks: int | None) -> int:
+    own: int = multitask_config(source).num_ranks
+    if num_ranks is None:
+        return own
+    if check_size("num_ranks", num_ranks) < own:
+        raise ValueError(
+            f"`num_ranks` should be at least the source's, {own}. Received: num_ranks={num_ranks!r}"
+        )
+    return int(num_ranks)
 
 
 def _heads(
@@ -257,6 +278,7 @@ def _adapted(
     classes: Any,
     heads: list[int | None],
     train_shared: bool,
+    num_ranks: int,
     recipe: Recipe,
     labels: Config,
     kwargs: Any,
@@ -275,6 +297,7 @@ def _adapted(
         num_tasks=len(names),
         task_names=names,
         train_shared=train_shared,
+        num_ranks=num_ranks,
         frozen_tasks=None,
         inference_mode=False,
         **labels,
@@ -284,7 +307,8 @@ def _adapted(
     if classes is not None:
         arguments["num_classes"] = classes
     model = type(source)(source.backbone, config, **{**arguments, **kwargs}, initialize=False)
-    cols, rows = factors_from(source, [source_of(source, start) for start in starts])
+    factors = factors_from(source, [source_of(source, start) for start in starts])
+    cols, rows = with_more_ranks(*factors, config.num_ranks)
     shared = source.prompt.get_peft_state_dict()["prompt_embeddings"]
     state = {"prompt_embeddings": shared, "prefix_task_cols": cols, "prefix_task_rows": rows}
     model.prompt.set_peft_state_dict(state, "source")

@@ -67,6 +67,41 @@ def test_p_is_trained_or_frozen(train_shared, tmp_path):
     )
 
 
+@pytest.mark.parametrize("start", ["average", "topic", "shared"])
+def test_more_ranks_leave_the_start_as_it_is_and_learn(start, tmp_path):
+    source = source_model()
+    arguments = {"num_classes": 2, "from_": start, "train_shared": False}
+    one, three = (keras_mpt.adapt(source, "a", num_ranks=ranks, **arguments) for ranks in (None, 3))
+    before, plain = three.prompt.get_peft_state_dict(), one.prompt.get_peft_state_dict()
+    np.testing.assert_array_equal(
+        before["prefix_task_cols"] @ before["prefix_task_rows"],
+        plain["prefix_task_cols"] @ plain["prefix_task_rows"],
+    )
+    # Three tokens are dealt out to the two ranks that were added.
+    np.testing.assert_array_equal(before["prefix_task_cols"][0, :, 1:], [[1, 0], [0, 1], [1, 0]])
+    ids = tiny.inputs(source.backbone)
+    three.fit({**ids, "task_ids": "a"}, np.array([0, 1, 0, 1]), epochs=1, verbose=0)
+    after = three.prompt.get_peft_state_dict()
+    np.testing.assert_array_equal(after["prompt_embeddings"], before["prompt_embeddings"])
+    # A step moves the new rows at once, each its own way; of numbers without a gradient none.
+    first, second = after["prefix_task_rows"][0, 1:]
+    assert np.any(first != 0) and np.any(second != 0) and not np.array_equal(first, second)
+    assert three.config.num_ranks == 3
+    assert three.parameter_count() - one.parameter_count() == 2 * (3 + tiny.WIDTH)
+    three.save_adapter(tmp_path)
+    again = keras_mpt.load_adapter(source.backbone, tmp_path)
+    for name, value in again.prompt.get_peft_state_dict().items():
+        np.testing.assert_array_equal(value, after[name])
+
+
+def test_fewer_ranks_than_the_source_has_are_refused():
+    source = keras_mpt.adapt(source_model(), "a", num_classes=2, num_ranks=2)
+    assert keras_mpt.adapt(source, "b", num_classes=2).config.num_ranks == 2
+    message = "`num_ranks` should be at least the source's, 2. Received: num_ranks=1"
+    with pytest.raises(ValueError, match=message):
+        keras_mpt.adapt(source, "b", num_classes=2, num_ranks=1)
+
+
 def test_from_a_directory(tmp_path):
     source = source_model()
     source.save_adapter(tmp_path)
@@ -167,6 +202,8 @@ def test_the_nearest_source_is_the_task_itself(capsys):
         ),
         ({"num_classes": 0}, "`num_classes` should be a positive integer"),
         ({"probe_epochs": 0}, "`probe_epochs` should be a positive integer. Received: .*=0"),
+        ({"num_ranks": 0}, "`num_ranks` should be a positive integer. Received: num_ranks=0"),
+        ({"num_ranks": 1.5}, "`num_ranks` should be a positive integer. Received: num_ranks=1.5"),
         ({"tasks": []}, "`tasks` should be"),
         ({"tasks": ["a", "a"]}, "`task_names` should be 2 different strings"),
     ],

@@ -26,7 +26,7 @@ TEACHER_RATE = 0.03
 PROBE_STEPS = 10
 
 
-def train_source(job: SourceJob, distilled: bool = False, ranks: int = 1) -> Trained:
+def train_source(job: SourceJob, distilled: bool = False) -> Trained:
     """Trains the sources together, and saves them as an adapter in `job.folder`."""
     import keras
 
@@ -41,7 +41,6 @@ def train_source(job: SourceJob, distilled: bool = False, ranks: int = 1) -> Tra
             "SAMPLE_VOCAB",
             num_tasks=len(names),
             task_names=names,
-            num_ranks=ranks,
         )
     )
     student = keras_mpt.prompt_tune(bench.model.backbone, config, tokenizer=bench.model.tokenizer)
@@ -138,6 +137,7 @@ def train(
     job: Job,
     shared: bool = True,
     nearest: bool = False,
+    ranks: int | None = None,
     factors_over_shared: float = FACTORS_OVER_SHARED,
 ) -> Trained:
     """Adapts the sources' adapter to the target: P and factors, or the factors alone."""
@@ -155,6 +155,7 @@ def train(
         [name],
         base=job.bench.model.backbone,
         train_shared=shared,
+        num_ranks=ranks,
         verbose=0,
         **found,
     )
@@ -228,13 +229,11 @@ FROZEN = Method(
 FROZEN_4 = Method(
     "mpt_frozen_4",
     "MPT, P frozen, R = 4",
-    "the same, from sources of their own whose factors have rank 4",
-    "learning rate of the factors; of the sources that of P",
+    "the same, with three ranks more that start at nothing",
+    "learning rate of the factors",
     (0.03, 0.1, 0.3, 1.0),
-    functools.partial(train, shared=False),
-    functools.partial(train_source, ranks=4),
-    source_rates=_RATES,
-    source_tuned_as=PLAIN,
+    functools.partial(train, shared=False, ranks=4),
+    sources_of=PLAIN,
 )
 LONG = Method(
     "mpt_100",
