@@ -43,7 +43,10 @@ _SIZES = {
         "teacher_epochs": "epochs of each teacher",
         "batch": "rows of a batch of the sources",
     },
-    "tune sources": {"steps": "steps on the sources while their rate is chosen"},
+    "tune sources": {
+        "steps": "steps on the sources while their rate is chosen",
+        "tasks": "sources that it is chosen on",
+    },
 }
 
 
@@ -56,7 +59,9 @@ def sizes(entries: Sequence[Entry]) -> str:
         elif entry["stage"] in _SIZES:
             for name, label in _SIZES[entry["stage"]].items():
                 if name in entry["settings"]:
-                    found.setdefault(label, set()).add(entry["settings"][name])
+                    value = entry["settings"][name]
+                    told = ", ".join(value) if isinstance(value, list) else value
+                    found.setdefault(label, set()).add(told)
     lines = [f"- {label}: {_listed(values)}\n" for label, values in found.items()]
     return "\nSizes:\n\n" + "".join(lines) if lines else ""
 

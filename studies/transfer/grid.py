@@ -26,10 +26,10 @@ def grown(rates: Sequence[float], score_of: Callable[[float], float | None]) -> 
             break
         at = best(found, score_of)
         if at == found[0] and below < MOST_MORE:
-            found.insert(0, _beside(found[0], up=False))
+            found.insert(0, beside(found[0], up=False))
             below += 1
         elif at == found[-1] and above < MOST_MORE:
-            found.append(_beside(found[-1], up=True))
+            found.append(beside(found[-1], up=True))
             above += 1
         else:
             break
@@ -51,8 +51,8 @@ def middle(rates: Sequence[float]) -> float:
     return rates[min(1, len(rates) - 1)]
 
 
-def _beside(rate: float, up: bool) -> float:
-    """1, 3, 10, 30, …: about √10 apart."""
+def beside(rate: float, up: bool) -> float:
+    """The next rate of 1, 3, 10, 30, …, which are about √10 apart."""
     power = math.floor(math.log10(rate) + 1e-9)
     is_one = rate / 10**power < 2
     if up:

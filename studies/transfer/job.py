@@ -112,7 +112,6 @@ class Method:
         sources_of: another method, where its trained sources are used.
         tuned_as: another method, where the two are one on the tasks that settings are chosen on, or
             as good as one.
-        source_rates: the grid of source training, where it is another.
         source_tuned_as: another method, whose rate of source training it takes.
         virtual_tokens: int. L, where it is not that of the others.
     """
@@ -128,7 +127,6 @@ class Method:
     missing: Callable[[], str] = str
     sources_of: Method | None = None
     tuned_as: Method | None = None
-    source_rates: tuple[float, ...] | None = None
     source_tuned_as: Method | None = None
     virtual_tokens: int | None = None
 

@@ -46,7 +46,8 @@ Learning rates (of a head alone: its decay) are chosen on source tasks that stan
 rows of their training files that nothing is trained on: the best mean of a grid, which grows where
 the best rate is at its edge. What is transferred to these comes from sources without them, and
 those sources' own validation rows choose the learning rate of source training. Nothing is chosen on
-a target. Rows per class that were not tuned have the rate of the most below them that were.
+a target. Rows per class that were not tuned have the rate of the most below them that were, or
+else of the fewest above.
 """
 
 _UNTUNED = """

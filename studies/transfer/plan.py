@@ -7,7 +7,7 @@ import hashlib
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 
-from studies.transfer.grid import best, grown, middle
+from studies.transfer.grid import beside, best, grown, middle
 from studies.transfer.job import Method
 from studies.transfer.log import Entry, key
 from studies.transfer.summary import rows_tuned_for
@@ -29,6 +29,8 @@ class Budget:
         tuning_steps: int, of the same while its learning rate is chosen, without pseudo-targets.
         tuning_sources: names of the sources that it is chosen on; `None` for all but the
             pseudo-targets.
+        places_below: int. The rate of the whole training is so many places of the grid below the
+            one that was best for fewer steps: what a rate moves grows with the steps.
         teacher_epochs: int, of each teacher.
         source_rows: int, at most so many training rows of a source; `None` for all.
         steps: dict from the rows per class, or "full", to the steps on a target.
@@ -53,6 +55,7 @@ class Budget:
     steps: tuple[tuple[int | str, int], ...]
     tuning_seeds: int = 1
     tuning_sources: tuple[str, ...] | None = None
+    places_below: int = 0
     tuned_shots: tuple[int | str, ...] | None = None
     batch: int = 32
     source_batch: int = 32
@@ -188,7 +191,7 @@ def source_rate(asked: Asked, method: Method, entries: Entries) -> float:
     entries = Known.of(entries)
     method = method.source_method
     found = _tuned_source_rate(asked, method.source_tuned_as or method, entries)
-    return found or middle(_source_rates(method))
+    return found or middle(method.rates)
 
 
 def target_rate(asked: Asked, method: Method, shots: int | str, entries: Entries) -> float:
@@ -214,12 +217,8 @@ def _tuned_source_rate(asked: Asked, method: Method, entries: Entries) -> float 
     return best(_source_grid(asked, method, entries), _source_scores(asked, method, entries))
 
 
-def _source_rates(method: Method) -> tuple[float, ...]:
-    return method.source_rates or method.rates
-
-
 def _source_grid(asked: Asked, method: Method, entries: Entries) -> tuple[float, ...]:
-    return grown(_source_rates(method), _source_scores(asked, method, entries))
+    return grown(method.rates, _source_scores(asked, method, entries))
 
 
 def _source_scores(
@@ -262,6 +261,8 @@ def _source_methods(asked: Asked) -> list[Method]:
 
 def _source_run(asked: Asked, method: Method, rate: float, stage: str) -> Entry:
     method, budget, tuning = method.source_method, asked.budget, stage == _TUNING
+    for _ in range(0 if tuning else budget.places_below):
+        rate = beside(rate, up=False)
     settings = {
         "rate": rate,
         "steps": budget.tuning_steps if tuning else budget.source_steps,

@@ -29,6 +29,8 @@ BUDGET = Budget(
     tuning_sources=("sst2", "subj", "ag_news"),
     source_steps=500,
     tuning_steps=48,
+    # Ten times as many steps, and a rate that is √10 times lower.
+    places_below=1,
     teacher_epochs=2,
     source_rows=640,
     steps=((4, 30), (16, 60), (32, 90), (FULL, 160)),
@@ -62,7 +64,9 @@ each class, or with free text. Only the answer's tokens count in the loss. Nothi
 model for a task but what the method trains: no head. Prompts are cut on the left at {MAX_TOKENS}
 tokens.
 All methods have the same rows, batches and steps, and Adam with learning rates that fall to 0 in a
-line. *k* is the training rows of each class, drawn by the seed (of free text: rows); *full* is all
+line. Each row weighs the same, however long its answer is, and batches hold rows of like lengths.
+The rate of the sources' training is chosen for few steps on few sources, and is √10 times lower in
+the whole training, which takes ten times as many. *k* is the training rows of each class, drawn by the seed (of free text: rows); *full* is all
 rows.
 
 {table.as_markdown()}

@@ -109,6 +109,24 @@ def test_pseudo_targets_start_from_sources_without_them():
     assert plan.possible_sources(want, entries).keys() >= {left, used}
 
 
+def test_rates_of_fewer_steps_on_some_sources_may_be_lowered_for_all():
+    some = {"tuning_sources": ("sst2", "subj"), "places_below": 2}
+    want = asked("mpt", budget=dataclasses.replace(BUDGET, **some))
+    tuning = list(plan.tuning_runs(want, []))
+    assert {tuple(run["settings"]["tasks"]) for run in tuning} == {("sst2", "subj")}
+    rates = METHODS["mpt"].rates
+    assert [run["settings"]["rate"] for run in tuning] == list(rates)
+    entries = scored(tuning, lambda run: run["settings"]["rate"] == rates[2])
+    # Pseudo-targets start from what was trained for fewer steps, at its own rate.
+    (left,) = {run["settings"]["source"] for run in plan.choosing_runs(want, entries)}
+    assert left == plan.folder_name(tuning[2])
+    (source,) = plan.source_runs(want, entries)
+    assert source["settings"]["rate"] == rates[0]
+    assert source["settings"]["tasks"] == list(SOURCES)
+    (used,) = {run["settings"]["source"] for run in plan.target_runs(want, entries)}
+    assert used == plan.folder_name(source)
+
+
 def test_sources_are_trained_with_every_seed_and_targets_start_from_the_first():
     want = asked("mpt", "peft_mpt", source_seeds=2)
     runs = list(plan.source_runs(want, []))
@@ -198,15 +216,15 @@ def test_what_learns_nothing_is_not_tuned():
 
 def test_a_source_tuned_as_another_is_trained_once_that_one_is_tuned():
     methods = PARTS["words"].methods
-    plain, frozen = methods["mpt_plain"], methods["mpt_frozen_4"]
-    want = asked("full", methods=[plain, frozen])
+    plain, longer = methods["mpt_plain"], methods["mpt_100"]
+    want = asked("full", methods=[plain, longer])
     first = list(plan.tuning_runs(want, []))
     assert {run["method"] for run in first} == {"mpt_plain"}
     best = plain.rates[2]
     entries = scored(first, lambda run: run["settings"]["rate"] == best)
     *_, last = plan.tuning_runs(want, entries)
-    assert (last["method"], last["settings"]["rate"]) == ("mpt_frozen_4", best)
-    assert plan.source_rate(want, frozen, entries) == best
+    assert (last["method"], last["settings"]["rate"]) == ("mpt_100", best)
+    assert plan.source_rate(want, longer, entries) == best
     assert plan.folder_name(last) in plan.possible_sources(want, entries)
-    (source,) = (r for r in plan.source_runs(want, entries) if r["method"] == "mpt_frozen_4")
+    (source,) = (r for r in plan.source_runs(want, entries) if r["method"] == "mpt_100")
     assert source["settings"]["rate"] == best
