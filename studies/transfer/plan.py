@@ -261,7 +261,7 @@ def _source_methods(asked: Asked) -> list[Method]:
 
 def _source_run(asked: Asked, method: Method, rate: float, stage: str) -> Entry:
     method, budget, tuning = method.source_method, asked.budget, stage == _TUNING
-    for _ in range(0 if tuning else budget.places_below):
+    for _ in range(budget.places_below if method.train_source and not tuning else 0):
         rate = beside(rate, up=False)
     settings = {
         "rate": rate,

@@ -66,8 +66,8 @@ tokens.
 All methods have the same rows, batches and steps, and Adam with learning rates that fall to 0 in a
 line. Each row weighs the same, however long its answer is, and batches hold rows of like lengths.
 The rate of the sources' training is chosen for few steps on few sources, and is √10 times lower in
-the whole training, which takes ten times as many. *k* is the training rows of each class, drawn by the seed (of free text: rows); *full* is all
-rows.
+the whole training, which takes ten times as many. *k* is the training rows of each class, drawn by
+the seed (of free text: rows); *full* is all rows.
 
 {table.as_markdown()}
 """

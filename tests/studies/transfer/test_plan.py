@@ -209,7 +209,9 @@ def test_a_method_has_its_own_number_of_virtual_tokens():
 
 
 def test_what_learns_nothing_is_not_tuned():
-    want = asked("full", methods=[PARTS["words"].methods["zero_shot"]])
+    part = PARTS["words"]
+    assert part.budget.places_below
+    want = asked("full", methods=[part.methods["zero_shot"]], budget=part.budget)
     assert list(plan.choosing_runs(want, [])) == []
     assert {run["settings"]["rate"] for run in plan.target_runs(want, [])} == {0.0}
 
