@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_mpt._keras import in_symbolic_scope
+from keras_mpt.checks import received
 from keras_mpt.types import Tensor
 
 # What is run is cut to its longest row, in steps of this: each width is compiled anew.
@@ -48,7 +49,8 @@ def concrete(x: Tensor, name: str = "task_ids") -> np.ndarray | None:
         if is_array(x):
             return None
         raise ValueError(
-            f"`{name}` should be integers. Received: {name}={x!r} of type {type(x).__name__}"
+            f"`{name}` should be integers. Received: {name}={received(x)} of type "
+            f"{type(x).__name__}"
         ) from error
 
 

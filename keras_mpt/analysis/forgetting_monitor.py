@@ -9,7 +9,7 @@ import keras
 
 from keras_mpt.analysis.checks import task_names
 from keras_mpt.analysis.forgetting import forgetting
-from keras_mpt.checks import check_flag, check_size
+from keras_mpt.checks import check_flag, check_size, received
 from keras_mpt.data.columns import as_columns
 from keras_mpt.types import Data, Logs, TargetData
 
@@ -76,7 +76,7 @@ class ForgettingMonitor(keras.callbacks.Callback):
         if not isinstance(data, Mapping) or not data:
             raise ValueError(
                 "`data` should be a dict of task name to (x, y), with at least one task. Received: "
-                f"data={data!r}"
+                f"data={received(data)}"
             )
         for name, given in data.items():
             if not isinstance(given, (tuple, list)) or len(given) != 2:

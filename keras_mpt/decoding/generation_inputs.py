@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.arrays import is_array, to_numpy, up_to_step
-from keras_mpt.checks import is_integer
+from keras_mpt.checks import is_integer, received
 from keras_mpt.data.columns import as_list
 from keras_mpt.data.texts import PROMPTS, TEXT_NAMES
 from keras_mpt.splicing.cut import TokenInput
@@ -62,7 +62,7 @@ def as_text(inputs: Any, preprocessor: Preprocessor | None, has_encoder: bool) -
         kinds = f", or a dict of {list(names)}" if names else ""
         raise ValueError(
             f"`inputs` should be a string or a list of strings{kinds}, with as many of each. "
-            f"Received: inputs={inputs!r}"
+            f"Received: inputs={received(inputs)}"
         )
     is_one = all(isinstance(t, str) for t in texts.values())
     return Text(lists.get("text", lists), is_one, are_prompts)

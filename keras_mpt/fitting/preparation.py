@@ -229,7 +229,7 @@ def check_class_weight(class_weight: Mapping[int, float] | None, several_per_row
     if several_per_row and class_weight is not None:
         raise ValueError(
             "`class_weight` should be left out: Keras takes it for one class per row. Give "
-            f"`sample_weight` per token, (N, S). Received: class_weight={class_weight!r}"
+            f"`sample_weight`, (N,) or (N, S). Received: class_weight={class_weight!r}"
         )
 
 

@@ -219,6 +219,13 @@ def test_text_that_cannot_be_continued(preprocessor, text, arguments, message):
         make("gpt2", preprocessor).generate(text, task_ids=0, **arguments)
 
 
+def test_a_message_shows_the_beginning_of_many_texts(preprocessor):
+    with pytest.raises(ValueError, match="should be a string or a list of strings") as caught:
+        make("gpt2", preprocessor).generate([3, *["a b c"] * 10_000], task_ids=0)
+    assert "Received: inputs=[3, 'a b c', 'a b c'" in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
 def test_stop_tokens_in_other_forms():
     model = make("gpt2")
     one, several, none = (
