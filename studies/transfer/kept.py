@@ -7,7 +7,7 @@ from pathlib import Path
 
 NAME = "sources"
 # Of the working folder: what is no source's, and what is made of a package in a minute.
-_OTHERS = ("claims", "smollm2", "tiny")
+_OTHERS = ("claims", "smollm2", "tiny", "unpacked")
 
 
 def keep(work: Path, folder: Path) -> None:

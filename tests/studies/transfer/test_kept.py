@@ -12,7 +12,7 @@ def test_sources_go_on_elsewhere(tmp_path):
     work, log, other = (tmp_path / name for name in ("work", "log", "other"))
     write(work / "mpt-1", "one")
     write(work / "teachers-words" / "sst2", "teacher")
-    for name in ("mpt-2.unfinished", "claims", "smollm2"):
+    for name in ("mpt-2.unfinished", "claims", "smollm2", "unpacked"):
         write(work / name, "not kept")
     keep(work, log)
     write(work / "teachers-words" / "trec", "another")  # What comes later is kept too.
