@@ -92,6 +92,7 @@ class PrefixCache:
         poison: Tensor,
         layers: tuple[int, ...] = (),
         positions: Tensor | None = None,
+        remat: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
         """Whole rows after their prompts, for training: no cache is kept.
 
@@ -106,6 +107,8 @@ class PrefixCache:
             layers: tuple of ints. Which layers' hidden states to give. Defaults to `()`.
             positions: int tensor (B, K). Where logits are wanted, (B, K, V); `None` for everywhere.
                 Defaults to `None`.
+            remat: bool. Whether each layer runs once more on the way back, and what is within it is
+                not kept till then. Defaults to `False`.
 
         Returns:
             Logits (B, S, V), and a list of hidden states (B, S, d): of the last layer, those that
@@ -115,13 +118,15 @@ class PrefixCache:
         prompt_mask = ops.ones((batch_size, self.length), "int32")
         mask = ops.concatenate([prompt_mask, ops.cast(padding_mask, "int32")], axis=1)
 
-        def of_layer(i: int) -> Tensors:
+        def gathered(part: Tensors) -> Tensors:
             """A layer's part, gathered and grown just before its use."""
-            return self._of_rows(cache[i], rows, more)
+            return self._of_rows(part, rows, more)
 
         # Without gradients, states that nobody asks for need not be kept from layer to layer.
         states: list[Tensor] | None = [] if layers else None
-        seen = self._layers(of_layer, self.length, states=states, mask=mask, poison=poison)
+        seen = self._layers(
+            cache, gathered, self.length, states=states, mask=mask, poison=poison, remat=remat
+        )
         index = ops.convert_to_tensor(self.length, "int32")
         real = self.task.backbone.token_embedding
         chosen: list[bool] = []
@@ -189,7 +194,7 @@ class PrefixCache:
         filled: Cache = []
         known = concrete(index)
         place = None if known is None else self.length + int(known)
-        layers = self._layers(lambda i: self._together(cache[i]), place, keep=filled)
+        layers = self._layers(cache, self._together, place, keep=filled)
         instead: dict[str, Any] = {"transformer_layers": layers}
         if not with_logits:
             instead["token_embedding"] = View(real, __call__=token_embedding)
@@ -205,42 +210,55 @@ class PrefixCache:
 
     def _layers(
         self,
-        of_layer: Callable[[int], Tensors] | None = None,
+        cache: Cache | None = None,
+        of_part: Callable[[Tensors], Tensors] | None = None,
         place: int | None = None,
         keep: list[Tensors] | None = None,
         states: list[Tensor] | None = None,
         mask: Tensor | None = None,
         poison: Tensor | None = None,
+        remat: bool = False,
     ) -> list[View]:
         """The backbone's layers, seen with other arguments.
 
         Args:
-            of_layer: gives a layer's part of the cache; `None` leaves it what the task gives.
-                Defaults to `None`.
+            cache: each layer's part of it; `None` leaves it what the task gives. Defaults to
+                `None`.
+            of_part: what a layer gets of its part. Defaults to `None`.
             place: int. Where the new tokens' keys and values come, where that is known. Keras on
                 PyTorch writes at a tensor's place entry by entry. Defaults to `None`.
             keep: list that gets each layer's part, with the new tokens. Defaults to `None`.
             states: list that gets what each layer gives. Defaults to `None`.
             mask: int tensor (B, L + S), the padding mask that the layers get. Defaults to `None`.
             poison: float tensor (B,), added to what enters the first layer. Defaults to `None`.
+            remat: bool. Whether layers run once more on the way back. Defaults to `False`.
         """
 
         def seen(i: int, layer: keras.layers.Layer) -> View:
             def call(x: Tensor, **given: Any) -> tuple[Tensor, Tensors]:
                 if i == 0 and poison is not None:
                     x = x + ops.cast(poison, x.dtype)[:, None, None]
-                for name in [n for n in given if n.endswith("cache")]:
-                    given[name] = given[name] if of_layer is None else of_layer(i)
                 if place is not None:
                     given |= {name: place for name in _place_names(layer) if name in given}
                 if mask is not None:
                     given[str(_mask_name(layer))] = mask
-                x, filled = layer(x, **given)
-                if keep is not None:
-                    keep.append(filled)
+                part = () if cache is None else cache[i]
+
+                def run(x: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensors]:
+                    # All that has a gradient is handed on, where TensorFlow finds it.
+                    own = {}
+                    if cache is not None and of_part is not None:
+                        found = of_part(keras.tree.pack_sequence_as(part, tensors))
+                        own = {name: found for name in given if name.endswith("cache")}
+                    x, filled = layer(x, **{**given, **own})
+                    if keep is not None:
+                        keep.append(filled)
+                    return x, keras.tree.map_structure(self._nothing_of, filled)
+
+                x, nothing = (keras.remat(run) if remat else run)(x, *keras.tree.flatten(part))
                 if states is not None:
                     states.append(x)
-                return x, keras.tree.map_structure(self._nothing_of, filled)
+                return x, nothing
 
             return View(layer, __call__=call)
 
