@@ -20,8 +20,12 @@ from benchmarks.timing import paired
 from tools.threads import pin_threads
 
 CASE = Case("SmolLM2", 20, 16, 64, one_word=True)
-# PEFT's side and ours, by name of what they compute in.
-PAIRS = {"float32": ("peft", "ours"), "bfloat16": ("peft bfloat16", "bfloat16")}
+# PEFT's side and ours, by name of what they compute in, and how.
+PAIRS = {
+    "float32": ("peft", "ours"),
+    "float32, blocks again": ("peft", "remat blocks"),
+    "bfloat16": ("peft bfloat16", "bfloat16"),
+}
 
 
 def measure(quick: bool) -> Results:
