@@ -91,11 +91,11 @@ def test_a_curve_is_the_mean_over_targets_of_methods_that_have_all():
 
 
 def test_faster_is_a_third_of_the_steps():
-    assert goals.faster(WORDS, BOTH, 16) == ("80.0 at step 60; MPT at step 15", True)
-    assert goals.at_once(WORDS, BOTH, 16) == ("50.0 against 35.0", True)
+    assert goals.faster(WORDS, BOTH, "mpt_plain", 16) == ("80.0 at step 60; MPT at step 15", True)
+    assert goals.at_once(WORDS, BOTH, "mpt_plain", 16) == ("50.0 against 35.0", True)
     late = runs_of(run("prompt", "snips", 0, 0.8, SLOW), run("mpt_plain", "snips", 0, 0.8, SLOW))
-    assert goals.faster(WORDS, late, 16) == ("80.0 at step 60; MPT at step 60", False)
-    assert goals.at_once(WORDS, late, 16) is None
+    assert goals.faster(WORDS, late, "mpt_plain", 16) == ("80.0 at step 60; MPT at step 60", False)
+    assert goals.at_once(WORDS, late, "mpt_plain", 16) is None
 
 
 def test_ahead_is_by_points_and_surely():
@@ -126,7 +126,7 @@ def test_sources_beside_their_teachers_and_their_largest_class():
     assert (
         "| sources above the largest class, each of them | qqp 60.0 against 62.3 | missed |" in text
     )
-    assert "| k = 16: ahead of zero-shot at step 0 |  | not run yet |" in text
+    assert "| k = 16: MPT ahead of zero-shot at step 0 |  | not run yet |" in text
 
 
 def test_free_text_has_a_table_of_its_own():
