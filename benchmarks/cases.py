@@ -21,10 +21,11 @@ SIDES: dict[str, dict[str, Any]] = {
     "bfloat16": {"dtype": "bfloat16"},
     "remat activations": {"remat": "activations"},
     "remat blocks": {"remat": "blocks"},
+    "remat": {"remat": "model"},
 }
 # Ways to open PEFT's.
 PEFT_SIDES: dict[str, dict[str, Any]] = {"peft": {}, "peft bfloat16": {"dtype": "bfloat16"}}
-VARIANTS = tuple(side for side in SIDES if side != "ours")
+VARIANTS = ("bfloat16", "remat activations", "remat blocks")
 _IDS = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
 
 
@@ -190,8 +191,8 @@ def open_backbone(
 ) -> Any:
     """keras-hub's model of the same weights, as `keras_mpt.load_adapter` takes it.
 
-    With `remat="activations"`, what is within activation functions is computed again on the way
-    back.
+    With `remat`, `"blocks"` or `"activations"`, what is within GPT-2's blocks, or within activation
+    functions, is computed again on the way back.
     """
     import keras
     import keras_hub
@@ -205,20 +206,23 @@ def open_backbone(
     if dtype is not None:
         changes["dtype"] = dtype
     cls = getattr(keras_hub.models, f"{name}Backbone")
-    with keras.RematScope(remat) if remat else nullcontext():
+    mode, blocks = remat, None
+    if remat == "blocks":
+        mode, blocks = "list_of_layers", [f"transformer_layer_{i}" for i in range(case.layers)]
+    with keras.RematScope(mode, layer_names=blocks) if remat else nullcontext():
         return cls.from_preset(str(folder / "base"), **changes)
 
 
 def open_ours(case: Case, folder: Path, dtype: str | None = None, remat: str | None = None) -> Any:
-    """Our model of what `write` wrote. With `remat="blocks"` it computes its blocks again."""
+    """Our model of what `write` wrote. With `remat="model"` it has a `remat=True` of its own."""
     import keras_mpt
 
-    of_blocks = remat == "blocks"
+    is_own = remat == "model"
 
     # A classifier's head in keras-hub has a dropout of its own, which PEFT's has not.
     head = {"head_config": {"dropout": 0.0}} if case.shape == "MiniLM" else {}
-    backbone = open_backbone(case, folder, dtype, None if of_blocks else remat)
-    again = {"remat": True} if of_blocks else {}
+    backbone = open_backbone(case, folder, dtype, None if is_own else remat)
+    again = {"remat": True} if is_own else {}
     return keras_mpt.load_adapter(backbone, folder / "adapter", **head, **again)
 
 

@@ -74,8 +74,8 @@ _LABEL_WORDS = """\
 the logits), four tasks in a batch, one target of each row counts. keras_mpt computes logits at that
 one alone; PEFT, as in transformers' `Trainer`, takes `labels` that are −100 elsewhere, and computes
 all. Both in the same dtype; in bfloat16 prompts are float32 variables. *Blocks again* is
-`remat=True`: blocks run once more on the way back, and keep nothing till then. Threads: {threads}.{note}
-Memory is explained below.
+`remat=True`: blocks run once more on the way back, and keep nothing till then.
+Threads: {threads}.{note} Memory is explained below.
 
 """
 
@@ -126,8 +126,9 @@ _VARIANTS = """\
 ## bfloat16, and computing states again
 
 {case}, keras_mpt alone. *bfloat16* is `from_preset(…, dtype="bfloat16")`: the backbone's weights
-and arithmetic; prompts stay float32 variables. *Remat activations* loads the backbone under Keras's
-`keras.RematScope("activations")`; *remat blocks* is `remat=True`. *jit_compile* is `compile(jit_compile=True)`: XLA
+and arithmetic; prompts stay float32 variables. The others load the backbone under Keras's public
+`keras.RematScope`: *remat activations* with `"activations"`, *remat blocks* with
+`"list_of_layers"` and the names of its blocks. *jit_compile* is `compile(jit_compile=True)`: XLA
 on TensorFlow, which Keras leaves out on a processor by default. *Difference* is that of logits from
 float32's. A processor without bfloat16 arithmetic of its own, or a backend that does not use it, is
 slower there.

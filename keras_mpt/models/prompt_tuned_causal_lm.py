@@ -122,7 +122,8 @@ class PromptTunedCausalLM(LanguageModel):
         if remat and not self._can_share():
             raise ValueError(
                 "`remat` should be False where prompts cannot be shared, or are not to be. "
-                f"Received: remat=True for a {type(backbone).__name__} with share_prompts={share_prompts!r}"
+                f"Received: remat=True for a {type(backbone).__name__} with "
+                f"share_prompts={share_prompts!r}"
             )
         if remat and drops_out(backbone):
             raise ValueError(

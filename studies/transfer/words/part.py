@@ -58,8 +58,8 @@ QUICK = Budget(
     test_rows=16,
 )
 ABOUT = f"""\
-SmolLM2-135M-Instruct (30 layers, 576 wide, 4-bit weights of a GGUF file made whole, computed with
-in {{dtype}}) reads each row as a prompt that ends with "Answer:", and answers with one word for
+SmolLM2-135M-Instruct (30 layers, 576 wide, 4-bit weights of a GGUF file made whole, computed in
+{{dtype}}) reads each row as a prompt that ends with "Answer:", and answers with one word for
 each class, or with free text. Only the answer's tokens count in the loss. Nothing is added to the
 model for a task but what the method trains: no head. Prompts are cut on the left at {MAX_TOKENS}
 tokens.
