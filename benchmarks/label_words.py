@@ -23,8 +23,8 @@ CASE = Case("SmolLM2", 20, 16, 64, one_word=True)
 # PEFT's side and ours, by name of what they compute in, and how.
 PAIRS = {
     "float32": ("peft", "ours"),
-    "float32, blocks again": ("peft", "remat"),
     "bfloat16": ("peft bfloat16", "bfloat16"),
+    "float32, blocks again": ("peft", "remat"),
 }
 
 
