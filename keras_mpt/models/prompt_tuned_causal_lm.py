@@ -125,7 +125,7 @@ class PromptTunedCausalLM(LanguageModel):
                 f"Received: remat=True for a {type(backbone).__name__} with "
                 f"share_prompts={share_prompts!r}"
             )
-        if remat and drops_out(backbone):
+        if remat and _drops_out(backbone):
             raise ValueError(
                 "`remat` should be False where blocks drop out: run once more, they would drop "
                 f"others. Received: remat=True for a {type(backbone).__name__} with dropout; open "
@@ -190,7 +190,7 @@ class PromptTunedCausalLM(LanguageModel):
         return self.functions.of(_sample, self.backbone)(())
 
 
-def drops_out(backbone: Backbone) -> bool:
+def _drops_out(backbone: Backbone) -> bool:
     """Whether the backbone drops numbers at random while training."""
     layers = sublayers(backbone)
     return any(isinstance(layer, keras.layers.Dropout) and layer.rate > 0 for layer in layers)

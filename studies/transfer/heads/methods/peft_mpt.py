@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from studies.transfer import peft_source
 from studies.transfer.heads.methods.mpt import source_batches
 from studies.transfer.job import HEAD_RATE, Job, Method, SourceJob, Trained
 from studies.transfer.rows import Inputs, Rows, by_length, training_batches
@@ -28,7 +29,7 @@ def train_source(job: SourceJob) -> Trained:
     mix = source_batches(job)
     batches = (mix[step] for step in range(job.steps))
     trained = _train(job, model, classes, batches)
-    model.save_pretrained(job.folder)
+    peft_source.save(model, job.folder)
     return trained
 
 
@@ -40,7 +41,7 @@ def train(job: Job) -> Trained:
         job,
         classes,
         prompt_tuning_init="AVERAGE_SOURCE_TASKS",
-        prompt_tuning_init_state_dict_path=str(job.source / "adapter_model.safetensors"),
+        prompt_tuning_init_state_dict_path=str(job.source / peft_source.WEIGHTS),
     )
     batches = training_batches(job.rows, job.batch_size, job.steps, job.seed)
     of_one_task = ((_with_task(x, 0), y) for x, y in batches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,38 +74,42 @@ def source_batches(job: SourceJob) -> Any:
     """The mixed batches of the sources: the same for every method."""
     import keras_mpt
 
+    class Pooled(keras_mpt.TaskMix):
+        """Rows dealt out by their lengths among each few batches, and no wider than they are."""
+
+        pool: tuple[int, list[Arrays]] = (-1, [])
+
+        def __getitem__(self, index: int) -> Any:
+            first = index // POOL * POOL
+            if self.pool[0] != first:
+                places = range(first, min(first + POOL, self.steps))
+                given = [super(Pooled, self).__getitem__(place) for place in places]
+                self.pool = first, dealt_out(given, seed=[job.seed, first])
+            return self.pool[1][index - first]
+
     datasets = {task.name: whole(task) for task in job.tasks}
     # The paper's sampling: how many tasks a batch holds is drawn, then which.
-    mix = keras_mpt.TaskMix(
+    return Pooled(
         datasets,
         batch_size=job.batch_size,
         steps=job.steps,
         seed=job.seed,
         max_tasks_per_batch=len(datasets),
     )
-    return by_length_in_pools(mix, job.seed)
 
 
-def by_length_in_pools(mix: Any, seed: int) -> Any:
-    """The mix's rows, dealt out by their lengths among each few batches; no wider than they are."""
+def dealt_out(batches: Sequence[Arrays], seed: Sequence[int]) -> list[Arrays]:
+    """The rows of some batches as as many batches of like lengths, in any order."""
     import keras
 
-    class Pooled(keras.utils.PyDataset):
-        def __len__(self) -> int:
-            return len(mix)
-
-        def __getitem__(self, index: int) -> Any:
-            first = index // POOL * POOL
-            given = [mix[place] for place in range(first, min(first + POOL, len(mix)))]
-            x, y, weights = keras.tree.map_structure(lambda *own: np.concatenate(own), *given)
-            lengths = x["padding_mask"].sum(axis=1)
-            rng = np.random.default_rng([seed, first])
-            taken = dealt_by_length(lengths, len(given), rng)[index - first]
-            x = cropped({name: value[taken] for name, value in x.items()})
-            width = x["token_ids"].shape[1]
-            return x, y[taken, :width], weights[taken, :width]
-
-    return Pooled()
+    x, y, weights = keras.tree.map_structure(lambda *own: np.concatenate(own), *batches)
+    lengths, rng = x["padding_mask"].sum(axis=1), np.random.default_rng(seed)
+    found = []
+    for rows in dealt_by_length(lengths, len(batches), rng):
+        own = cropped({name: value[rows] for name, value in x.items()})
+        width = own["token_ids"].shape[1]
+        found.append((own, y[rows, :width], weights[rows, :width]))
+    return found
 
 
 def whole(task: Task, width: int = MAX_TOKENS + MAX_ANSWER) -> Arrays:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from studies.transfer import peft_source
 from studies.transfer.job import Job, Method, SourceJob, Trained
 from studies.transfer.rows import Inputs, Rows, by_length
 from studies.transfer.tasks import Task
@@ -26,7 +27,7 @@ def train_source(job: SourceJob) -> Trained:
     model = _open(job, len(job.tasks), prompt_tuning_init="RANDOM")
     mix = source_batches(job)
     parameters = _train(model, (mix[step] for step in range(job.steps)), job)
-    model.save_pretrained(job.folder)
+    peft_source.save(model, job.folder)
 
     def predict(rows: Rows, place: int) -> np.ndarray:
         return _predictor(job.bench, model, job.tasks[place], place, job.virtual_tokens)(rows)
@@ -41,7 +42,7 @@ def train(job: Job) -> Trained:
         job,
         1,
         prompt_tuning_init="AVERAGE_SOURCE_TASKS",
-        prompt_tuning_init_state_dict_path=str(job.source / "adapter_model.safetensors"),
+        prompt_tuning_init_state_dict_path=str(job.source / peft_source.WEIGHTS),
     )
     predict = _predictor(job.bench, model, job.task, 0, job.virtual_tokens)
     job.watch.begin(predict)
