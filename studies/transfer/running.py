@@ -128,8 +128,11 @@ def note_machine(log: Log, part: Part, given: argparse.Namespace) -> None:
         **({"dtype": given.dtype} if part.name == "words" else {}),
     }
     entry = {"stage": "machine", "settings": machine}
-    if log.find(entry) is None:
-        log.add(entry)
+    # Of several processes one writes it.
+    with alone(given.work / "claims", "machine"):
+        log.refresh()
+        if log.find(entry) is None:
+            log.add(entry)
 
 
 _BEGAN = time.perf_counter()

@@ -148,6 +148,10 @@ def test_the_whole_part_runs_small(tasks_folder, tiny_folder, tmp_path, monkeypa
     entries = [json.loads(line) for line in (tmp_path / RUNS).read_text().splitlines()]
     targets = {e["method"]: e for e in entries if e["stage"] == "targets"}
     assert list(targets) == methods
+    # What is kept beside the log goes to other machines: it names no folder of this one.
+    kept = [file for file in (tmp_path / "sources").rglob("*") if file.is_file()]
+    assert any(file.parent.name.startswith("peft_mpt-") for file in kept)
+    assert not [file for file in kept if str(tiny_folder).encode() in file.read_bytes()]
     assert targets["mpt_nearest"]["from"] in ("sst2", "trec", "e2e_nlg")
     assert targets["mpt_frozen_1"]["parameters"] == 4 + 32
     # P and the average of the factors: where the frozen one starts too.
