@@ -14,45 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-from keras.src.backend import get_keras_mask as keras_mask
-from keras.src.backend import in_symbolic_scope, set_keras_mask
+from keras.src.backend import get_keras_mask as get_keras_mask
+from keras.src.backend import in_symbolic_scope as in_symbolic_scope
+from keras.src.backend import set_keras_mask as set_keras_mask
 from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.trainers.compile_utils import MetricsList
 from keras.src.utils.io_utils import ask_to_proceed_with_overwrite
 
 from keras_mpt.types import Config, Tensor, Tensors
-
-__all__ = [
-    "Monitored",
-    "build_from_batch",
-    "calls_of_graph",
-    "compile_arguments",
-    "forget_compile_arguments",
-    "hub_cache_allocator",
-    "hub_cache_builder",
-    "hub_converter",
-    "hub_weights",
-    "in_symbolic_scope",
-    "is_saving_h5",
-    "is_validation_of_fit",
-    "jax_step",
-    "keep_compile_arguments",
-    "keeping_history",
-    "keras_mask",
-    "list_torch_parameters",
-    "may_overwrite",
-    "mean_values",
-    "replaced_variables",
-    "set_first_epoch",
-    "settle_training",
-    "with_direction",
-    "set_keras_mask",
-    "set_special_tokens",
-    "special_tokens",
-    "sublayers",
-    "variables_of_optimizer",
-    "without_new_calls",
-]
 
 # `in_symbolic_scope`: whether Keras is working out shapes. On PyTorch it may do so on tensors of
 # ones, whose values mean nothing and must not be checked; nothing about those tensors shows it.

@@ -131,3 +131,9 @@ def _texts(calibrate: Any, task: str | None, model_inputs: ModelInputs) -> list[
             f"name to such a list. Received: calibrate={received(calibrate)}{of}"
         )
     return list(found)
+
+
+def answers(candidates: Candidates, scores: np.ndarray, with_probabilities: bool) -> Any:
+    """Each row's likeliest candidate; if asked, the probabilities (B, C) too."""
+    best = candidates.best(scores)
+    return (best, probabilities(scores)) if with_probabilities else best

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_mpt.arrays import to_numpy, to_power_of_two, up_to_step
+from keras_mpt.arrays import to_numpy
 from keras_mpt.decoding.calibration import content_free
 from keras_mpt.decoding.candidates import Candidates, as_candidates, words_of_rows
 from keras_mpt.decoding.compiled import CompiledFunctions
 from keras_mpt.decoding.decoder import log_softmax
-from keras_mpt.decoding.generation_inputs import check_rows_are_right, without_task_ids
-from keras_mpt.decoding.score import ROWS, Options
+from keras_mpt.decoding.generation_inputs import without_task_ids
+from keras_mpt.decoding.scoring import Options, in_batches
 from keras_mpt.fitting.mask_positions import MASK_POSITIONS
 from keras_mpt.fitting.mask_text import MaskText
 from keras_mpt.fitting.preparation import preparation_of
@@ -96,24 +96,15 @@ def _scores(
     ends = np.full(len(there), width)
     if mask_name is not None:
         ends = width - (there[:, ::-1] != 0).argmax(axis=1)
-    scores = np.zeros((len(ends), len(chosen)), "float32")
     first = np.asarray(chosen.token_ids[..., 0])
-    find, size = functions.of(_log_p, model), options.batch_size or ROWS
-    # Rows of about one length together: each batch is as wide as its longest row.
-    order = np.argsort(ends, kind="stable")
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        # A last batch of few sizes: each is compiled.
-        padded = to_power_of_two(rows)[:size] if start else rows
-        most = min(up_to_step(int(ends[rows].max())), width)
-        own = {name: value[padded] for name, value in x.items()}
-        for name in (token_input.name, mask_name, *token_input.other_names):
-            if name in own:
-                own[name] = own[name][:, :most]
-        found = to_numpy(find((own, first[chosen.lists_of(padded)])))
-        scores[rows] = found[: len(rows)]
-    check_rows_are_right(np.logical_not(np.isnan(scores).any(axis=1)))
-    return np.where(chosen.are_there, scores, np.float32(-np.inf))
+    log_p = functions.of(_log_p, model)
+    cut = (token_input.name, mask_name, *token_input.other_names)
+
+    def find(rows: np.ndarray, longest: int) -> np.ndarray:
+        own = {n: v[rows][:, :longest] if n in cut else v[rows] for n, v in x.items()}
+        return to_numpy(log_p((own, first[chosen.lists_of(rows)])))
+
+    return in_batches(find, ends, chosen, options.batch_size)
 
 
 def _log_p(model: Any, given: tuple[dict[str, Tensor], Tensor]) -> Tensor:

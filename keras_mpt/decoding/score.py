@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from keras import ops
 
-from keras_mpt.arrays import to_numpy, to_power_of_two, up_to_step
-from keras_mpt.checks import check_choice, check_flags, check_size
+from keras_mpt.arrays import to_numpy, to_power_of_two
 from keras_mpt.decoding.calibration import content_free
 from keras_mpt.decoding.candidates import Candidates, pairs, words_of_rows
 from keras_mpt.decoding.decoder import Decoder, log_softmax
@@ -16,40 +15,14 @@ from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.generation_inputs import (
     Text,
     check_right_padding,
-    check_rows_are_right,
     trim,
     without_task_ids,
 )
 from keras_mpt.decoding.score_inputs import text_tokens, to_score
+from keras_mpt.decoding.scoring import Options, in_batches
 from keras_mpt.decoding.state import Context, Pairs, Rows
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.types import TaskIds, Tensor, Tensors
-
-# Rows that are read at once: each has keys and values of its own.
-ROWS = 32
-
-
-class Options(NamedTuple):
-    """How continuations are scored.
-
-    Attributes:
-        normalize: string. "sum", or "mean" over a continuation's tokens. Defaults to `"sum"`.
-        use_cache: bool. Whether to keep what can be kept. Defaults to `True`.
-        batch_size: int. Rows that are read at once; `None` is `ROWS`. Defaults to `None`.
-        calibrate: `False`, or what `content_free` takes. Defaults to `False`.
-    """
-
-    normalize: str = "sum"
-    use_cache: bool = True
-    batch_size: int | None = None
-    calibrate: Any = False
-
-    def check(self) -> None:
-        """Refuses values that they cannot have."""
-        check_choice("normalize", self.normalize, ("sum", "mean"))
-        check_flags({"use_cache": self.use_cache})
-        if self.batch_size is not None:
-            check_size("batch_size", self.batch_size)
 
 
 def score(
@@ -103,26 +76,18 @@ def _scores(
             f"has {limit} positions and the prompt takes {taken}. Received: an input of {longest} "
             f"tokens and a candidate of {chosen.longest}"
         )
-    size = options.batch_size or ROWS
-    scores = np.zeros((len(lengths), len(chosen)), "float32")
-    # Rows of about one length together: each batch is as wide as its longest row.
-    order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        # One width for texts of about one length; later tokens cannot reach back.
-        width = up_to_step(int(lengths[rows].max())) + chosen.longest - 1
+
+    def find(rows: np.ndarray, width: int) -> np.ndarray:
+        # Later tokens cannot reach back.
+        width += chosen.longest - 1
         width = width if left is None else min(width, left)
-        # A last batch of few sizes: each is compiled.
-        padded = to_power_of_two(rows)[:size] if start else rows
-        own = {name: value[padded] for name, value in x.items()}
-        found = _log_likelihoods(
-            decoding, own, lengths[padded], chosen.repeated(padded), width, options.use_cache
-        )
-        scores[rows] = found[: len(rows)]
-    check_rows_are_right(np.logical_not(np.isnan(scores).any(axis=1)))
+        own, of_rows = {name: value[rows] for name, value in x.items()}, chosen.repeated(rows)
+        return _log_likelihoods(decoding, own, lengths[rows], of_rows, width, options.use_cache)
+
+    scores = in_batches(find, lengths, chosen, options.batch_size)
     if options.normalize == "mean":
         scores /= np.maximum(chosen.lengths, 1)
-    return np.where(chosen.are_there, scores, np.float32(-np.inf))
+    return scores
 
 
 def _rows_to_score(

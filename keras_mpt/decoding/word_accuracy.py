@@ -9,7 +9,8 @@ import numpy as np
 
 from keras_mpt.arrays import to_numpy
 from keras_mpt.decoding.decoding import Decoding
-from keras_mpt.decoding.score import Options, score
+from keras_mpt.decoding.score import score
+from keras_mpt.decoding.scoring import Options
 from keras_mpt.fitting.among_words import first_tokens, is_among_words
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.step_data import Measured

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt._keras import keras_mask, set_keras_mask
+from keras_mpt._keras import get_keras_mask, set_keras_mask
 from keras_mpt.types import Tensor
 
 # The tasks of the rows that a loss or a metric is asked for: Keras hands over no inputs.
@@ -115,7 +115,7 @@ def values_of(parts: Sequence[Part], y: Tensor, y_pred: Tensor) -> Tensor:
         is_own = _with_rank(is_own, len(found.shape))
         values = _elsewhere(y_pred, found) if values is None else values
         values = ops.where(is_own, found, values)
-        own_mask = keras_mask(found)
+        own_mask = get_keras_mask(found)
         if own_mask is not None or mask is not None:
             mask = ops.ones_like(found, dtype="bool") if mask is None else mask
             mask = ops.where(is_own, True if own_mask is None else own_mask, mask)
@@ -238,7 +238,7 @@ def _elsewhere(y_pred: Tensor, values: Tensor) -> Tensor:
 def _weighted(part: Part, values: Any) -> Tensor:
     if part.weight == 1.0:
         return values
-    mask, values = keras_mask(values), values * part.weight
+    mask, values = get_keras_mask(values), values * part.weight
     if mask is not None:
         set_keras_mask(values, mask)
     return values

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from keras import ops
 
-from keras_mpt._keras import keras_mask, set_keras_mask
+from keras_mpt._keras import get_keras_mask, set_keras_mask
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.among_words import among_words, is_among_words
 from keras_mpt.fitting.model_inputs import ModelInputs
@@ -162,6 +162,6 @@ def keep_losses(y_pred: Tensors, noted: Sequence[Tensor]) -> None:
         return
     (values,) = noted
     kept.y_pred, kept.values = y_pred, ops.stop_gradient(values)
-    mask = keras_mask(values)
+    mask = get_keras_mask(values)
     if mask is not None:
         set_keras_mask(kept.values, mask)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mpt._keras import Monitored, keras_mask, with_direction
+from keras_mpt._keras import Monitored, get_keras_mask, with_direction
 from keras_mpt.fitting.objective import Asked, Objective, metric_function, metric_name
 from keras_mpt.fitting.own_columns import (
     Part,
@@ -189,7 +189,7 @@ class _LossMeasure(_Measure):
             values = values_of(self._parts, y, y_pred)
         if len(values.shape) == 0:
             return None
-        mask, weight = keras_mask(values), data.loss_weight
+        mask, weight = get_keras_mask(values), data.loss_weight
         if weight is not None:
             weight = weight_per_target(weight, values)
         count = None if mask is None else ops.cast(mask, values.dtype)

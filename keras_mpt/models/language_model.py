@@ -12,12 +12,13 @@ from keras_mpt.checks import check_flag
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.data.columns import as_columns
 from keras_mpt.decoding import generate as generating
-from keras_mpt.decoding.calibration import probabilities
+from keras_mpt.decoding.calibration import answers
 from keras_mpt.decoding.compiled import CompiledFunctions
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.reader import Reader
-from keras_mpt.decoding.score import Options, score
+from keras_mpt.decoding.score import score
 from keras_mpt.decoding.score_inputs import has_responses, refuse_responses
+from keras_mpt.decoding.scoring import Options
 from keras_mpt.decoding.word_accuracy import exact_accuracies
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.alone import alone
@@ -79,11 +80,6 @@ class LanguageModel(PromptTunedModel):
     @abc.abstractmethod
     def decoding(self) -> Decoding:
         """The model's ways to decode."""
-
-    @property
-    def always_frozen(self) -> list[keras.layers.Layer]:
-        """The backbone, and a head with weights of its own."""
-        return [self.backbone, *([] if self.frozen_head is None else [self.frozen_head])]
 
     @property
     def keeps_cache(self) -> bool:
@@ -353,8 +349,7 @@ class LanguageModel(PromptTunedModel):
         refuse_responses(inputs)
         asked = (inputs, candidates, task_ids, options)
         scores, given = score(self.decoding, self.model_inputs, *asked)
-        labels = given.best(scores)
-        return (labels, probabilities(scores)) if with_p else labels
+        return answers(given, scores, with_p)
 
     @alone
     def predict(

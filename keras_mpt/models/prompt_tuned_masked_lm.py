@@ -12,11 +12,11 @@ from keras_mpt.checks import check_flag
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
 from keras_mpt.data.columns import as_columns
-from keras_mpt.decoding.calibration import probabilities
+from keras_mpt.decoding.calibration import answers
 from keras_mpt.decoding.candidates import Candidates
 from keras_mpt.decoding.compiled import CompiledFunctions
 from keras_mpt.decoding.mask_score import score_masks
-from keras_mpt.decoding.score import Options
+from keras_mpt.decoding.scoring import Options
 from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.compile_defaults import default_optimizer
 from keras_mpt.fitting.label_words import have_words
@@ -116,11 +116,6 @@ class PromptTunedMaskedLM(PromptTunedModel):
         self.functions = CompiledFunctions(self)
         self.finish()
         self.compile()
-
-    @property
-    def always_frozen(self) -> list[keras.layers.Layer]:
-        """The backbone, and a head with weights of its own."""
-        return [self.backbone, *([] if self.frozen_head is None else [self.frozen_head])]
 
     @classmethod
     def from_task(cls, task: Task, config: PromptTuningConfig, **kwargs: Any) -> Self:
@@ -263,8 +258,7 @@ class PromptTunedMaskedLM(PromptTunedModel):
         options = Options(batch_size=batch_size, calibrate=calibrate)
         with_p = check_flag("return_probabilities", return_probabilities)
         scores, given = self._scored(inputs, candidates, task_ids, options)
-        labels = given.best(scores)
-        return (labels, probabilities(scores)) if with_p else labels
+        return answers(given, scores, with_p)
 
     @alone
     def predict(

@@ -129,7 +129,8 @@ class PromptTunedModel(Fitting):
     @property
     def always_frozen(self) -> list[keras.layers.Layer]:
         """The layers that nothing trains, whatever `trainable` is set to."""
-        return [self.backbone]
+        of_head = self.head.frozen_layer()
+        return [self.backbone, *([] if of_head is None else [of_head])]
 
     @property
     def run_settings(self) -> Config:
