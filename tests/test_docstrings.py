@@ -28,11 +28,19 @@ def public_objects():
             item = getattr(module, name)
             if inspect.isclass(item) or inspect.isfunction(item):
                 found[name] = item
-                for method, function in vars(item).items() if inspect.isclass(item) else ():
-                    if not method.startswith("_") and callable(getattr(item, method)):
-                        function = getattr(function, "__func__", function)
-                        found[f"{name}.{method}"] = function
+                found |= public_methods(item) if inspect.isclass(item) else {}
     return found
+
+
+def public_methods(cls):
+    """Those of the class and of the classes of ours that it stands on, by where they are."""
+    return {
+        f"{of.__name__}.{name}": getattr(function, "__func__", function)
+        for of in cls.__mro__
+        if of.__module__.startswith("keras_mpt")
+        for name, function in vars(of).items()
+        if not name.startswith("_") and callable(getattr(of, name))
+    }
 
 
 OBJECTS = public_objects()

@@ -343,7 +343,7 @@ class Fitting(keras.Model, abc.ABC):
         """The loss over the targets that count."""
         x = x or {}
         data = step_data.of_batch(self, x, y, y_pred, sample_weight)
-        with of_tasks(x.get("task_ids")), noting_losses() as losses:
+        with of_tasks(x.get("task_ids")), noting_losses(data.loss_weight) as losses:
             loss = super().compute_loss(x, data.y, y_pred, data.loss_weight, training)
         step_data.keep_losses(y_pred, losses)
         return loss

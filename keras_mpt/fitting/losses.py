@@ -118,6 +118,17 @@ def is_per_target(loss: Any) -> bool:
     return is_known and axis in (None, -1)
 
 
+def is_of_a_user(loss: Any) -> bool:
+    """Whether nothing is known of a loss but what its `call`, or the function itself, gives.
+
+    Args:
+        loss: what `loss_on_logits` gave.
+    """
+    if loss is None or is_per_target(loss):
+        return False
+    return not isinstance(loss, losses.Loss) or type(loss).__call__ is losses.Loss.__call__
+
+
 def loss_on_logits(loss: Any) -> Any:
     """A loss as it is meant for logits.
 

@@ -18,6 +18,7 @@ from keras_mpt.fitting.losses import (
     ACCURACY,
     Kind,
     accuracy_of,
+    is_of_a_user,
     is_per_target,
     kind_of,
     loss_on_logits,
@@ -188,7 +189,9 @@ class Objective:
         is_plain = len(losses) == 1 and weights == {1.0} and (is_sparse or not self.setting.differ)
         if not is_plain:
             return OwnColumnsLoss(self.parts, self.reduction)
-        if self.setting.names and loss is not None and is_per_target(loss):  # Each task reports it.
+        # Each task reports it; or it may give less than a value for each target.
+        is_reported = self.setting.names and loss is not None and is_per_target(loss)
+        if is_reported or (self.setting.several_per_row and is_of_a_user(loss)):
             return OwnColumnsLoss([Part(None, self.goals[0].values)], self.reduction)
         return loss
 

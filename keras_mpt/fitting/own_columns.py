@@ -46,21 +46,24 @@ def current_rows() -> Tensor | None:
     return _rows.get()
 
 
-# The losses per target that were computed last, in a list that waits for them.
-_noted: contextvars.ContextVar[list[Tensor] | None] = contextvars.ContextVar(
+# The losses per target that were computed last, in a list that waits for them; and the weights.
+_noted: contextvars.ContextVar[tuple[list[Tensor], Tensor | None] | None] = contextvars.ContextVar(
     "keras_mpt_noted", default=None
 )
 
 
 @contextlib.contextmanager
-def noting_losses() -> Iterator[list[Tensor]]:
+def noting_losses(weight: Tensor | None) -> Iterator[list[Tensor]]:
     """Around what Keras computes of a loss, which hands out the mean alone.
+
+    Args:
+        weight: the targets' weights, (B,) or (B, S), or `None`.
 
     Yields:
         A list that gets what an `OwnColumnsLoss` gives: a loss per target.
     """
     losses: list[Tensor] = []
-    token = _noted.set(losses)
+    token = _noted.set((losses, weight))
     try:
         yield losses
     finally:
@@ -96,7 +99,7 @@ def values_of(parts: Sequence[Part], y: Tensor, y_pred: Tensor) -> Tensor:
         A float tensor (B, …) with a Keras mask, where a part's function set one.
 
     Raises:
-        ValueError: one of several parts that gives one value for the whole batch.
+        ValueError: one of several parts that gives fewer values than there are targets.
     """
     if parts[0].tasks is None:
         return _weighted(parts[0], parts[0].function(y, y_pred))
@@ -105,10 +108,10 @@ def values_of(parts: Sequence[Part], y: Tensor, y_pred: Tensor) -> Tensor:
     for part in parts:
         is_own = is_row_of(part.tasks or (), task_ids)
         found = _weighted(part, part.function(*own_columns(y, y_pred, is_own, part.classes)))
-        if len(found.shape) == 0:
+        if len(found.shape) < len(y_pred.shape) - 1:
             raise ValueError(
                 "`loss` should give a value per row or token where tasks have losses or numbers of "
-                "classes of their own. Received: a loss with one value for the whole batch"
+                f"classes of their own. Received: a loss with one value for {_given(found)}"
             )
         if len(found.shape) == len(y_pred.shape):  # A value per column, such as binary accuracy's.
             found = ops.mean(found, axis=-1)
@@ -203,12 +206,43 @@ class OwnColumnsLoss(keras.losses.Loss):
         self.parts = list(parts)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """A loss per row or token."""
+        """A loss per row or token.
+
+        Raises:
+            ValueError: fewer values than targets that have a weight each.
+        """
         values = values_of(self.parts, y_true, y_pred)
-        noted = _noted.get()
-        if noted is not None:
-            noted.append(values)
+        if (noted := _noted.get()) is not None:
+            losses, weight = noted
+            check_each_has_one(values, weight)
+            losses.append(values)
         return values
+
+
+def check_each_has_one(values: Tensor, weight: Tensor | None, argument: str = "loss") -> None:
+    """Refuses values that have added up what weighs nothing, such as padding and prompts.
+
+    Args:
+        values: what a loss or a metric gave.
+        weight: the targets' weights, (B,) or (B, S), or `None`.
+        argument: string. Of `compile`. Defaults to `"loss"`.
+
+    Raises:
+        ValueError: fewer values than targets that have a weight each.
+    """
+    # Keras leaves out an axis of one target.
+    added_up = () if weight is None else weight.shape[max(len(values.shape), 1) :]
+    if all(size == 1 for size in added_up):
+        return
+    raise ValueError(
+        f"`{argument}` should give a value for each of a row's targets, (B, S), as some of them do "
+        "not count: padding, prompts, what is no label word. Leave out its mean or sum: the values "
+        f"are weighed first. Received: a function with one value for {_given(values)}"
+    )
+
+
+def _given(values: Tensor) -> str:
+    return "the whole batch" if len(values.shape) == 0 else "each row"
 
 
 class OwnColumnsMean(keras.metrics.Mean):

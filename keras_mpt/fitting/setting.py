@@ -19,6 +19,7 @@ class Setting:
         ignored: int. The label that does not count, or `None`.
         kinds: the kinds of targets that there can be.
         reduction: how the default loss makes one number of many.
+        several_per_row: bool. Whether a row has several targets, such as one per token.
     """
 
     names: Sequence[str]
@@ -27,6 +28,7 @@ class Setting:
     ignored: int | None = None
     kinds: frozenset[Kind] = frozenset(Kind)
     reduction: str = "sum_over_batch_size"
+    several_per_row: bool = False
 
     @property
     def of_tasks(self) -> list[int | None]:

@@ -54,8 +54,15 @@ class Targets(abc.ABC):
         Args:
             names: the tasks' names; none where there are no tasks.
         """
-        ignored, kinds = self.ignored, self.kinds
-        return Setting(names, self.num_classes, self.of_logits, ignored, kinds, self.reduction)
+        return Setting(
+            names,
+            self.num_classes,
+            self.of_logits,
+            self.ignored,
+            self.kinds,
+            self.reduction,
+            self.several_per_row,
+        )
 
     @abc.abstractmethod
     def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, objective: Objective) -> None:

@@ -13,6 +13,7 @@ from keras_mpt._keras import Monitored, get_keras_mask, with_direction
 from keras_mpt.fitting.objective import Asked, Objective, metric_function, metric_name
 from keras_mpt.fitting.own_columns import (
     Part,
+    check_each_has_one,
     current_rows,
     is_row_of,
     own_columns,
@@ -187,6 +188,7 @@ class _LossMeasure(_Measure):
         if values is None:  # In float32, as a `keras.Loss` has it.
             y, y_pred = ops.cast(data.y, "float32"), ops.cast(data.y_pred, "float32")
             values = values_of(self._parts, y, y_pred)
+        check_each_has_one(values, data.loss_weight)
         if len(values.shape) == 0:
             return None
         mask, weight = get_keras_mask(values), data.loss_weight
@@ -219,10 +221,11 @@ class _MeanMeasure(_Measure):
         """Values, and the sample weights where these count."""
         data = data.of_metrics
         values = values_of(self._parts, data.y, data.y_pred)
+        weight = data.sample_weight if self._weighted else None
+        check_each_has_one(values, weight, "weighted_metrics")
         if len(values.shape) == 0:
             return None
-        has_weight = self._weighted and data.sample_weight is not None
-        return _Batch((values,), ops.cast(data.sample_weight, "float32") if has_weight else None)
+        return _Batch((values,), None if weight is None else ops.cast(weight, "float32"))
 
 
 class _OtherMeasure(_Measure):

@@ -271,7 +271,8 @@ class LanguageModel(PromptTunedModel):
 
         Example:
             ```python
-            letters = {letter: i for i, letter in enumerate([*"abcdef", "<|endoftext|>"])}
+            tokens = [*"abcdef", "ab", "<|endoftext|>"]
+            letters = {letter: i for i, letter in enumerate(tokens)}
             tokenizer = keras_hub.models.GPT2Tokenizer(vocabulary=letters, merges=["a b"])
             preprocessor = keras_hub.models.GPT2CausalLMPreprocessor(tokenizer, sequence_length=8)
             backbone = keras_hub.models.GPT2Backbone(
