@@ -9,7 +9,7 @@ from typing import Any
 
 from studies.transfer.cells import rows_label
 from studies.transfer.job import Method
-from studies.transfer.log import Entry
+from studies.transfer.log import Entry, steps_of
 from studies.transfer.part import Part
 from studies.transfer.summary import Runs, rows_tuned_for, shots_of, tuning_scores
 from tools.markdown import table
@@ -139,10 +139,8 @@ def _line(
     """A line of `settings`, or none where there are no such runs."""
     if not own:
         return []
-    used, taken = (
-        ", ".join(f"{value:g}" for value in sorted({e["settings"][what] for e in own}))
-        for what in ("rate", "steps")
-    )
+    rates, steps = {e["settings"]["rate"] for e in own}, {steps_of(e) for e in own}
+    used, taken = (", ".join(f"{value:g}" for value in sorted(of)) for of in (rates, steps))
     shown = "; ".join(
         f"{rate:g}: {100 * statistics.mean(values):.1f} of {len(values)}"
         for rate, values in tried.items()

@@ -15,7 +15,7 @@ import numpy as np
 from studies.transfer.claims import alone
 from studies.transfer.data import stratified
 from studies.transfer.job import Job, Method, SourceJob
-from studies.transfer.log import Entry
+from studies.transfer.log import Entry, steps_of
 from studies.transfer.plan import FULL, folder_name
 from studies.transfer.rows import Rows
 from studies.transfer.tasks import Task, some
@@ -121,7 +121,8 @@ def train_target(run: Entry, method: Method, bench: Any, source: Path | None) ->
         own = Rows(scored.split, scored.index[watched])
         return task.measure(own.y, predict(own))["score"]
 
-    watch = Watch(settings["steps"], measure if len(watched) else None)
+    steps = steps_of(run)
+    watch = Watch(steps, measure if len(watched) else None)
     began = time.perf_counter()
     trained = method.train(
         Job(
@@ -129,7 +130,7 @@ def train_target(run: Entry, method: Method, bench: Any, source: Path | None) ->
             task,
             rows,
             settings["rate"],
-            settings["steps"],
+            steps,
             run["seed"],
             settings["virtual_tokens"],
             settings["batch"],
@@ -142,7 +143,7 @@ def train_target(run: Entry, method: Method, bench: Any, source: Path | None) ->
     found = task.measure(scored.y, predicted)
     if len(watched):
         own = Rows(scored.split, scored.index[watched])
-        watch.scores[settings["steps"]] = task.measure(own.y, predicted[watched])["score"]
+        watch.scores[steps] = task.measure(own.y, predicted[watched])["score"]
     return {
         **found,
         **trained.notes,

@@ -114,6 +114,7 @@ class Method:
             as good as one.
         source_tuned_as: another method, whose rate of source training it takes.
         virtual_tokens: int. L, where it is not that of the others.
+        times: int. How many times the others' steps it has on a target.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Method:
     tuned_as: Method | None = None
     source_tuned_as: Method | None = None
     virtual_tokens: int | None = None
+    times: int = 1
 
     @property
     def source_method(self) -> Method:

@@ -52,6 +52,12 @@ class Log:
         self.refresh()
 
 
+def steps_of(entry: Entry) -> int:
+    """A run's steps: on a target some methods have a multiple of the others'."""
+    settings = entry["settings"]
+    return int(settings["steps"] * settings.get("times", 1))
+
+
 def key(entry: Entry) -> str:
     """A run's inputs as one string."""
     return json.dumps({name: entry.get(name) for name in INPUTS}, sort_keys=True)

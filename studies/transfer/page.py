@@ -163,7 +163,8 @@ def _held(part: Part, runs: Runs) -> str:
         }  # fmt: skip
         less = [f"{part.methods[m].label} {n}" for m, n in counts.items() if 0 < n < wanted]
         none = [part.methods[m].label for m, n in counts.items() if not n]
-        told = f"; fewer: {', '.join(less)}" if less else ""
-        told += f"; none yet: {', '.join(none)}" if none else ""
+        # Labels have commas of their own.
+        told = f"; fewer: {'; '.join(less)}" if less else ""
+        told += f"; none yet: {'; '.join(none)}" if none else ""
         lines.append(f"- {rows_label(at)}, {wanted} runs of each method wanted{told}.\n")
     return "".join(lines)

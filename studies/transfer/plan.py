@@ -289,6 +289,7 @@ def _run(
     settings = {
         "rate": rate,
         "steps": asked.budget.steps_for(shots),
+        **({"times": method.times} if method.times > 1 else {}),
         **({"source": folder_name(source)} if method.source_method.train_source else {}),
         **_shared(asked, method),
     }

@@ -79,6 +79,8 @@ COMPARED = (
     ("mpt_nearest", "mpt_plain"), ("mpt_nearest", "prompt"),
     ("mpt_frozen_1", "prompt"), ("mpt_frozen_4", "prompt"), ("mpt_frozen_4", "mpt_plain"),
     ("mpt_100", "prompt_100"), ("mpt_100", "mpt_plain"),
+    ("prompt_3", "prompt"), ("mpt_plain", "prompt_3"), ("mpt_plain_3", "prompt_3"),
+    ("mpt_plain_3", "mpt_plain"), ("mpt_plain_3", "full"),
     ("factored", "prompt"), ("prompt_random", "prompt"), ("prompt_text", "prompt"),
     ("prompt_100", "prompt"), ("peft_mpt", "prompt"), ("full", "prompt"), ("lora", "full"),
 )  # fmt: skip
@@ -88,9 +90,11 @@ STYLES = {
     "prompt_random": ("#9467BD", "--", "v"),
     "prompt_text": ("#CC79A7", "--", "<"),
     "prompt_100": ("#17BECF", "--", ">"),
+    "prompt_3": ("#1F4E79", "--", "1"),
     "factored": ("#D55E00", "--", "D"),
     "mpt_one_speed": ("#7F7F00", "-", "H"),
     "mpt_plain": ("#009E73", "-", "o"),
+    "mpt_plain_3": ("#2CA02C", "-", "2"),
     "mpt": ("#0072B2", "-", "*"),
     "mpt_nearest": ("#B22222", "-", "h"),
     "mpt_frozen_1": ("#BCBD22", "-", "p"),
@@ -128,6 +132,8 @@ WORDS = Part(
         Wave((16,), 3, CORE, FIRST),
         Wave((4,), 3, CORE, FIRST),
         Wave((16,), 3, MAIN, FIRST),
+        # Had prompt tuning enough steps?
+        Wave((16,), 3, ("prompt_3", "mpt_plain_3"), FIRST),
         # Which targets count hangs on these.
         Wave((FULL,), 1, ("prompt", "mpt_plain", "mpt_frozen_4", "full"), FIRST),
         Wave((16,), 3, MAIN, TARGETS[:4]),

@@ -98,6 +98,19 @@ def test_faster_is_a_third_of_the_steps():
     assert goals.at_once(WORDS, late, "mpt_plain", 16) is None
 
 
+def test_a_method_of_more_steps_stands_beside_the_others():
+    """Its log says how many times the steps of the others: the budget is theirs."""
+    longer = [run("prompt_3", "snips", seed, 0.85, times=3) for seed in (0, 1)]
+    text = page([machine(), *(e for own in BOTH.values() for e in own.values()), *longer])
+    (line,) = [line for line in text.splitlines() if "three times the steps (no goal)" in line]
+    assert "| +5.0 (+5.0 to +5.0; 1 targets) |" in line
+    rows = [line for line in text.splitlines() if line.startswith("| prompt tuning")]
+    assert [line for line in rows if "| 0.01 | 180 |" in line] == [
+        "| prompt tuning, 3 × the steps | k = 16 | learning rate of the prompt | 0.01 | 180 | "
+        "not tuned |"
+    ]
+
+
 def test_ahead_is_by_points_and_surely():
     figure, met = goals.ahead(WORDS, BOTH, "mpt_plain", "prompt", 16, by=5.0, surely=True)
     assert (figure, met) == ("+10.0 (+10.0 to +10.0; 1 targets)", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -94,6 +95,14 @@ RANDOM = _prompt(
 )
 TEXT = _prompt(
     "prompt_text", "prompt tuning, TEXT start", "the same from an instruction in words", "TEXT"
+)
+LONGER = dataclasses.replace(
+    PROMPT,
+    name="prompt_3",
+    label="prompt tuning, 3 × the steps",
+    about="the same at the same rate, which falls three times as slowly: has it had enough?",
+    tuned_as=PROMPT,
+    times=3,
 )
 LONG = _prompt(
     "prompt_100", "prompt tuning, L = 100", "the same with 100 virtual tokens", "SAMPLE_VOCAB", 100

@@ -139,7 +139,8 @@ def test_the_whole_part_runs_small(tasks_folder, tiny_folder, tmp_path, monkeypa
     # After each run of a model of real size; here it would take longer than the runs.
     monkeypatch.setattr(running.gc, "collect", lambda: 0)
     monkeypatch.setattr(common, "MAX_ANSWER", 4)
-    methods = ["zero_shot", "prompt", "mpt_plain", "mpt", "mpt_nearest", "mpt_frozen_1", "peft_mpt"]
+    methods = ["zero_shot", "prompt", "prompt_3", "mpt_plain", "mpt", "mpt_nearest", "mpt_frozen_1"]
+    methods.append("peft_mpt")
     main(
         ["--quick", "--part", "words", "--data", str(tasks_folder), "--model", str(tiny_folder),
          "--dtype", "float32", "--folder", str(tmp_path), "--work", str(tmp_path / "work"),
@@ -148,6 +149,7 @@ def test_the_whole_part_runs_small(tasks_folder, tiny_folder, tmp_path, monkeypa
     entries = [json.loads(line) for line in (tmp_path / RUNS).read_text().splitlines()]
     targets = {e["method"]: e for e in entries if e["stage"] == "targets"}
     assert list(targets) == methods
+    assert [targets[name]["losses"][-1][0] for name in ("prompt", "prompt_3")] == [6, 18]
     # What is kept beside the log goes to other machines: it names no folder of this one.
     kept = [file for file in (tmp_path / "sources").rglob("*") if file.is_file()]
     assert any(file.parent.name.startswith("peft_mpt-") for file in kept)
