@@ -119,7 +119,7 @@ def is_per_target(loss: Any) -> bool:
 
 
 def is_of_a_user(loss: Any) -> bool:
-    """Whether nothing is known of a loss but what its `call`, or the function itself, gives.
+    """Whether a loss is a user's own, which is known by the values that it gives.
 
     Args:
         loss: what `loss_on_logits` gave.

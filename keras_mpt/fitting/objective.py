@@ -192,7 +192,8 @@ class Objective:
         # Each task reports it; or it may give less than a value for each target.
         is_reported = self.setting.names and loss is not None and is_per_target(loss)
         if is_reported or (self.setting.several_per_row and is_of_a_user(loss)):
-            return OwnColumnsLoss([Part(None, self.goals[0].values)], self.reduction)
+            dtype = getattr(loss, "dtype", None)
+            return OwnColumnsLoss([Part(None, self.goals[0].values)], self.reduction, dtype)
         return loss
 
     def metric_parts(self, function: Callable[..., Tensor], tasks: Sequence[int]) -> list[Part]:

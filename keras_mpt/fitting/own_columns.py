@@ -99,7 +99,8 @@ def values_of(parts: Sequence[Part], y: Tensor, y_pred: Tensor) -> Tensor:
         A float tensor (B, …) with a Keras mask, where a part's function set one.
 
     Raises:
-        ValueError: one of several parts that gives fewer values than there are targets.
+        ValueError: one of several parts that gives one value for the whole batch, or a value for
+            each row where others give one for each token.
     """
     if parts[0].tasks is None:
         return _weighted(parts[0], parts[0].function(y, y_pred))
@@ -108,13 +109,18 @@ def values_of(parts: Sequence[Part], y: Tensor, y_pred: Tensor) -> Tensor:
     for part in parts:
         is_own = is_row_of(part.tasks or (), task_ids)
         found = _weighted(part, part.function(*own_columns(y, y_pred, is_own, part.classes)))
-        if len(found.shape) < len(y_pred.shape) - 1:
+        if len(found.shape) == 0:
             raise ValueError(
                 "`loss` should give a value per row or token where tasks have losses or numbers of "
-                f"classes of their own. Received: a loss with one value for {_given(found)}"
+                "classes of their own. Received: a loss with one value for the whole batch"
             )
         if len(found.shape) == len(y_pred.shape):  # A value per column, such as binary accuracy's.
             found = ops.mean(found, axis=-1)
+        if values is not None and len(values.shape) != len(found.shape):
+            raise ValueError(
+                "`loss` should give as many values for all tasks. Received: losses with one value "
+                f"for each {' and for each '.join(sorted({_each(values), _each(found)}))}"
+            )
         is_own = _with_rank(is_own, len(found.shape))
         values = _elsewhere(y_pred, found) if values is None else values
         values = ops.where(is_own, found, values)
@@ -183,13 +189,13 @@ def weight_per_target(weight: Tensor, y: Tensor) -> Tensor:
 
     Args:
         weight: float tensor (B,) or (B, S).
-        y: targets, (B,) or (B, S).
+        y: targets, (B,) or (B, S), or values of them, (B, S, 1).
 
     Returns:
         A float tensor of the shape of `y`.
     """
-    if len(weight.shape) < len(y.shape):
-        weight = ops.reshape(weight, (-1, *[1] * (len(y.shape) - 1)))
+    for _ in range(len(y.shape) - len(weight.shape)):
+        weight = ops.expand_dims(weight, -1)
     return ops.broadcast_to(weight, ops.shape(y))
 
 
@@ -199,10 +205,11 @@ class OwnColumnsLoss(keras.losses.Loss):
     Args:
         parts: list of `Part`s.
         reduction: string. That of all parts.
+        dtype: likewise. Defaults to `None`: Keras's.
     """
 
-    def __init__(self, parts: Sequence[Part], reduction: str | None) -> None:
-        super().__init__(name="loss", reduction=reduction)
+    def __init__(self, parts: Sequence[Part], reduction: str | None, dtype: Any = None) -> None:
+        super().__init__(name="loss", reduction=reduction, dtype=dtype)
         self.parts = list(parts)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
@@ -212,6 +219,7 @@ class OwnColumnsLoss(keras.losses.Loss):
             ValueError: fewer values than targets that have a weight each.
         """
         values = values_of(self.parts, y_true, y_pred)
+        values = values if ops.is_tensor(values) else ops.convert_to_tensor(values)
         if (noted := _noted.get()) is not None:
             losses, weight = noted
             check_each_has_one(values, weight)
@@ -230,19 +238,25 @@ def check_each_has_one(values: Tensor, weight: Tensor | None, argument: str = "l
     Raises:
         ValueError: fewer values than targets that have a weight each.
     """
+    if weight is None:
+        return
     # Keras leaves out an axis of one target.
-    added_up = () if weight is None else weight.shape[max(len(values.shape), 1) :]
-    if all(size == 1 for size in added_up):
+    left = (*values.shape, *[1] * len(weight.shape))
+    if all(size == 1 or left[axis] != 1 for axis, size in enumerate(weight.shape) if axis):
         return
     raise ValueError(
-        f"`{argument}` should give a value for each of a row's targets, (B, S), as some of them do "
-        "not count: padding, prompts, what is no label word. Leave out its mean or sum: the values "
-        f"are weighed first. Received: a function with one value for {_given(values)}"
+        f"`{argument}` should give a value for each of a row's targets, (B, S), as each has a "
+        "weight: that of padding and of a prompt's tokens is 0. Leave out its mean or sum: the "
+        f"values are weighed first. Received: a function with one value for {_given(values)}"
     )
 
 
 def _given(values: Tensor) -> str:
     return "the whole batch" if len(values.shape) == 0 else "each row"
+
+
+def _each(values: Tensor) -> str:
+    return "row" if len(values.shape) == 1 else "token"
 
 
 class OwnColumnsMean(keras.metrics.Mean):

@@ -71,10 +71,6 @@ class Head(abc.ABC):
         """The trained layers that are all tasks' together."""
         return []
 
-    def frozen_layer(self) -> keras.Model | None:
-        """The layers that nothing trains, where they have weights beside the backbone's."""
-        return None
-
     def parts_of(self, tasks: Sequence[int]) -> list[tuple[keras.Variable, np.ndarray]]:
         """What some tasks have of variables in which tasks stand side by side.
 

@@ -129,7 +129,8 @@ class PromptTunedModel(Fitting):
     @property
     def always_frozen(self) -> list[keras.layers.Layer]:
         """The layers that nothing trains, whatever `trainable` is set to."""
-        of_head = self.head.frozen_layer()
+        # Models with a `FrozenHead` set it; on PyTorch a class's own `None` would hide it.
+        of_head = getattr(self, "frozen_head", None)
         return [self.backbone, *([] if of_head is None else [of_head])]
 
     @property

@@ -124,7 +124,8 @@ def _tried(
     """What the grid scored that chose the rate, and what to say of it."""
     name = method.tuned_method.name
     for tuned in rows_tuned_for(entries, name, at):
-        said = "" if tuned == at else f"as {rows_label(tuned)}: "
+        said = f"as {method.tuned_as.label}: " if method.tuned_as else ""
+        said += "" if tuned == at else f"as {rows_label(tuned)}: "
         return tuning_scores(entries, name, tuned), said
     return {}, ""
 

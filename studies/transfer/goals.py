@@ -50,7 +50,7 @@ def goals(part: Part, entries: Sequence[Entry], runs: Runs) -> str:
            faster(part, runs, name, 16)) for name, told in STARTS.items()),
         *((f"k = 16: {told} ahead of zero-shot at step 0", at_once(part, runs, name, 16))
           for name, told in STARTS.items()),
-        (f"k = 16: MPT over prompt tuning with three times the steps {_NO_GOAL}",
+        (f"k = 16: MPT over prompt tuning that has three times its steps {_NO_GOAL}",
          ahead(part, runs, MPT, "prompt_3", 16)),
         ("sources together within 1 point of a teacher's prompt for each",
          source_difference(part, entries, MPT, "teachers", by=-1.0)),

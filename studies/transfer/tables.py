@@ -171,7 +171,10 @@ def verdicts(part: Part, compared: Compared) -> str:
             else:
                 first, second = names if mean > 0 else names[::-1]
                 told["ahead"].append(f"{first} of {second} by {abs(mean):.1f}")
-        shown = [f"{name}: {', '.join(which)}" for name, which in told.items() if which]
-        if shown:
-            lines.append(f"- {rows_label(at)}: {'; '.join(shown)}.\n")
+        # Labels have commas of their own.
+        lines += [
+            f"- {rows_label(at)}, {name}: {'; '.join(which)}.\n"
+            for name, which in told.items()
+            if which
+        ]
     return _VERDICTS + "".join(lines) if lines else ""

@@ -8,6 +8,7 @@ from keras import ops
 import keras_mpt
 from tests import tiny
 from tests.fitting.kinds import log_softmax
+from tests.marks import only_eager
 
 LENGTH = 6
 TOKENS, ROWS = ("CAUSAL_LM", "TOKEN_CLS"), 4
@@ -21,6 +22,11 @@ def each(y, y_pred):
 def of_rows(y, y_pred):
     """A loss per row: padding is in it."""
     return ops.mean(each(y, y_pred), axis=-1)
+
+
+def of_rows_with_an_axis(y, y_pred):
+    """A loss per row, (B, 1)."""
+    return ops.mean(each(y, y_pred), axis=-1, keepdims=True)
 
 
 def of_all(y, y_pred):
@@ -39,6 +45,13 @@ def as_object(function):
             return function(y_true, y_pred)
 
     return Own()
+
+
+WRAPS = pytest.mark.parametrize(
+    "wrap",
+    [lambda function: function, pytest.param(as_object, marks=only_eager)],
+    ids=["function", "object"],
+)
 
 
 def make(task_type, **tasks):
@@ -68,8 +81,15 @@ def halves(task_type, y):
 
 
 @pytest.mark.parametrize("task_type", TOKENS)
-@pytest.mark.parametrize("wrap", [lambda f: f, as_object], ids=["function", "object"])
-@pytest.mark.parametrize(("loss", "words"), [(of_rows, "each row"), (of_all, "the whole batch")])
+@WRAPS
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (of_rows, "each row"),
+        (of_all, "the whole batch"),
+        pytest.param(of_rows_with_an_axis, "each row", marks=only_eager),
+    ],
+)
 def test_a_loss_that_has_added_up_what_does_not_count_is_refused(task_type, wrap, loss, words):
     model, x, y = make(task_type)
     y, weight = halves(task_type, y)
@@ -82,6 +102,20 @@ def test_a_loss_that_has_added_up_what_does_not_count_is_refused(task_type, wrap
         np.testing.assert_array_equal(value, variable.numpy())
 
 
+@only_eager
+@WRAPS
+@pytest.mark.parametrize("loss", [of_rows, of_all])
+def test_without_tasks_it_is_refused_as_well(loss, wrap):
+    config = keras_mpt.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    model = keras_mpt.prompt_tune(tiny.backbone("llama"), config)
+    x = tiny.inputs(model.backbone, rows=ROWS, length=LENGTH)
+    y, weight = halves("CAUSAL_LM", np.ones((ROWS, LENGTH), "int32"))
+    model.compile("sgd", wrap(loss), weighted_metrics=None)
+    with pytest.raises(ValueError, match="`loss` should give a value for each of"):
+        model.train_on_batch(x, y, weight)
+
+
+@only_eager
 @pytest.mark.parametrize("task_type", TOKENS)
 @pytest.mark.parametrize("metric", [of_rows, of_all])
 def test_so_is_a_metric_that_weights_count_in(task_type, metric):
@@ -97,16 +131,25 @@ def test_of_tasks_with_losses_of_their_own_it_is_refused_as_well(task_type):
     model, x, y = make(task_type)
     y, weight = halves(task_type, y)
     model.compile("sgd", {"tone": of_rows, "topic": "auto"}, weighted_metrics=None)
-    with pytest.raises(ValueError, match="`loss` should give a value per row or token .* each row"):
+    with pytest.raises(ValueError, match="`loss` should give as many values for all tasks. Rec"):
         model.fit(x, y, sample_weight=weight, verbose=0)
 
 
+def with_an_axis(y, y_pred):
+    """A loss per target, (B, S, 1)."""
+    return each(y, y_pred)[..., None]
+
+
 @pytest.mark.parametrize("task_type", TOKENS)
-@pytest.mark.parametrize("wrap", [lambda f: f, as_object], ids=["function", "object"])
-def test_a_loss_per_target_is_weighed(task_type, wrap):
+@pytest.mark.parametrize(
+    "loss",
+    [each, *(pytest.param(f, marks=only_eager) for f in (as_object(each), with_an_axis))],
+    ids=["function", "object", "one more axis"],
+)
+def test_a_loss_per_target_is_weighed(task_type, loss):
     model, x, y = make(task_type)
     y, weight = halves(task_type, y)
-    model.compile("sgd", wrap(each), weighted_metrics=None)
+    model.compile("sgd", loss, weighted_metrics=None)
     logits = np.asarray(ops.convert_to_numpy(model(x)), "float64")
     expected = np.array(
         [[-log_softmax(row[t])[label] for t, label in enumerate(of_row)]

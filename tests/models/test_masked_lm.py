@@ -113,6 +113,21 @@ def test_it_learns_saves_and_loads_and_nothing_else_changes(tmp_path):
 
 
 @only_torch
+def test_a_thawed_head_is_neither_trained_nor_frozen_again(tmp_path):
+    """Whoever thawed it may train it elsewhere: it is theirs, as the backbone is."""
+    _, model, x = make()
+    model.frozen_head.trainable = True
+    for act in (
+        lambda: model.fit(x, TOKENS, sample_weight=WEIGHTS, verbose=0),
+        lambda: model.save_adapter(tmp_path / "adapter"),
+    ):
+        with pytest.raises(ValueError, match="should be frozen"):
+            act()
+        assert model.frozen_head.trainable_variables
+    assert not (tmp_path / "adapter").exists()
+
+
+@only_torch
 def test_a_head_without_weights_of_its_own():
     backbone = keras_hub.models.RoformerV2Backbone(
         vocabulary_size=50, num_layers=1, num_heads=2, head_size=4, hidden_dim=8, intermediate_dim=8

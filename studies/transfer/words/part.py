@@ -63,8 +63,9 @@ SmolLM2-135M-Instruct (30 layers, 576 wide, 4-bit weights of a GGUF file made wh
 each class, or with free text. Only the answer's tokens count in the loss. Nothing is added to the
 model for a task but what the method trains: no head. Prompts are cut on the left at {MAX_TOKENS}
 tokens.
-All methods have the same rows, batches and steps, and Adam with learning rates that fall to 0 in a
-line. Each row weighs the same, however long its answer is, and batches hold rows of like lengths.
+All methods have the same rows, batches and steps (of two methods three times the steps are shown as
+well), and Adam with learning rates that fall to 0 in a line. Each row weighs the same, however long
+its answer is, and batches hold rows of like lengths.
 The rate of the sources' training is chosen for few steps on few sources, and is √10 times lower in
 the whole training, which takes ten times as many. *k* is the training rows of each class, drawn by
 the seed (of free text: rows); *full* is all rows.

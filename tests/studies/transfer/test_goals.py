@@ -102,7 +102,7 @@ def test_a_method_of_more_steps_stands_beside_the_others():
     """Its log says how many times the steps of the others: the budget is theirs."""
     longer = [run("prompt_3", "snips", seed, 0.85, times=3) for seed in (0, 1)]
     text = page([machine(), *(e for own in BOTH.values() for e in own.values()), *longer])
-    (line,) = [line for line in text.splitlines() if "three times the steps (no goal)" in line]
+    (line,) = [line for line in text.splitlines() if "three times its steps (no goal)" in line]
     assert "| +5.0 (+5.0 to +5.0; 1 targets) |" in line
     rows = [line for line in text.splitlines() if line.startswith("| prompt tuning")]
     assert [line for line in rows if "| 0.01 | 180 |" in line] == [

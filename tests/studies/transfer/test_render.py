@@ -122,9 +122,10 @@ def test_what_the_intervals_say():
             head=([0.70, 1.00], [0.60, 0.70]),
         )
     )
-    (line,) = lines(text, "- k = 16: ahead")
-    assert "MPT of prompt tuning by 7.5, full fine-tuning of MPT by 5.0" in line
-    assert "not told apart: MPT and head only" in line
+    (line,) = lines(text, "- k = 16, ahead: ")
+    assert "MPT of prompt tuning by 7.5; full fine-tuning of MPT by 5.0" in line
+    (line,) = lines(text, "- k = 16, not told apart: ")
+    assert "MPT and head only" in line
     assert "### What it says" not in page([machine()])
 
 

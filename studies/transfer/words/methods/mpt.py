@@ -197,7 +197,7 @@ LONGER = dataclasses.replace(
     PLAIN,
     name="mpt_plain_3",
     label="MPT without distillation, 3 × the steps",
-    about="from the same sources, at the same rates, which fall three times as slowly",
+    about="MPT without distillation at its rates, which fall three times as slowly",
     train_source=None,
     sources_of=PLAIN,
     tuned_as=PLAIN,
@@ -215,7 +215,7 @@ ONE_SPEED = Method(
 MPT = Method(
     "mpt",
     "MPT",
-    "the same, the sources taught by a teacher each",
+    "as MPT without distillation, the sources taught by a teacher each",
     _TUNED,
     _RATES,
     train,
