@@ -21,7 +21,8 @@ SIDES: dict[str, dict[str, Any]] = {
     "bfloat16": {"dtype": "bfloat16"},
     "remat activations": {"remat": "activations"},
     "remat blocks": {"remat": "blocks"},
-    "remat": {"remat": "model"},
+    "remat": {"remat": True},
+    "half remat": {"remat": 0.5},
 }
 # Ways to open PEFT's.
 PEFT_SIDES: dict[str, dict[str, Any]] = {"peft": {}, "peft bfloat16": {"dtype": "bfloat16"}}
@@ -213,16 +214,18 @@ def open_backbone(
         return cls.from_preset(str(folder / "base"), **changes)
 
 
-def open_ours(case: Case, folder: Path, dtype: str | None = None, remat: str | None = None) -> Any:
-    """Our model of what `write` wrote. With `remat="model"` it has a `remat=True` of its own."""
+def open_ours(
+    case: Case, folder: Path, dtype: str | None = None, remat: str | float | None = None
+) -> Any:
+    """Our model of what `write` wrote. A `remat` that is no string is the model's own."""
     import keras_mpt
 
-    is_own = remat == "model"
+    of_keras = remat if isinstance(remat, str) else None
 
     # A classifier's head in keras-hub has a dropout of its own, which PEFT's has not.
     head = {"head_config": {"dropout": 0.0}} if case.shape == "MiniLM" else {}
-    backbone = open_backbone(case, folder, dtype, None if is_own else remat)
-    again = {"remat": True} if is_own else {}
+    backbone = open_backbone(case, folder, dtype, of_keras)
+    again = {} if remat == of_keras else {"remat": remat}
     return keras_mpt.load_adapter(backbone, folder / "adapter", **head, **again)
 
 

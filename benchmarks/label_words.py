@@ -24,6 +24,7 @@ CASE = Case("SmolLM2", 20, 16, 64, one_word=True)
 PAIRS = {
     "float32": ("peft", "ours"),
     "bfloat16": ("peft bfloat16", "bfloat16"),
+    "float32, half of the blocks again": ("peft", "half remat"),
     "float32, blocks again": ("peft", "remat"),
 }
 

@@ -74,7 +74,8 @@ _LABEL_WORDS = """\
 the logits), four tasks in a batch, one target of each row counts. keras_mpt computes logits at that
 one alone; PEFT, as in transformers' `Trainer`, takes `labels` that are −100 elsewhere, and computes
 all. Both in the same dtype; in bfloat16 prompts are float32 variables. *Blocks again* is
-`remat=True`: blocks run once more on the way back, and keep nothing till then.
+`remat=True`: blocks run once more on the way back, and keep nothing till then; of *half of the
+blocks*, `remat=0.5`, the first half does.
 Threads: {threads}.{note} Memory is explained below.
 
 """

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_mpt._keras import sublayers
 from keras_mpt.adapters import backbone_identity
-from keras_mpt.checks import check_choice, check_flag
+from keras_mpt.checks import check_choice, received
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
 from keras_mpt.decoding.decoding import Decoding
@@ -43,9 +43,11 @@ class PromptTunedCausalLM(LanguageModel):
             `position_ids` of your own, nor for the training of experts that are kept in balance by
             a loss of their own (Mixtral, Qwen MoE). `True` is an error where it never can; `False`
             gives each row its own prompt. Defaults to `"auto"`.
-        remat: bool. Whether a step of `fit` runs each block of the backbone once more on the way
-            back, rather than keep what is within it: about a third more time, and a fraction of the
-            memory. For shared prompts alone, and blocks without dropout. Defaults to `False`.
+        remat: bool, or float between 0 and 1. Whether a step of `fit` runs each block of the
+            backbone once more on the way back, rather than keep what is within it: about 40% more
+            time, and a fraction of the memory. A float is the share of the blocks that do, such as
+            0.5 for half of the time and half of what is saved. For shared prompts alone, and blocks
+            without dropout. Defaults to `False`.
         head_config: dict. Further arguments of keras-hub's task, such as Gemma 4's
             `final_logit_cap`; `prompt_tune` takes them from the task that it is given. Defaults to
             `None`.
@@ -98,12 +100,12 @@ class PromptTunedCausalLM(LanguageModel):
         backbone: Backbone,
         config: PromptTuningConfig,
         share_prompts: bool | str = "auto",
-        remat: bool = False,
+        remat: bool | float = False,
         head_config: Config | None = None,
         **kwargs: Any,
     ) -> None:
         check_choice("share_prompts", share_prompts, ("auto", True, False))
-        check_flag("remat", remat)
+        _check_remat(remat)
         task, graph = hub_task("CausalLM", backbone, head_config)
         super().__init__(task, graph, config, dict(head_config or {}), **kwargs)
         self.share_prompts, self.remat = share_prompts, remat
@@ -122,14 +124,14 @@ class PromptTunedCausalLM(LanguageModel):
         if remat and not self._can_share():
             raise ValueError(
                 "`remat` should be False where prompts cannot be shared, or are not to be. "
-                f"Received: remat=True for a {type(backbone).__name__} with "
+                f"Received: remat={remat} for a {type(backbone).__name__} with "
                 f"share_prompts={share_prompts!r}"
             )
         if remat and _drops_out(backbone):
             raise ValueError(
                 "`remat` should be False where blocks drop out: run once more, they would drop "
-                f"others. Received: remat=True for a {type(backbone).__name__} with dropout; open "
-                "it with dropout=0.0"
+                f"others; open the backbone with dropout=0.0. Received: remat={remat} for a "
+                f"{type(backbone).__name__} with dropout"
             )
         self.finish()
 
@@ -168,7 +170,7 @@ class PromptTunedCausalLM(LanguageModel):
             distinct.poison,
             layers,
             inputs.get(TARGET_POSITIONS),
-            self.remat and bool(training),
+            float(self.remat) if training else 0.0,
         )
         return ops.cast(logits, self.logits_dtype), states
 
@@ -188,6 +190,15 @@ class PromptTunedCausalLM(LanguageModel):
 
     def _backbone_sample(self) -> Tensor:
         return self.functions.of(_sample, self.backbone)(())
+
+
+def _check_remat(remat: Any) -> None:
+    """Refuses what is no flag and no share; 1 might be meant as one block."""
+    if not isinstance(remat, bool) and not (isinstance(remat, float) and 0 < remat < 1):
+        raise ValueError(
+            "`remat` should be True or False, or a float between 0 and 1, the share of the blocks. "
+            f"Received: remat={received(remat)}"
+        )
 
 
 def _drops_out(backbone: Backbone) -> bool:

@@ -92,7 +92,7 @@ class PrefixCache:
         poison: Tensor,
         layers: tuple[int, ...] = (),
         positions: Tensor | None = None,
-        remat: bool = False,
+        remat: float = 0.0,
     ) -> tuple[Tensor, list[Tensor]]:
         """Whole rows after their prompts, for training: no cache is kept.
 
@@ -107,8 +107,8 @@ class PrefixCache:
             layers: tuple of ints. Which layers' hidden states to give. Defaults to `()`.
             positions: int tensor (B, K). Where logits are wanted, (B, K, V); `None` for everywhere.
                 Defaults to `None`.
-            remat: bool. Whether each layer runs once more on the way back, and what is within it is
-                not kept till then. Defaults to `False`.
+            remat: float. The share of the layers, the first ones, that run once more on the way
+                back: what is within them is not kept till then. Defaults to 0.
 
         Returns:
             Logits (B, S, V), and a list of hidden states (B, S, d): of the last layer, those that
@@ -217,7 +217,7 @@ class PrefixCache:
         states: list[Tensor] | None = None,
         mask: Tensor | None = None,
         poison: Tensor | None = None,
-        remat: bool = False,
+        remat: float = 0.0,
     ) -> list[View]:
         """The backbone's layers, seen with other arguments.
 
@@ -231,8 +231,12 @@ class PrefixCache:
             states: list that gets what each layer gives. Defaults to `None`.
             mask: int tensor (B, L + S), the padding mask that the layers get. Defaults to `None`.
             poison: float tensor (B,), added to what enters the first layer. Defaults to `None`.
-            remat: bool. Whether layers run once more on the way back. Defaults to `False`.
+            remat: float. The share of the layers that run once more on the way back. The last ones
+                keep what is within them, which is gone before the first ones run again. Defaults
+                to 0.
         """
+        layers = self.task.backbone.transformer_layers
+        again = round(remat * len(layers))
 
         def seen(i: int, layer: keras.layers.Layer) -> View:
             def call(x: Tensor, **given: Any) -> tuple[Tensor, Tensors]:
@@ -255,14 +259,14 @@ class PrefixCache:
                         keep.append(filled)
                     return x, keras.tree.map_structure(self._nothing_of, filled)
 
-                x, nothing = (keras.remat(run) if remat else run)(x, *keras.tree.flatten(part))
+                x, nothing = (keras.remat(run) if i < again else run)(x, *keras.tree.flatten(part))
                 if states is not None:
                     states.append(x)
                 return x, nothing
 
             return View(layer, __call__=call)
 
-        return [seen(i, layer) for i, layer in enumerate(self.task.backbone.transformer_layers)]
+        return [seen(i, layer) for i, layer in enumerate(layers)]
 
     def _apart(self, part: Tensors) -> Tensors:
         """A layer's keys and values as two tensors, which a compiler can update in place.

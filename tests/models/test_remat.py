@@ -33,7 +33,7 @@ def make(remat, kind="gpt2", **kwargs):
 @pytest.mark.parametrize("counted", list(WEIGHTS))
 def test_it_trains_to_the_same_weights(kind, counted):
     weights, losses = [], []
-    for remat in (True, False):
+    for remat in (0.5 if counted == "all" else True, False):
         model = make(remat, kind)
         history = model.fit(X, Y, sample_weight=WEIGHTS[counted], epochs=5, verbose=0)
         losses.append(history.history["loss"])
@@ -56,16 +56,17 @@ def test_blocks_run_once_more_in_training_alone(monkeypatch):
 
     monkeypatch.setattr(layer_class, "call", counted)
     of_text = []
-    for remat in (True, False):
+    for remat in (True, 0.5, False):
         model = make(remat)
         model.fit(X, Y, verbose=0)  # Builds what is not built yet.
         for run in (model.train_on_batch, model.test_on_batch):
             calls.clear()
             run(X, Y)
             of_text.append(calls.count(4))
-    train, test, plain_train, plain_test = of_text
-    assert train == 2 * plain_train
-    assert test == plain_test == plain_train > 0
+    train, test, half_train, half_test, plain_train, plain_test = of_text
+    assert plain_train == len(tiny.backbone("gpt2").transformer_layers) == 2
+    assert (train, half_train) == (4, 3)
+    assert test == half_test == plain_test == plain_train
 
 
 def test_it_is_saved_and_folded(tmp_path):
@@ -74,14 +75,21 @@ def test_it_is_saved_and_folded(tmp_path):
     assert keras.saving.load_model(tmp_path / "model.keras").remat is True
     assert model.fold(1).remat is True
     assert make(False).remat is False
+    half = make(0.5)
+    half.save(tmp_path / "half.keras")
+    assert keras.saving.load_model(tmp_path / "half.keras").remat == 0.5
 
 
 def test_where_it_cannot_be():
     config = keras_mpt.MultitaskPromptTuningConfig(num_virtual_tokens=3, num_tasks=3)
-    with pytest.raises(ValueError, match=r"`remat` should be False where blocks drop out.*=0\.0"):
+    with pytest.raises(
+        ValueError, match=r"`remat` should be False where blocks drop out.*=0\.0.*d: remat=T"
+    ):
         keras_mpt.models.PromptTunedCausalLM(tiny.backbone("gpt2", dropout=0.1), config, remat=True)
     message = r"`remat` should be False where prompts cannot be shared.*share_prompts=False"
     with pytest.raises(ValueError, match=message):
         make(True, share_prompts=False)
-    with pytest.raises(ValueError, match=r"`remat` should be True or False. Received: remat=1"):
-        make(1)
+    for remat in (1, 0, 2, 1.0, 0.0, -0.5, float("nan"), "all", None):
+        message = f"`remat` should be True or False, or a float .* Received: remat={remat!r}"
+        with pytest.raises(ValueError, match=message):
+            make(remat)
