@@ -100,7 +100,7 @@ LONGER = dataclasses.replace(
     PROMPT,
     name="prompt_3",
     label="prompt tuning, 3 × the steps",
-    about="prompt tuning at its rate, which falls three times as slowly: whether it needs more steps",
+    about="prompt tuning at its rate, which falls three times as slowly: are more steps needed",
     tuned_as=PROMPT,
     times=3,
 )
