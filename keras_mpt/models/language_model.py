@@ -345,10 +345,9 @@ class LanguageModel(PromptTunedModel):
 
         Source: Zhao et al. 2021 (arXiv 2102.09690), for `calibrate`.
         """
-        options = Options(normalize, use_cache, batch_size, calibrate)
         with_p = check_flag("return_probabilities", return_probabilities)
         refuse_responses(inputs)
-        asked = (inputs, candidates, task_ids, options)
+        asked = (inputs, candidates, task_ids, Options(normalize, use_cache, batch_size, calibrate))
         scores, given = score(self.decoding, self.model_inputs, *asked)
         return answers(given, scores, with_p)
 

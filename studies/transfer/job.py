@@ -142,6 +142,19 @@ class Method:
         """The method whose runs choose its rate on a target."""
         return self.tuned_as or self
 
+    def longer(self, times: int) -> Method:
+        """The same with more steps on a target, at the same rate and from the same sources."""
+        return dataclasses.replace(
+            self,
+            name=f"{self.name}_{times}",
+            label=f"{self.label}, {times} × the steps",
+            about=f"{self.label}, with rates that fall {times} times as slowly",
+            train_source=None,
+            sources_of=self.source_method if self.source_method.train_source else None,
+            tuned_as=self.tuned_method,
+            times=times,
+        )
+
 
 def decay(rate: float, steps: int) -> Any:
     """Every method's schedule: from `rate` down to 0 in a line."""

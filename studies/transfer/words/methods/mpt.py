@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -192,16 +191,6 @@ PLAIN = Method(
     _RATES,
     train,
     train_source,
-)
-LONGER = dataclasses.replace(
-    PLAIN,
-    name="mpt_plain_3",
-    label="MPT without distillation, 3 × the steps",
-    about="MPT without distillation at its rates, which fall three times as slowly",
-    train_source=None,
-    sources_of=PLAIN,
-    tuned_as=PLAIN,
-    times=3,
 )
 ONE_SPEED = Method(
     "mpt_one_speed",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -95,14 +94,6 @@ RANDOM = _prompt(
 )
 TEXT = _prompt(
     "prompt_text", "prompt tuning, TEXT start", "the same from an instruction in words", "TEXT"
-)
-LONGER = dataclasses.replace(
-    PROMPT,
-    name="prompt_3",
-    label="prompt tuning, 3 × the steps",
-    about="prompt tuning at its rate, which falls three times as slowly: are more steps needed",
-    tuned_as=PROMPT,
-    times=3,
 )
 LONG = _prompt(
     "prompt_100", "prompt tuning, L = 100", "the same with 100 virtual tokens", "SAMPLE_VOCAB", 100
