@@ -1,6 +1,7 @@
 """Multitask Prompt Tuning (Wang et al., ICLR 2023) for Keras 3."""
 
 from keras_mpt import analysis, models, recipes
+from keras_mpt.bank.prompt_bank import PromptBank
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import (
     MultitaskPromptTuningInit,
@@ -36,6 +37,7 @@ __all__ = [
     "MultitaskPromptTuningConfig",
     "MultitaskPromptTuningInit",
     "PeftType",
+    "PromptBank",
     "PromptEmbedding",
     "PromptTuningConfig",
     "PromptTuningInit",

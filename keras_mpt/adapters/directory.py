@@ -72,7 +72,7 @@ def load(parts: AdapterParts, adapter: Adapter) -> None:
     warn_of_other_base(parts.backbone, adapter.config.base_model_name_or_path)
     head = parts.head_weights
     shapes = {name: tuple(v.shape) for name, v in parts.prompt.named_weights().items()}
-    shapes |= {name: _saved_shape(variable) for name, variable in head.items()}
+    shapes |= {name: saved_shape(variable) for name, variable in head.items()}
     state = without_base(adapter.state, shapes, parts.backbone, adapter.source)
     values = checked_values(state, shapes, adapter.source)
     values[PROMPT] = values[PROMPT] / parts.embedding_scale
@@ -87,7 +87,8 @@ def _head_state(parts: AdapterParts) -> dict[str, np.ndarray]:
     return {name: a.T if a.ndim == 2 else a for name, a in arrays.items()}
 
 
-def _saved_shape(variable: keras.Variable) -> tuple[int, ...]:
+def saved_shape(variable: keras.Variable) -> tuple[int, ...]:
+    """The shape that a head's variable has in a file."""
     shape = tuple(variable.shape)
     return shape[::-1] if len(shape) == 2 else shape
 

@@ -245,7 +245,7 @@ class WholeText(Rereads):
     def outputs(self, token_ids: Tensor, cache: Context) -> Tensors:
         """The backbone's outputs at the user's positions."""
         x = {**cache.others, **self.reader.text(token_ids)}
-        return self.reader.outputs(x, cache.prompts.task_ids)
+        return self.reader.outputs(x, cache.prompts)
 
 
 def taken(kept: Tensors, rows: Tensor) -> Tensors:

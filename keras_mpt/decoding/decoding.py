@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
+import numpy as np
+
 from keras_mpt.decoding.compiled import CompiledFunctions
 from keras_mpt.decoding.decoder import Decoder, WholeText
 from keras_mpt.decoding.reader import Reader
+from keras_mpt.decoding.state import Context
+
+
+class Placed(NamedTuple):
+    """Rows as a decoder reads them.
+
+    Attributes:
+        token_ids: int array (B, S), padded on the right.
+        lengths: int array (B,). How many tokens each has.
+        context: what stands before them.
+    """
+
+    token_ids: np.ndarray
+    lengths: np.ndarray
+    context: Context
 
 
 class Decoding:
@@ -34,3 +53,24 @@ class Decoding:
             use_cache: bool. Whether to keep what can be kept.
         """
         return self.cached if use_cache and self.cached is not None else self.whole_text
+
+    def placed(
+        self,
+        decoder: Decoder,
+        token_ids: np.ndarray,
+        lengths: np.ndarray,
+        others: dict[str, Any],
+        follows: int | np.ndarray,
+    ) -> Placed:
+        """Rows as the decoder reads them, and what stands before them.
+
+        Args:
+            decoder: what `decoder` gave.
+            token_ids: int array (B, S). The rows' text, padded on the right.
+            lengths: int array (B,). How many tokens each has.
+            others: dict of the backbone's other inputs, and `task_ids`.
+            follows: int, or int array (B,). How many tokens come after each row's own.
+        """
+        rest = {name: value for name, value in others.items() if name != "task_ids"}
+        prompts = decoder.row_prompts(others.get("task_ids"), len(token_ids))
+        return Placed(token_ids, lengths, Context(prompts, rest))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from keras import ops
 
 from keras_mpt.decoding.decoder import Decoder, KeepsKeys, Rereads
 from keras_mpt.decoding.reader import Reader
@@ -49,7 +48,7 @@ class EncoderOnceDecoder(Rereads):
         self, text_ids: Tensor, context: Context, room: int = 0, with_states: bool = False
     ) -> tuple[Tensor | None, EncodedRows]:
         """The encoder's states, and where they are needed the text's."""
-        prompts = _prompts_of_rows(self.reader.prompt, context.prompts)
+        prompts = self.reader.prompts_of_rows(context.prompts, text_ids.shape[0])
         cache = EncodedRows(self.encoder_once.encode(context.others, prompts), prompts)
         states = self.reader.states(self.outputs(text_ids, cache)) if with_states else None
         return states, cache
@@ -82,17 +81,23 @@ class DecoderCacheDecoder(KeepsKeys):
 
     def run_text(
         self, text_ids: Tensor, context: Context, room: int, last: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, DecoderState]:
+    ) -> tuple[Tensor, Tensor, tuple[DecoderState, Tensor]]:
         """By the encoder, and then the decoder after its prompt."""
-        prompts = _prompts_of_rows(self.reader.prompt, context.prompts)
+        table = context.prompts.table
+        prompts = self.reader.prompts_of_rows(context.prompts, text_ids.shape[0])
         encoded = self.encoder_once.encode(context.others, prompts)
-        return self.decoder_cache.after(text_ids, encoded, prompts, room, last)
+        given = text_ids, encoded, prompts, room, last, self.reader.look_up(1, table)
+        logits, states, cache = self.decoder_cache.after(*given)
+        return logits, states, (cache, table)
 
     def step(
-        self, tokens: Tensor, cache: DecoderState, index: int | Tensor
-    ) -> tuple[Tensor, Tensor, DecoderState]:
+        self, tokens: Tensor, cache: tuple[DecoderState, Tensor], index: int | Tensor
+    ) -> tuple[Tensor, Tensor, tuple[DecoderState, Tensor]]:
         """Runs tokens that come after those in the cache."""
-        return self.decoder_cache.step(tokens, cache, index)
+        kept, table = cache
+        given = tokens, kept, index, self.reader.look_up(1, table)
+        logits, states, kept = self.decoder_cache.step(*given)
+        return logits, states, (kept, table)
 
 
 def encoder_decoder(
@@ -109,10 +114,3 @@ def encoder_decoder(
 def _row_prompts(prompt: Prompt, task_ids: np.ndarray | None, rows: int) -> RowPrompts:
     tasks, _, of_rows = seen_tasks(task_ids, prompt.tasks, rows)
     return RowPrompts(() if tasks is None else tasks, of_rows)
-
-
-def _prompts_of_rows(prompt: Prompt, prompts: RowPrompts) -> Tensor:
-    """Each row's prompt (B, M·L, d); each different one is made once."""
-    tasks = prompts.task_ids
-    different = prompt.for_rows(tasks, 1 if tasks is None else tasks.shape[0])
-    return ops.take(different, prompts.rows, axis=0)

@@ -23,7 +23,7 @@ from keras_mpt.decoding.generation_inputs import (
     without_input,
     without_task_ids,
 )
-from keras_mpt.decoding.state import Batch, Context
+from keras_mpt.decoding.state import Batch
 from keras_mpt.decoding.watched import draw
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.types import Sampler, TaskIds, Tensor
@@ -63,13 +63,17 @@ def generate(
     # Positions of the user's own are no cache's.
     own_positions = any(name in x for name in last.other_names)
     decoder = decoding.decoder(use_cache and not own_positions)
-    batch = _batch(decoder, x)
+    batch, moved = _batch(decoding, decoder, x)
     found = decoding.functions.drawing(generate_step, decoder, sampler)(batch, stop_token_ids=stops)
     token_ids, mask, is_right = map(to_numpy, found)
     check_rows_are_right(is_right)
+    given = x[reader.mask_name] != 0
+    if moved.any():
+        columns = moved[:, None] + np.arange(given.shape[1])
+        token_ids, mask = (np.take_along_axis(a, columns, axis=1) for a in (token_ids, mask))
     made = {reader.ids_name: token_ids, reader.mask_name: mask}
     if strip_prompt:
-        made = without_input(made, batch.mask != 0, reader.ids_name, reader.mask_name)
+        made = without_input(made, given, reader.ids_name, reader.mask_name)
     if text is None:
         return made
     assert preprocessor is not None
@@ -77,16 +81,21 @@ def generate(
     return made_text[0] if text.is_one else made_text
 
 
-def _batch(decoder: Decoder, x: dict[str, np.ndarray]) -> Batch:
-    """The arrays of a compiled call, from checked inputs."""
+def _batch(
+    decoding: Decoding, decoder: Decoder, x: dict[str, np.ndarray]
+) -> tuple[Batch, np.ndarray]:
+    """A compiled call's arrays, from checked inputs; and how far each row's text moved (B,)."""
     reader, others = decoder.reader, dict(x)
     token_ids, mask = others.pop(reader.ids_name), others.pop(reader.mask_name)
-    prompts = decoder.row_prompts(others.pop("task_ids", None), len(token_ids))
+    own = (mask != 0).sum(axis=1)
+    room = mask.shape[1] - own
+    token_ids, lengths, context = decoding.placed(decoder, token_ids, own, others, room)
+    if token_ids.shape != mask.shape:
+        mask = (np.arange(token_ids.shape[1]) < lengths[:, None]).astype("int32")
     columns = token_ids.shape[1]
     if decoder.reads_once:  # The columns in which all rows have text.
-        columns = up_to_step((mask != 0).sum(axis=1).min())
-    context = Context(prompts, others)
-    return Batch(token_ids, mask, token_ids[:, :columns], context)
+        columns = up_to_step(lengths.min())
+    return Batch(token_ids, mask, token_ids[:, :columns], context), lengths - own
 
 
 def generate_step(

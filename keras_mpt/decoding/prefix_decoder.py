@@ -42,14 +42,20 @@ class PrefixDecoder(KeepsKeys):
 
     def run_text(
         self, text_ids: Tensor, context: Context, room: int, last: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Cache]:
+    ) -> tuple[Tensor, Tensor, tuple[Cache, Tensor]]:
         """After the keys and values of each row's prompt."""
         prompts, more = context.prompts, text_ids.shape[1] + room
         cache = self.prefix_cache.for_rows(prompts.caches, prompts.rows, more)
-        return self.prefix_cache.step(text_ids, cache, 0, with_logits=False, last=last)
+        look_up = self.reader.look_up(0, prompts.table)
+        given = text_ids, cache, 0, False, last, look_up
+        logits, states, cache = self.prefix_cache.step(*given)
+        return logits, states, (cache, prompts.table)
 
     def step(
-        self, tokens: Tensor, cache: Cache, index: int | Tensor
-    ) -> tuple[Tensor, Tensor, Cache]:
+        self, tokens: Tensor, cache: tuple[Cache, Tensor], index: int | Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Cache, Tensor]]:
         """Runs tokens that come after those in the cache."""
-        return self.prefix_cache.step(tokens, cache, index)
+        kept, table = cache
+        look_up = self.reader.look_up(0, table)
+        logits, states, kept = self.prefix_cache.step(tokens, kept, index, look_up=look_up)
+        return logits, states, (kept, table)

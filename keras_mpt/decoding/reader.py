@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import keras
 from keras import ops
 
+from keras_mpt.decoding.state import RowPrompts
 from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.splicing.at_positions import at_positions
 from keras_mpt.splicing.splice import Splice
+from keras_mpt.splicing.virtual_ids import VirtualIds
 from keras_mpt.types import Tensor, Tensors
 
 
@@ -29,16 +32,44 @@ class Reader:
         last = splice.token_inputs[-1]
         self.ids_name, self.mask_name = last.name, str(last.mask_name)
 
-    def outputs(self, inputs: dict[str, Tensor], task_ids: Tensor | None) -> Tensors:
+    def outputs(self, inputs: dict[str, Tensor], prompts: RowPrompts) -> Tensors:
         """The backbone's outputs at the user's positions.
 
         Args:
             inputs: dict of the backbone's inputs, each (B, S).
-            task_ids: integer tensor (B,), or `None` without tasks.
+            prompts: the rows' prompts.
         """
-        rows = ops.shape(inputs[self.ids_name])[0]
-        prompts = self.prompt.for_rows(task_ids, rows)
-        return self.splice.user_positions(self.splice(inputs, prompts, training=False))
+        of_rows = self.prompts_of_rows(prompts, ops.shape(inputs[self.ids_name])[0])
+        return self.splice.user_positions(self.splice(inputs, of_rows, training=False))
+
+    def prompts_of_rows(self, prompts: RowPrompts, rows: int | Tensor) -> Tensor:
+        """Each row's prompt (B, M·L, d), as the splice takes it.
+
+        Where `rows` tells prompts apart, each is made once.
+
+        Args:
+            prompts: the rows' prompts.
+            rows: int or int tensor (). B.
+        """
+        tasks = prompts.task_ids
+        if not isinstance(prompts.table, tuple):
+            return prompts.table
+        if isinstance(prompts.rows, tuple):
+            return self.prompt.for_rows(tasks, rows)
+        different = self.prompt.for_rows(tasks, 1 if tasks is None else tasks.shape[0])
+        return ops.take(different, prompts.rows, axis=0)
+
+    def look_up(self, i: int, table: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """How the ids of a token input are embedded; `None`: as the backbone does it.
+
+        Args:
+            i: int. Which of the splice's `token_inputs`.
+            table: as in `RowPrompts`.
+        """
+        if isinstance(table, tuple):
+            return None
+        assert isinstance(self.splice, VirtualIds)
+        return functools.partial(self.splice.look_up, i, table=table)
 
     def text(self, token_ids: Tensor) -> dict[str, Tensor]:
         """A text (B, S) as the backbone's inputs: every position may be looked at.

@@ -20,7 +20,7 @@ from keras_mpt.decoding.generation_inputs import (
 )
 from keras_mpt.decoding.score_inputs import text_tokens, to_score
 from keras_mpt.decoding.scoring import Options, in_batches
-from keras_mpt.decoding.state import Context, Pairs, Rows
+from keras_mpt.decoding.state import Pairs, Rows
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.types import TaskIds, Tensor, Tensors
 
@@ -122,10 +122,10 @@ def _log_likelihoods(
     use_cache: bool,
 ) -> np.ndarray:
     """The sums (B, C)."""
-    decoder, rows, others = decoding.decoder(use_cache), len(lengths), dict(x)
+    decoder, others = decoding.decoder(use_cache), dict(x)
     ids = others.pop(decoding.reader.ids_name).astype("int32")[:, :width]
     ids = np.pad(ids, [(0, 0), (0, width - ids.shape[1])])
-    context = Context(decoder.row_prompts(others.pop("task_ids", None), rows), others)
+    ids, lengths, context = decoding.placed(decoder, ids, lengths, others, candidates.longest - 1)
     first = to_power_of_two(candidates.token_ids[:, :, 0].T).T
     given = Rows(ids, lengths.astype("int32") - 1, first, context)
     found, cache = decoding.functions.of(_first, decoder)(given)

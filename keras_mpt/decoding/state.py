@@ -19,11 +19,14 @@ class RowPrompts(NamedTuple):
             which of them each row has; `()` without tasks.
         rows: int array (B,), or `()`.
         caches: what is kept after each of the K prompts, a nest of tensors (K, …), or `()`.
+        table: float tensor (B, R, M·d). Of rows that hold their prompt as ids, what these stand
+            for (`VirtualIds`); `()` where they do not.
     """
 
     tasks: Any
     rows: Any = ()
     caches: Any = ()
+    table: Any = ()
 
     @property
     def task_ids(self) -> Tensor | None:

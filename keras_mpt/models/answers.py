@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from keras_mpt.decoding.generation_inputs import check_rows_are_right, without_t
 from keras_mpt.fitting.losses import Kind
 from keras_mpt.fitting.streams import is_stream
 from keras_mpt.fitting.targets import mask_of
-from keras_mpt.types import Data, TaskIds
+from keras_mpt.types import Data, TaskIds, Tensor
 
 # Losses under which outputs stand each for itself.
 _NO_CLASSES = (Kind.BINARY, Kind.NUMBERS)
@@ -36,22 +37,44 @@ def predicted_labels(
     tasks = np.broadcast_to(x.get("task_ids", 0), rows)
     _check_classes(model, x.get("task_ids"), tasks)
     logits = to_numpy(model.predict(x, batch_size, verbose=0)).astype("float64")
-    check_rows_are_right(np.isfinite(logits).reshape(rows, -1).all(axis=1))
-    # Only the row's own classes: the first ones.
     counts = model.head.classes_of_rows(x.get("task_ids"), rows)
+    names = [_names(model, task) for task in tasks]
+    is_token = mask_of(model.model_inputs, x, 0) if logits.ndim == 3 else None
+    return named_answers(logits, counts, names, is_token, with_p)
+
+
+def named_answers(
+    logits: np.ndarray,
+    counts: np.ndarray,
+    names: Sequence[list[str] | None],
+    is_token: Tensor | None,
+    with_probabilities: bool,
+) -> Any:
+    """Each row's likeliest class, or each token's, by its name.
+
+    Args:
+        logits: float array (B, C) or (B, S, C).
+        counts: int array (B,). How many classes each row has: the first ones.
+        names: list of B lists of strings, `None` where classes have no names.
+        is_token: int tensor (B, S). Which tokens are no padding; `None` for all.
+        with_probabilities: bool. Whether to give the softmax over a row's own classes too.
+
+    Raises:
+        ValueError: logits that are NaN or infinite.
+    """
+    rows = len(logits)
+    check_rows_are_right(np.isfinite(logits).reshape(rows, -1).all(axis=1))
     is_own = np.arange(logits.shape[-1]) < counts.reshape(rows, *[1] * (logits.ndim - 1))
     logits = np.where(is_own, logits, -np.inf)
     best = logits.argmax(axis=-1)
-    names = [_names(model, task) for task in tasks]
     labels: Any = best
-    is_token = mask_of(model.model_inputs, x, 0) if logits.ndim == 3 else None
     if logits.ndim == 3:
         kept = np.ones(best.shape, bool) if is_token is None else to_numpy(is_token) != 0
         labels = [_named(own[k], n) for own, k, n in zip(best, kept, names, strict=True)]
         is_own = is_own & kept[..., None]
     elif any(names):
         labels = [_named([k], own)[0] for k, own in zip(best, names, strict=True)]
-    if not with_p:
+    if not with_probabilities:
         return labels
     p = np.exp(logits - logits.max(axis=-1, keepdims=True))
     p = np.where(is_own, p / p.sum(axis=-1, keepdims=True), 0)

@@ -155,13 +155,13 @@ def load_read_adapter(base: Backbone | Task, adapter: Adapter, **kwargs: Any) ->
     """As `load_adapter`, of an adapter that was read."""
     # PEFT marks every saved adapter as for inference only, and cannot train it on; ours can be.
     config = dataclasses.replace(adapter.config, inference_mode=False)
-    kwargs = {**_head_arguments(adapter), **kwargs}
+    kwargs = {**head_arguments(adapter), **kwargs}
     model = prompt_tune(base, config, **kwargs, initialize=False)
     load(adapter_parts(model), adapter)
     return model
 
 
-def _head_arguments(adapter: Adapter) -> dict[str, Any]:
+def head_arguments(adapter: Adapter) -> dict[str, Any]:
     """What a saved head was built with: written by us, or seen in PEFT's weights."""
     task_type = adapter.config.task_type
     if task_type not in _WITH_CLASSES:

@@ -7,6 +7,7 @@ two sets of names, and give the same things in the same order.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -72,6 +73,7 @@ class DecoderCache:
         prompts: Tensor,
         room: int = 0,
         last: Tensor | None = None,
+        look_up: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, DecoderState]:
         """Runs `[the decoder's prompt; tokens]`, or the tokens where the decoder has no prompt.
 
@@ -82,6 +84,8 @@ class DecoderCache:
             room: int. How many more tokens the cache should have room for. Defaults to `0`.
             last: int tensor (B,). The one token in each row whose logits are wanted. Defaults to
                 `None`: what stands for the logits then means nothing.
+            look_up: function of ids (B, n) that gives their embeddings. Defaults to `None`: the
+                backbone's own.
 
         Returns:
             Logits (B, 1, V), hidden states (B, S, d), and the cache.
@@ -92,14 +96,19 @@ class DecoderCache:
         cache = DecoderState(encoded, own, cross)
         made: list[Tensor] = []
         at = None if last is None else (self.length + ops.cast(last, "int32"))[:, None]
-        view = self._after_prompt(prompts[:, self.length :] if self.length else None, at, made)
+        prompt = prompts[:, self.length :] if self.length else None
+        view = self._after_prompt(prompt, at, made, look_up)
         logits, states, cache = self._call(view, ids, cache, index=0, cross_index=0)
         if at is not None and not made:  # Of an output layer of its own.
             logits = at_positions(logits, at)
         return logits, states[:, self.length :], cache
 
     def step(
-        self, token_ids: Tensor, cache: DecoderState, index: int | Tensor
+        self,
+        token_ids: Tensor,
+        cache: DecoderState,
+        index: int | Tensor,
+        look_up: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, DecoderState]:
         """Runs tokens after those in the cache.
 
@@ -107,12 +116,14 @@ class DecoderCache:
             token_ids: int tensor (B, n).
             cache: what `after` or an earlier step gave.
             index: int or int tensor (). How many of the user's tokens are before these.
+            look_up: as in `after`. Defaults to `None`.
 
         Returns:
             Logits (B, n, V), hidden states (B, n, d), and the cache with these tokens.
         """
         index = ops.cast(index, "int32") + self.length
-        return self._call(self.task, token_ids, cache, index, cross_index=None)
+        task = self.task if look_up is None else self._embedding_by(look_up, self.embedding)
+        return self._call(task, token_ids, cache, index, cross_index=None)
 
     def _call(
         self,
@@ -140,26 +151,44 @@ class DecoderCache:
         own, cross = keras.tree.flatten(caches)
         return logits, states, cache._replace(own=own, cross=cross)
 
-    def _after_prompt(self, prompt: Tensor | None, at: Tensor | None, made: list[Tensor]) -> View:
+    def _after_prompt(
+        self,
+        prompt: Tensor | None,
+        at: Tensor | None,
+        made: list[Tensor],
+        look_up: Callable[[Tensor], Tensor] | None,
+    ) -> View:
         """The task, seen with a prompt in front of the decoder's token embeddings.
 
         Args:
             prompt: float tensor (B, L, d), or `None`.
             at: int tensor (B, 1). Where logits are wanted, or `None` for nowhere.
             made: list that gets the states that logits are asked for of.
+            look_up: as in `after`.
         """
         real = self.embedding
 
-        def embedding(ids: Tensor, reverse: bool = False) -> Tensor:
-            if reverse:
-                made.append(ids)
-                return ids if at is None else real(at_positions(ids, at), reverse=True)
-            tokens = real(ids)
+        def embed(ids: Tensor) -> Tensor:
+            tokens = (look_up or real)(ids)
             return tokens if prompt is None else insert(tokens, ops.cast(prompt, tokens.dtype), 0)
 
+        def to_logits(states: Tensor, reverse: bool) -> Tensor:
+            made.append(states)
+            return states if at is None else real(at_positions(states, at), reverse=reverse)
+
+        return self._embedding_by(embed, to_logits)
+
+    def _embedding_by(
+        self, embed: Callable[[Tensor], Tensor], to_logits: Callable[..., Tensor]
+    ) -> View:
+        """The task, seen with another way from ids to embeddings, and from states to logits."""
         backbone = self.task.backbone
+
+        def embedding(ids: Tensor, reverse: bool = False) -> Tensor:
+            return to_logits(ids, reverse=True) if reverse else embed(ids)
+
         # keras-hub's property `token_embedding` is kept as `_token_embedding`.
-        names = {n.removeprefix("_") for n, v in vars(backbone).items() if v is real}
+        names = {n.removeprefix("_") for n, v in vars(backbone).items() if v is self.embedding}
         return View(self.task, backbone=View(backbone, **dict.fromkeys(names, embedding)))
 
 

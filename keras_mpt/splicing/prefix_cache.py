@@ -62,21 +62,13 @@ class PrefixCache:
         Returns:
             A list of nests of tensors, (K, …), of length L along their length axis.
         """
-        real = self.task.backbone.token_embedding
+        dtype = self.task.backbone.token_embedding.compute_dtype
 
         def token_embedding(ids: Tensor, reverse: bool = False) -> Tensor:
             # Nobody asks for logits at a prompt's positions.
-            return ids if reverse else ops.cast(prompts, real.compute_dtype)
+            return ids if reverse else ops.cast(prompts, dtype)
 
-        def embeddings(ids: Tensor, start_index: int | Tensor = 0) -> Tensor:
-            """Of a layer for tokens and positions together, as OPT's."""
-            positions = self.task.backbone.embeddings.position_embedding
-            tokens = token_embedding(ids)
-            return tokens + positions(tokens, start_index=start_index)
-
-        instead: dict[str, Any] = {"token_embedding": View(real, __call__=token_embedding)}
-        if hasattr(getattr(self.task.backbone, "embeddings", None), "position_embedding"):
-            instead["embeddings"] = embeddings
+        instead = self._embedding_by(token_embedding)
         filled: Cache = []
         layers = self._layers(keep=filled)
         ids = ops.zeros(ops.shape(prompts)[:2], "int32")
@@ -167,6 +159,7 @@ class PrefixCache:
         index: int | Tensor,
         with_logits: bool = True,
         last: Tensor | None = None,
+        look_up: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Cache]:
         """Runs tokens that come after those in the cache.
 
@@ -178,6 +171,8 @@ class PrefixCache:
                 for the logits then means nothing. Defaults to `True`.
             last: int tensor (B,). With `with_logits=False`: the one of these tokens in each row
                 whose logits are wanted all the same, (B, 1, V). Defaults to `None`.
+            look_up: function of ids (B, n) that gives their embeddings without positions. Defaults
+                to `None`: the backbone's own.
 
         Returns:
             Logits (B, n, V), hidden states (B, n, d), and the cache with these tokens.
@@ -187,7 +182,9 @@ class PrefixCache:
 
         def token_embedding(ids: Tensor, reverse: bool = False) -> Tensor:
             if not reverse:
-                return real(ids)
+                return (look_up or real)(ids)
+            if with_logits:
+                return real(ids, reverse=True)
             made.append(ids)
             return ids if last is None else real(at_positions(ids, last[:, None]), reverse=True)
 
@@ -196,13 +193,30 @@ class PrefixCache:
         place = None if known is None else self.length + int(known)
         layers = self._layers(cache, self._together, place, keep=filled)
         instead: dict[str, Any] = {"transformer_layers": layers}
-        if not with_logits:
+        if look_up is not None:
+            instead |= self._embedding_by(token_embedding)
+        elif not with_logits:
             instead["token_embedding"] = View(real, __call__=token_embedding)
         index = ops.cast(index, "int32") + self.length
         logits, states, _ = self._view(**instead).call_with_cache(token_ids, _Unused(), index)
         if last is not None and not made:  # Of an output layer of its own.
             logits = at_positions(logits, last[:, None])
         return logits, states, [self._apart(part) for part in filled]
+
+    def _embedding_by(self, token_embedding: Callable[..., Tensor]) -> dict[str, Any]:
+        """The attributes of a backbone that embeds tokens otherwise."""
+        backbone = self.task.backbone
+
+        def embeddings(ids: Tensor, start_index: int | Tensor = 0) -> Tensor:
+            """Of a layer for tokens and positions together, as OPT's."""
+            tokens = token_embedding(ids)
+            return tokens + backbone.embeddings.position_embedding(tokens, start_index=start_index)
+
+        view = View(backbone.token_embedding, __call__=token_embedding)
+        instead: dict[str, Any] = {"token_embedding": view}
+        if hasattr(getattr(backbone, "embeddings", None), "position_embedding"):
+            instead["embeddings"] = embeddings
+        return instead
 
     def _view(self, **instead: Any) -> View:
         """The task as if its backbone had other attributes."""

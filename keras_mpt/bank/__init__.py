@@ -1,0 +1,1 @@
+"""Many adapters on one frozen backbone, in one batch."""
