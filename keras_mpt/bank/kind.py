@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import keras
 import numpy as np
@@ -70,15 +70,17 @@ class Kind:
         self.splice = VirtualIds(self.model.backbone)
         self.functions = CompiledFunctions(self.model)
         # A row per token input: of an adapter with M prompts, the first M.
-        every = View(
+        every: Any = View(
             self.splice,
             num_virtual_tokens=1,
             num_transformer_submodules=len(self.splice.token_inputs),
         )
         self.embedding_scale = embedding_scale(every, self.model.backbone)
-        self.has_classes = self.model.head.has_classes
-        weights = self.model.head.weights()
-        own = [] if not weights else self.model.head.layer.weights
+        # Linear where the adapters bring one along, else keras-hub's own, which is frozen.
+        self.head = cast(Any, self.model.head)
+        self.has_classes = self.head.has_classes
+        weights = self.head.weights()
+        own = self.head.layer.weights if weights else []
         self._output = [n for n, v in weights.items() if any(v is o for o in own)]
         self._below = {n: v for n, v in weights.items() if n not in self._output}
 
@@ -97,7 +99,7 @@ class Kind:
             num_classes: int or list of ints, as it is noted; `None` where it is not.
         """
         if not self.has_classes:
-            weights = self.model.head.weights()
+            weights = self.head.weights()
             return {name: saved_shape(v) for name, v in weights.items()}
         below = {name: saved_shape(v) for name, v in self._below.items()}
         count = num_classes if isinstance(num_classes, int) else sum(num_classes or [])
@@ -105,7 +107,7 @@ class Kind:
         for name in self._output:
             found = adapter.state.get(name)
             classes = count or (0 if found is None else int(np.shape(found)[0]))
-            width = tuple(self.model.head.weights()[name].shape)[:-1]
+            width = tuple(self.head.weights()[name].shape)[:-1]
             output[name] = (classes, *width)
         return {**below, **output}
 
@@ -205,7 +207,7 @@ def _features(kind: Kind, given: Given) -> Tensors:
     users = splice.at_places(outputs, given.places)
     match kind.task_type:
         case TaskType.CAUSAL_LM | TaskType.SEQ_2_SEQ_LM:
-            return model.head(keras.tree.flatten(users), training=False)
+            return kind.head(keras.tree.flatten(users), training=False)
         case TaskType.SEQ_CLS:
             pool = {"mean": mean_over_tokens, "last": last_token}.get(model.pooling)
             if pool is None:

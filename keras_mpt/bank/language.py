@@ -40,7 +40,7 @@ class Decoders:
 
     def __init__(self, kind: Kind, room: Room, cache_bytes: int) -> None:
         self.kind, self.room, self.cache_bytes = kind, room, cache_bytes
-        self.reader = Reader(kind.splice, kind.model.prompt, kind.model.head)
+        self.reader = Reader(kind.splice, kind.model.prompt, kind.head)
         self.whole_text = WholeText(self.reader)
         is_causal = isinstance(kind.model, PromptTunedCausalLM)
         name = "CausalLM" if is_causal else "Seq2SeqLM"

@@ -81,8 +81,9 @@ def place(
     own = places.own
     # Behind a row stands a token of the vocabulary, which a mask hides.
     made = {token_input.name: places.moved(x[token_input.name], vocabulary_size + places.order, 0)}
-    if token_input.mask_name in x:
-        made[token_input.mask_name] = places.moved(x[token_input.mask_name], 1, 0)
+    mask_name = token_input.mask_name
+    if mask_name is not None and mask_name in x:
+        made[mask_name] = places.moved(x[mask_name], 1, 0)
     for name in token_input.other_names:
         if name in x and name in token_input.position_names:
             values, at = np.asarray(x[name]), own.at[:, None]

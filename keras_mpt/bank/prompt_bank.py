@@ -305,15 +305,15 @@ class PromptBank:
 
     def _kind(self, adapter: Adapter, task_type: TaskType) -> Kind:
         key = kind_key(adapter)
-        if key not in self._kinds:
-            with lock_of(getattr(self._base, "backbone", self._base)):
-                return Kind(self._base, task_type, adapter, **self._arguments)
-        return self._kinds[key]
+        with lock_of(getattr(self._base, "backbone", self._base)):
+            if key not in self._kinds:
+                self._kinds[key] = Kind(self._base, task_type, adapter, **self._arguments)
+            return self._kinds[key]
 
     def _read(self, name: str, directory: Path) -> BankAdapter:
         """An adapter from its files, with what it needs beside them."""
         adapter = read_adapter(directory)
-        found = adapter.config.task_type or TaskType.FEATURE_EXTRACTION
+        found = TaskType(adapter.config.task_type or TaskType.FEATURE_EXTRACTION)
         if self._task_type not in (None, found):
             raise ValueError(
                 f"`task_type` of an adapter should be the bank's, {str(self._task_type)!r}. "
@@ -323,7 +323,6 @@ class PromptBank:
         made = bank_adapter(name, adapter, kind)
         with self._lock:
             # Only now: an adapter that does not fit decides nothing.
-            self._kinds.setdefault(kind_key(adapter), kind)
             self._task_type = found
             self._room.make(made.length)
         return made

@@ -56,7 +56,7 @@ class CallInputs(ModelInputs):
     words: LabelWords | None = None
 
     @property
-    def label_words(self) -> LabelWords:  # type: ignore[override]
+    def label_words(self) -> LabelWords:
         """The tasks' classes as words and as tokens: known since the adapters were loaded."""
         assert self.words is not None
         return self.words
