@@ -18,6 +18,7 @@ from keras_mpt.files.config_files import OWN_CONFIG_NAME
 from keras_mpt.files.state_dict import checked_values
 from keras_mpt.fitting.label_words import LabelWords, label_words
 from keras_mpt.splicing.positions import default_prompt_position
+from keras_mpt.splicing.virtual_ids import VirtualIds
 
 # Each adapter that is read has a number of its own: one that replaces another is another.
 _numbers = itertools.count()
@@ -118,23 +119,13 @@ def bank_adapter(name: str, adapter: Adapter, kind: Kind) -> BankAdapter:
 
     Args:
         name: string. What rows call it.
-        adapter: the adapter.
+        adapter: an adapter of the backbone.
         kind: its kind.
 
     Raises:
-        ValueError: an adapter of another backbone, of prompts as wide as no token embedding, or too
-            long for the backbone, or words or weights that do not fit.
+        ValueError: words or weights that do not fit.
     """
     config, source, splice = adapter.config, adapter.source, kind.splice
-    _check_sizes(config, kind, source)
-    difference = backbone_difference(adapter.own_fields.get("backbone"), kind.model.backbone)
-    if difference is not None:
-        raise ValueError(
-            "The bank's backbone should be the one that the adapter was trained on; without "
-            f"`backbone` in its {OWN_CONFIG_NAME} any will do. Received: {source!r}, trained on "
-            f"{difference}"
-        )
-    warn_of_other_base(kind.model.backbone, config.base_model_name_or_path)
     num_classes = adapter.own_fields.get("num_classes")
     shapes = _prompt_shapes(config, splice.token_dim)
     heads = kind.head_shapes(adapter, num_classes)
@@ -166,9 +157,17 @@ def _prompt_shapes(config: PromptTuningConfig, width: int) -> dict[str, tuple[in
     return shapes
 
 
-def _check_sizes(config: PromptTuningConfig, kind: Kind, source: str) -> None:
-    """Refuses prompts that the backbone has no place for."""
-    splice = kind.splice
+def check_backbone(adapter: Adapter, splice: VirtualIds) -> None:
+    """Refuses an adapter of another backbone, or with prompts that it has no place for.
+
+    Args:
+        adapter: an adapter that was read.
+        splice: the bank's splice.
+
+    Raises:
+        ValueError: such an adapter.
+    """
+    config, source, backbone = adapter.config, adapter.source, splice.backbone
     wanted: list[tuple[str, Any, Any, bool]] = [
         ("token_dim", splice.token_dim, config.token_dim, False),
         ("num_transformer_submodules", len(splice.token_inputs), config.submodules, True),
@@ -183,3 +182,11 @@ def _check_sizes(config: PromptTuningConfig, kind: Kind, source: str) -> None:
                 f"`{name}` of an adapter should be {least}{most}, as the bank's backbone has it. "
                 f"Received: {name}={found} in {source!r}"
             )
+    difference = backbone_difference(adapter.own_fields.get("backbone"), backbone)
+    if difference is not None:
+        raise ValueError(
+            "The bank's backbone should be the one that the adapter was trained on; without "
+            f"`backbone` in its {OWN_CONFIG_NAME} any will do. Received: {source!r}, trained on "
+            f"{difference}"
+        )
+    warn_of_other_base(backbone, config.base_model_name_or_path)

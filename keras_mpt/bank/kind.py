@@ -47,27 +47,27 @@ class Kind:
 
     Args:
         base: a keras-hub backbone or task.
+        splice: how rows with their own prompts enter the backbone.
         task_type: the adapters' task type.
-        adapter: one of them, whose head is built; `None` where there is no head to choose. Defaults
-            to `None`.
+        adapter: one of them, whose head is built.
         **kwargs: further arguments of the model, such as `preprocessor`.
     """
 
     def __init__(
         self,
         base: Backbone | Task,
-        task_type: TaskType | None,
-        adapter: Adapter | None = None,
+        splice: VirtualIds,
+        task_type: TaskType,
+        adapter: Adapter,
         **kwargs: Any,
     ) -> None:
         config = PromptTuningConfig(task_type=task_type, num_virtual_tokens=1)
-        if adapter is not None:
-            kwargs = {**_settings(adapter), **kwargs}
+        kwargs = {**_settings(adapter), **kwargs}
         if task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS):
             kwargs["num_classes"] = 1
         self.model: PromptTunedModel = prompt_tune(base, config, initialize=False, **kwargs)
         self.task_type = self.model.config.task_type
-        self.splice = VirtualIds(self.model.backbone)
+        self.splice = splice
         self.functions = CompiledFunctions(self.model)
         # A row per token input: of an adapter with M prompts, the first M.
         every: Any = View(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.adapters.reading import Adapter, read_adapter
-from keras_mpt.bank.adapter import BankAdapter, bank_adapter
+from keras_mpt.bank.adapter import BankAdapter, bank_adapter, check_backbone
 from keras_mpt.bank.call import Call
 from keras_mpt.bank.kind import Kind, kind_key, task_type_of
 from keras_mpt.bank.language import Decoders
@@ -28,6 +28,7 @@ from keras_mpt.decoding.score_inputs import has_responses, refuse_responses
 from keras_mpt.decoding.scoring import Options
 from keras_mpt.models.language_model import LanguageModel
 from keras_mpt.splicing.locks import lock_of
+from keras_mpt.splicing.virtual_ids import VirtualIds
 from keras_mpt.types import Backbone, Task
 
 
@@ -106,6 +107,7 @@ class PromptBank:
             self._room.longest = check_size("num_virtual_tokens", num_virtual_tokens)
         self.sampler = generating.sampler_of(sampler)
         self._base, self._task_type = base, task_type_of(base, task_type)
+        self._splice = VirtualIds(getattr(base, "backbone", base))
         given = {} if preprocessor is None else {"preprocessor": preprocessor}
         self._arguments = {**kwargs, **given}
         self._lock = threading.Lock()
@@ -291,7 +293,7 @@ class PromptBank:
         inputs, adapter = without_adapter(inputs, adapter)
         request = Request(self._shelf, adapter)
         kind = request.served[0].adapter.kind
-        with lock_of(kind.model.backbone):
+        with lock_of(self._splice.backbone):
             for known in self._kinds.values():
                 known.forget_if_changed()
             yield Call(request, inputs, self._room, self._decoders_of(kind))
@@ -305,9 +307,10 @@ class PromptBank:
 
     def _kind(self, adapter: Adapter, task_type: TaskType) -> Kind:
         key = kind_key(adapter)
-        with lock_of(getattr(self._base, "backbone", self._base)):
+        with lock_of(self._splice.backbone):
             if key not in self._kinds:
-                self._kinds[key] = Kind(self._base, task_type, adapter, **self._arguments)
+                given = self._base, self._splice, task_type, adapter
+                self._kinds[key] = Kind(*given, **self._arguments)
             return self._kinds[key]
 
     def _read(self, name: str, directory: Path) -> BankAdapter:
@@ -319,6 +322,7 @@ class PromptBank:
                 f"`task_type` of an adapter should be the bank's, {str(self._task_type)!r}. "
                 f"Received: task_type={str(found)!r} in {str(directory)!r}"
             )
+        check_backbone(adapter, self._splice)
         kind = self._kind(adapter, found)
         made = bank_adapter(name, adapter, kind)
         with self._lock:

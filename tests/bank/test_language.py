@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import keras_mpt
+from keras_mpt.splicing.prefix_cache import PrefixCache
 from tests import tiny
 from tests.bank.adapters import ROWS, backbone, config, models, own_inputs, randomized
 from tests.decoding.language_models import causal_preprocessor, seq2seq_preprocessor
-from tests.marks import only_torch
+from tests.marks import IS_EAGER, only_torch
 
 CANDIDATES = [[5, 6], [7], [8, 9, 10]]
 _KINDS = [
@@ -73,6 +74,36 @@ def test_a_replaced_adapter_s_keys_are_not_served(tmp_path):
     assert np.abs(after - before).max() > 0.1
 
 
+def test_nothing_is_compiled_anew(tmp_path, monkeypatch):
+    """Another adapter in the place of one, and one more: as long, longer and shorter."""
+    of = backbone("gpt2")
+    made = models(of, "CAUSAL_LM", tmp_path)
+    bank = keras_mpt.PromptBank(of, num_virtual_tokens=6)
+    x = tiny.inputs(of, rows=4)
+    x["padding_mask"][:] = 1
+    for name in "ab":
+        bank.load(name, tmp_path / name)
+    for rows in ("a/0", "b/0", ["a/0", "b/0"] * 2):
+        bank.score({**x, "adapter": rows}, CANDIDATES)
+    traced, real = [], PrefixCache.step
+
+    def step(*args, **kwargs):
+        traced.append(1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(PrefixCache, "step", step)
+    bank.load("c", tmp_path / "c")
+    bank.load("b", tmp_path / "b")
+    asked = ["c"] * 4, ["a/1"] * 4, ["c", "b/2"] * 2
+    found = [bank.score({**x, "adapter": rows}, CANDIDATES) for rows in asked]
+    monkeypatch.undo()
+    assert bool(traced) == IS_EAGER  # PyTorch shows that calls are seen at all.
+    for rows, scores in zip(asked, found, strict=True):
+        for i in range(4):
+            model, own = own_inputs(made, x, rows, i)
+            np.testing.assert_allclose(scores[i], model.score(own, CANDIDATES)[0], atol=1e-5)
+
+
 def _with_words(folder, of, preprocessor, task_type):
     words = {"a": {"task_0": ["a", "b"], "task_1": ["c", "d", "ef"]}, "c": ["g", "h"]}
     made = {}
@@ -84,9 +115,7 @@ def _with_words(folder, of, preprocessor, task_type):
     return made
 
 
-@pytest.mark.parametrize(
-    "task_type", ["CAUSAL_LM", pytest.param("SEQ_2_SEQ_LM", marks=only_torch)]
-)
+@pytest.mark.parametrize("task_type", ["CAUSAL_LM", pytest.param("SEQ_2_SEQ_LM", marks=only_torch)])
 def test_each_row_is_answered_in_its_own_words(task_type, tmp_path):
     is_causal = task_type == "CAUSAL_LM"
     of = backbone("gpt2" if is_causal else "bart")
