@@ -20,7 +20,8 @@ from keras_mpt.files.paths import check_target, is_file_name
 from keras_mpt.files.tensor_file import SUFFIXES, read_tensor
 
 _ENCODER, _DECODER = "encoder.pt", "decoder.pt"
-_ENDS = ", ".join(SUFFIXES[:-1]) + f" or {SUFFIXES[-1]}"
+# What an argument `path` should be, in messages.
+_WANTED = f"a file that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, or a folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +82,10 @@ def one_file(path: Any, suffixes: tuple[str, ...]) -> PromptFiles:
     Raises:
         ValueError: another name, or a folder that cannot be written to.
     """
-    file = _as_path(path)
+    wanted = f"a file that ends in {' or '.join(suffixes)}"
+    file = _as_path(path, wanted)
     if file.suffix not in suffixes or not is_file_name(file.name):
-        raise ValueError(
-            f"`path` should be a file that ends in {' or '.join(suffixes)}. Received: "
-            f"path={received(path)}"
-        )
+        raise _not_a_path(path, wanted)
     return PromptFiles(check_target("path", file.parent), (file.name,))
 
 
@@ -112,10 +111,7 @@ def files_for(path: Any, has_encoder: bool, submodules: int, at: int) -> PromptF
             )
         return one_file(path, SUFFIXES)
     if file.suffix and not file.is_dir():
-        raise ValueError(
-            f"`path` should be a file that ends in {_ENDS}, or a folder. Received: "
-            f"path={received(path)}"
-        )
+        raise _not_a_path(path, _WANTED)
     if at:
         raise ValueError(
             "`prompt_position` should be 'before' for a folder: its readers put the prompt in "
@@ -161,11 +157,12 @@ def read_prompts(path: Any, has_encoder: bool) -> np.ndarray:
     return np.stack(prompts)
 
 
-def _as_path(path: Any) -> Path:
+def _as_path(path: Any, wanted: str = _WANTED) -> Path:
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text or "\0" in text:
-        raise ValueError(
-            f"`path` should be a file that ends in {_ENDS}, or a folder. Received: "
-            f"path={received(path)}"
-        )
+        raise _not_a_path(path, wanted)
     return Path(text)
+
+
+def _not_a_path(path: Any, wanted: str) -> ValueError:
+    return ValueError(f"`path` should be {wanted}. Received: path={received(path)}")
