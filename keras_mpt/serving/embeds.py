@@ -71,24 +71,23 @@ def prompt_embeds(
     if text is not None:
         assert preprocessor is not None
         x = tokenized(text, preprocessor, None)
-    own = [name for name in tokens.other_names if isinstance(x, dict) and name in x]
+    x = self.model_inputs.prepare(x if task_ids is None else {**x, "task_ids": task_ids})
+    own = [name for name in tokens.other_names if name in x]
     if own:
         raise ValueError(
-            "`inputs` should have tokens and their mask alone: a server counts positions itself. "
-            f"Received: inputs with {own}"
+            f"`inputs` should leave out {own}: a server counts each row's tokens from 0. Received: "
+            f"inputs with {own}"
         )
-    x = self.model_inputs.prepare(x if task_ids is None else {**x, "task_ids": task_ids})
     ids, mask = (to_numpy(x[name]) for name in (tokens.name, tokens.mask_name))
     check_right_padding(mask, tokens.mask_name)
     embedded = to_numpy(splice.embed_tokens(ids.reshape(-1))).astype("float32")
     if scaled:
         embedded = embedded * self.embedding_scale[0]
     rows = embedded.reshape(*ids.shape, -1)
-    given = x.get("task_ids")
-    kinds, which = (None, np.zeros(len(ids), "int32"))
-    if given is not None:
-        kinds, which = np.unique(to_numpy(given), return_inverse=True)
-    prompts = prompts_of(self, None if kinds is None else kinds.tolist(), scaled)[:, 0]
+    # Each different task's prompt once.
+    tasks, which = np.unique(to_numpy(x.get("task_ids", np.zeros(len(ids)))), return_inverse=True)
+    has_tasks = self.model_inputs.has_tasks
+    prompts = prompts_of(self, tasks.tolist() if has_tasks else None, scaled)[:, 0]
     at, lengths = splice.at, (mask != 0).sum(axis=1)
     return [
         np.concatenate([row[:at], prompts[k], row[at:length]])

@@ -59,7 +59,7 @@ def prompts_of(model: HasPrompts, tasks: list[int] | None, scaled: bool) -> np.n
     wrong = int((~np.isfinite(found)).sum())
     if wrong:
         raise ValueError(
-            "`prompt` should be finite to be exported, so nothing was written. Received: a prompt "
+            "`prompt` should be finite for another program to take it. Received: a prompt "
             f"with {wrong} values that are not"
         )
     if scaled:

@@ -7,6 +7,7 @@ from keras import ops
 
 import keras_mpt
 from tests import tiny
+from tests.families.configurations import FAMILIES
 
 L = 3
 
@@ -71,8 +72,19 @@ def test_wrong_inputs():
     with pytest.raises(ValueError, match=r"`token_ids` should have token ids in \[0, 50\)"):
         model.prompt_embeds({**x, "token_ids": x["token_ids"] + 50}, task_ids=0)
     model.prompt.prompt_embeddings.assign(ops.full((L, tiny.WIDTH), np.nan))
-    with pytest.raises(ValueError, match="`prompt` should be finite to be exported, so nothing w"):
+    with pytest.raises(
+        ValueError, match="`prompt` should be finite for another program to take it"
+    ):
         model.prompt_embeds(x, task_ids=0)
+
+
+def test_positions_of_ones_own_are_refused():
+    config = keras_mpt.PromptTuningConfig(num_virtual_tokens=3)
+    model = keras_mpt.models.PromptTunedCausalLM(FAMILIES["Gemma 4"].build(), config)
+    x = {"token_ids": np.full((1, 4), 5), "padding_mask": np.ones((1, 4), "int32")}
+    assert model.prompt_embeds(x)[0].shape[0] == 7
+    with pytest.raises(ValueError, match=r"`inputs` should leave out \['position_ids'\]: a server"):
+        model.prompt_embeds({**x, "position_ids": np.arange(4)[None]})
 
 
 def test_other_models_have_none():
