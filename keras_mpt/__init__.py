@@ -17,6 +17,7 @@ from keras_mpt.hugging_face.backbone import backbone_from_pretrained
 from keras_mpt.hugging_face.gguf import convert_gguf
 from keras_mpt.hugging_face.masked_lm import masked_lm_from_pretrained
 from keras_mpt.hugging_face.t5 import t5_from_pretrained
+from keras_mpt.models.load_prompt import load_prompt
 from keras_mpt.models.prompt_tune import load_adapter, prompt_tune
 from keras_mpt.prompts.multitask_prompt_embedding import MultitaskPromptEmbedding
 from keras_mpt.prompts.parameter_count import (
@@ -52,6 +53,7 @@ __all__ = [
     "few_shot",
     "full_prompt_parameter_count",
     "load_adapter",
+    "load_prompt",
     "masked_lm_from_pretrained",
     "models",
     "multitask_parameter_count",

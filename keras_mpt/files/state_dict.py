@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 
 from keras_mpt.arrays import to_numpy
 from keras_mpt.files.sealed import opened
+from keras_mpt.files.torch_file import read_torch
 
 SAFETENSORS_NAME = "adapter_model.safetensors"
 BIN_NAME = "adapter_model.bin"
@@ -76,7 +75,7 @@ def state_and_texts(content: bytes, file: Path) -> tuple[dict[str, np.ndarray], 
                 f"`path` should be a safetensors file. Received: {str(file)!r}, {error}"
             ) from None
     if file.suffix in (".bin", ".pt", ".pth"):
-        return _read_torch(content, file), {}
+        return read_torch(content, file), {}
     raise ValueError(
         "`path` should end in .safetensors, .bin, .pt or .pth, or be an adapter's directory. "
         f"Received: path={str(file)!r}"
@@ -156,34 +155,3 @@ def _state_file(path: Path) -> Path:
             f"{str(path)!r}"
         )
     return path
-
-
-def _read_torch(content: bytes, file: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            f"Reading {str(file)!r} needs PyTorch: `pip install keras-mpt[torch]`, or save it as "
-            ".safetensors, which needs none."
-        ) from error
-    try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        if not isinstance(state, dict):
-            raise TypeError(f"a {type(state).__name__}")
-        for name, value in state.items():
-            if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-                raise TypeError(f"a {type(value).__name__} under {name!r}")
-            if value.numel() * value.element_size() > len(content):
-                # A view that repeats its numbers, which would take any amount of memory.
-                raise TypeError(f"a tensor larger than the file under {name!r}")
-        return {name: to_numpy(value) for name, value in state.items()}
-    except Exception as error:  # torch.load has no one error for a file it cannot read.
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):
-            # PyTorch's own words advise to run the code that such a file may hold.
-            reason = "unpickling it would need more than tensors, which may run code"
-        raise ValueError(
-            f"`path` should be a PyTorch state dict of plain tensors. Received: {str(file)!r}, "
-            f"which is truncated, of another kind, or holds more than weights: {reason}. Nothing "
-            "in it was run; ask its author for a .safetensors file"
-        ) from None

@@ -90,10 +90,7 @@ def prompt_tune(
         config_for_task(config, PromptTunedMaskedLM.task_type)
         return PromptTunedMaskedLM.from_task(base, config, **kwargs)
     if not hasattr(base, "inputs") or isinstance(base, tasks.Task):
-        raise ValueError(
-            "`base` should be a keras-hub Backbone, TextClassifier, CausalLM, Seq2SeqLM or "
-            f"MaskedLM. Received: a {type(base).__name__}"
-        )
+        raise not_a_base(base)
     if config.task_type not in _BY_TASK_TYPE:
         known = ", ".join(repr(str(t)) for t in _BY_TASK_TYPE)
         raise ValueError(
@@ -115,6 +112,14 @@ def prompt_tune(
             f"num_classes={kwargs['num_classes']!r}"
         )
     return _BY_TASK_TYPE[config.task_type](base, config, **kwargs)
+
+
+def not_a_base(base: Any) -> ValueError:
+    """The error for what no prompt can be put on."""
+    return ValueError(
+        "`base` should be a keras-hub Backbone, TextClassifier, CausalLM, Seq2SeqLM or "
+        f"MaskedLM. Received: a {type(base).__name__}"
+    )
 
 
 def load_adapter(

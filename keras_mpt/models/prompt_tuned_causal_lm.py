@@ -20,6 +20,7 @@ from keras_mpt.models.hub_task import hub_task
 from keras_mpt.models.language_model import LanguageModel
 from keras_mpt.prompts.distinct import distinct_tasks
 from keras_mpt.prompts.prompt import Prompt
+from keras_mpt.serving import embeds
 from keras_mpt.splicing.prefix_cache import PrefixCache, prefix_cache
 from keras_mpt.types import Backbone, Config, Tensor
 
@@ -94,6 +95,7 @@ class PromptTunedCausalLM(LanguageModel):
     """
 
     task_type = TaskType.CAUSAL_LM
+    prompt_embeds = embeds.prompt_embeds
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ from keras_mpt.models.arguments import adapter_parts, rebuilt, saved_arguments
 from keras_mpt.models.fitted import config_for_task, fitted, prompt_layer, start_prompt
 from keras_mpt.models.label_fields import check_label_fields
 from keras_mpt.prompts.prompt import Prompt
+from keras_mpt.serving import export as serving
 from keras_mpt.types import Backbone, Config, Preprocessor, Tensor, Tensors, Tokenizer
 
 
@@ -52,6 +53,8 @@ class PromptTunedModel(Fitting):
 
     # What the model is for; `None` leaves it to the config.
     task_type: ClassVar[TaskType | None] = None
+    export_prompt_embeds = serving.export_prompt_embeds
+    export_prompt_table = serving.export_prompt_table
 
     def __init__(
         self,

@@ -1,0 +1,1 @@
+"""Prompts on their way to other servers, and back: numbers, files and requests."""
