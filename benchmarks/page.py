@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.bank_page import bank
 from benchmarks.cells import (
     by_backend,
     in_rows,
@@ -178,6 +179,7 @@ def render(report: dict[str, Any]) -> str:
         (_label_words, "label_words"),
         (_distillation, "distillation"),
         (_generation, "generation"),
+        (bank, "bank"),
         (_tasks, "tasks"),
         (_memory, "memory"),
         (_variants, "variants"),

@@ -30,7 +30,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "benchmarks"
 NUMBERS, PAGE = "benchmarks.json", "README.md"
 BACKENDS = tuple(NAMES)
 PARTS = (
-    "training", "label_words", "distillation", "generation", "tasks", "memory", "variants",
+    "training", "label_words", "distillation", "generation", "bank", "tasks", "memory", "variants",
     "adapters", "imports",
 )  # fmt: skip
 PACKAGES = (

@@ -12,6 +12,7 @@ pytest.importorskip("peft", reason="PEFT is what is measured against")
 
 from benchmarks import (  # noqa: E402
     adapters,
+    bank,
     cases,
     floor,
     generation,
@@ -77,6 +78,19 @@ def test_generation():
     row = generation.row(sized(generation.CASES[1], True), new=3, quick=True)
     check(row, [f"{side}{part}" for side in ("peft", "ours", "bare") for part in ("", " first")])
     assert row["same"] == 1
+
+
+@only_eager
+@pytest.mark.parametrize("case", [sized(c, True) for c in bank.CASES], ids=lambda c: c.shape)
+def test_bank(case, tmp_path):
+    with written(case) as folder:
+        backbone = cases.open_backbone(case, folder)
+    model = bank.own_model(case, backbone)
+    bank.write(model, tmp_path, 3)
+    for count, names in ((1, ()), (3, ("apart",))):
+        row = bank.row(case, backbone, model, tmp_path, count, quick=True)
+        check(row, ("bank", "alone", "cold", *names))
+        assert row["difference"] < 1e-5 and row["bytes"] > 0
 
 
 @only_eager
