@@ -195,7 +195,7 @@ def task_id(
         return list(names).index(task)
     if not is_integer(task, 0, len(names)):
         raise ValueError(
-            f"`{argument}` should be {others}one of the tasks {list(names)}, "
+            f"`{argument}` should be {others}one of the tasks {received(list(names))}, "
             f"{'' if after else 'or '}an id in [0, {len(names)}){after}. Received: "
             f"{argument}={received(task)}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def checked_labels(field: str, labels: Any, of: str = "") -> list[str] | None:
         raise ValueError(
             f"`{field}` should be of two classes at least. Received: {field}={received(labels)}{of}"
         )
-    twice = sorted({label for label in labels if labels.count(label) > 1})
+    twice = sorted(label for label, n in collections.Counter(labels).items() if n > 1)
     if twice:
         raise ValueError(
             f"`{field}` should be another string for each class. Received: "
@@ -63,11 +64,12 @@ def checked_labels_of_tasks(
             f"`{field}` should be a dict of task name to list of strings, or None. Received: "
             f"{field}={received(labels)}"
         )
-    unknown = [name for name in labels if name not in names]
+    known = set(names)
+    unknown = [name for name in labels if name not in known]
     if unknown:
         raise ValueError(
-            f"`{field}` should be of the tasks that there are, {list(names)}. Received: {field} of "
-            f"{received(unknown)}"
+            f"`{field}` should be of the tasks that there are, {received(list(names))}. Received: "
+            f"{field} of {received(unknown)}"
         )
     # In the order of tasks: whoever reads a file sees the same one.
     found = {n: checked_labels(field, labels[n], f" of task {n!r}") for n in names if n in labels}

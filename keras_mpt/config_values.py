@@ -153,17 +153,22 @@ def member(enumeration: Any, name: str, value: Any) -> Any:
 def checked_frozen_tasks(frozen: Any, names: list[str], train_shared: bool) -> list[str] | None:
     """The tasks that training leaves as they are, or `None`."""
     is_list = isinstance(frozen, (list, tuple))
-    if frozen is not None and not (is_list and all(name in names for name in frozen)):
+    if frozen is not None and not (is_list and _are_all_in(frozen, names)):
         raise ValueError(
-            f"`frozen_tasks` should be None or a list of the tasks {names}. Received: "
-            f"frozen_tasks={frozen!r}"
+            f"`frozen_tasks` should be None or a list of the tasks {received(names)}. Received: "
+            f"frozen_tasks={received(frozen)}"
         )
     if frozen and train_shared:
         raise ValueError(
             "`train_shared` should be False where tasks are frozen: they share P. Received: "
-            f"train_shared=True with frozen_tasks={frozen!r}"
+            f"train_shared=True with frozen_tasks={received(frozen)}"
         )
     return list(frozen) if frozen else None
+
+
+def _are_all_in(given: Any, names: list[str]) -> bool:
+    known = set(names)
+    return all(isinstance(name, str) and name in known for name in given)
 
 
 def check_text_start(fields: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from keras_mpt.adapters.read_by_peft import read_differently
 from keras_mpt.adapters.reading import Adapter
 from keras_mpt.adapters.weights_of_base import without_base
 from keras_mpt.arrays import to_numpy
-from keras_mpt.checks import check_flag, shown, warn_once
+from keras_mpt.checks import check_flag, received, shown, warn_once
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_labels import LABEL_FIELDS
 from keras_mpt.config_values import START_DONE, TASKS_START_DONE
@@ -148,8 +148,8 @@ def _check_names(
         names, found = (getattr(c, field, None) for c in (config, adapter_config))
         if names and found and names != found:
             raise ValueError(
-                f"`{field}` of the adapter should be the model's, {names}. Received: "
-                f"{field}={found} in {source!r}"
+                f"`{field}` of the adapter should be the model's, {received(names)}. Received: "
+                f"{field}={received(found)} in {source!r}"
             )
 
 

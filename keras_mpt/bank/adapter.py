@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -61,11 +62,22 @@ class BankAdapter:
         assert self.config.num_virtual_tokens is not None
         return self.config.num_virtual_tokens
 
-    @property
+    @functools.cached_property
     def task_names(self) -> list[str] | None:
         """Its tasks, or `None` where it has one prompt and no tasks."""
         config = self.config
         return config.names if isinstance(config, MultitaskPromptTuningConfig) else None
+
+    @functools.cached_property
+    def task_places(self) -> dict[str, int]:
+        """The ids of its tasks by their names."""
+        return {name: k for k, name in enumerate(self.task_names or [])}
+
+    @functools.cached_property
+    def _ends(self) -> np.ndarray:
+        """Where in its head each task's classes end."""
+        counts = self.num_classes if isinstance(self.num_classes, list) else [0]
+        return np.cumsum([0, *counts])
 
     def prompt(self, task: int | None) -> np.ndarray:
         """A task's prompt P ∘ (cols · rows), float32 (L, M·d): the token inputs' side by side."""
@@ -79,8 +91,7 @@ class BankAdapter:
         """Which outputs of its head are a task's."""
         if not isinstance(self.num_classes, list):
             return slice(None)
-        start = sum(self.num_classes[: task or 0])
-        return slice(start, start + self.num_classes[task or 0])
+        return slice(int(self._ends[task or 0]), int(self._ends[(task or 0) + 1]))
 
     def label_names(self, task: int | None) -> list[str] | None:
         """The names of a task's classes, or `None`."""

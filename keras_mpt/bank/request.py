@@ -78,6 +78,7 @@ class Request:
                 f"adapter={received(adapter)}"
             )
         self.served: list[Served] = []
+        self._places: dict[int, int] = {}
         places: dict[str, int] = {}
         for row, name in enumerate(names):
             if not isinstance(name, str):
@@ -90,11 +91,10 @@ class Request:
 
     def _place(self, served: Served) -> int:
         """The place of what is served among those that differ; two names may mean one."""
-        keys = [s.key for s in self.served]
-        if served.key in keys:
-            return keys.index(served.key)
-        self.served.append(served)
-        return len(keys)
+        place = self._places.setdefault(served.key, len(self.served))
+        if place == len(self.served):
+            self.served.append(served)
+        return place
 
     def rows_of(self, x: dict[str, Any], rows: int) -> list[Served]:
         """What answers each of the rows, from their checked inputs."""
@@ -146,12 +146,12 @@ def _served(shelf: Shelf, name: str, row: int) -> Served:
     adapter = _adapter(shelf, of, row) if slash else None
     if adapter is None:
         raise _unknown(name, row, f"; the bank has {_some(shelf.names)}")
-    tasks = adapter.task_names or []
-    if task in tasks:
-        return Served(adapter, tasks.index(task))
-    if task.isdecimal() and int(task) < len(tasks):
+    places = adapter.task_places
+    if task in places:
+        return Served(adapter, places[task])
+    if task.isdecimal() and int(task) < len(places):
         return Served(adapter, int(task))
-    raise _unknown(name, row, f"; {of!r} has the tasks {tasks}")
+    raise _unknown(name, row, f"; {of!r} has the tasks {received(list(places))}")
 
 
 def _adapter(shelf: Shelf, name: str, row: int) -> BankAdapter | None:

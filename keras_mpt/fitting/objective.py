@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_mpt._keras import mean_values, with_direction
 from keras_mpt.arrays import to_numpy
-from keras_mpt.checks import check_number
+from keras_mpt.checks import check_number, received
 from keras_mpt.fitting.compile_defaults import default_loss, is_auto
 from keras_mpt.fitting.losses import (
     ACCURACY,
@@ -372,11 +372,13 @@ def is_by_task(given: Any) -> bool:
 
 
 def _check_names(argument: str, given: Mapping[str, Any], setting: Setting) -> None:
-    unknown = [name for name in given if name not in setting.names]
+    known = set(setting.names)
+    unknown = [name for name in given if name not in known]
     if unknown or not setting.names:
         raise ValueError(
-            f"`{argument}` should be a dict by the names of tasks, {list(setting.names)}, where it "
-            f"is a dict. Received: {argument} for {list(given)}"
+            f"`{argument}` should be a dict by the names of tasks, "
+            f"{received(list(setting.names))}, where it is a dict. Received: {argument} for "
+            f"{received(list(given))}"
         )
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_mpt import _keras
+from keras_mpt.checks import received
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.data.columns import as_array
 from keras_mpt.data.task_mix import TaskMix
@@ -176,7 +177,8 @@ class Preparation:
         if config.task_names is None and len(given) == len(own):
             return None
         raise ValueError(
-            f"`x` should mix tasks that the model has, {list(own)}. Received: x with tasks {given}"
+            f"`x` should mix tasks that the model has, {received(list(own))}. Received: x with "
+            f"tasks {received(list(given))}"
         )
 
 

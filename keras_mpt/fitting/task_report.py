@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import collections
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ class TaskReport:
         measures: list[_Measure] = []
         if objective is not None and names and is_short and objective.has_loss:
             measures.append(_LossMeasure(range(len(names)), objective))
-        known: list[set[str]] = [{"loss"} for _ in names]
+        known: dict[int, set[str]] = collections.defaultdict(lambda: {"loss"})
         for asked in objective.asked if objective is not None and names else ():
             tasks = range(len(names)) if asked.task is None else [asked.task]
             if asked.task is None and not is_short:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mpt.checks import is_integer
+from keras_mpt.checks import is_integer, received
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.fitting.other_names import check_config
 from keras_mpt.types import NumClasses
@@ -27,12 +27,13 @@ def in_order(num_classes: Any, names: Sequence[str], may_name_others: bool = Fal
     if not isinstance(num_classes, Mapping):
         return num_classes
     missing = [name for name in names if name not in num_classes]
-    unknown = [name for name in num_classes if name not in names and not may_name_others]
+    known = set(num_classes if may_name_others else names)
+    unknown = [name for name in num_classes if name not in known]
     if missing or unknown:
         raise ValueError(
-            f"`num_classes` should have each task's number of classes, those of {list(names)}. "
-            f"Received: none for {missing}"
-            + (f", and one for unknown {unknown}" if unknown else "")
+            f"`num_classes` should have each task's number of classes, those of "
+            f"{received(list(names))}. Received: none for {received(missing)}"
+            + (f", and one for unknown {received(unknown)}" if unknown else "")
         )
     return [num_classes[name] for name in names]
 

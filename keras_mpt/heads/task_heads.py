@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import check_flag, check_size
+from keras_mpt.prompts.combine import safe_task_ids
 from keras_mpt.prompts.replace_weights import replace_weights
 from keras_mpt.types import Tensor
 
@@ -22,9 +23,8 @@ NO_CLASS = -1e9
 class TaskHeads(keras.layers.Layer):
     """T linear heads side by side in one matrix, (d, C_0 + … + C_{T−1}).
 
-    Every row is multiplied by every task's columns and its own task's logits are picked. Where a
-    task has fewer classes than the largest, the rest of its logits are −1e9. An id that no task has
-    gives NaN.
+    Every row is multiplied by its own task's columns. Where a task has fewer classes than the
+    largest, the rest of its logits are −1e9. An id that no task has gives NaN.
 
     Args:
         num_classes: list of T ints. Each task's number of classes.
@@ -79,8 +79,7 @@ class TaskHeads(keras.layers.Layer):
 
     def call(self, features: Tensor, task_ids: Tensor) -> Tensor:
         """Each row's logits under its own task's head."""
-        is_task = ops.equal(task_ids[:, None], ops.arange(len(self.num_classes), dtype="int32"))
-        safe_ids = ops.argmax(ops.cast(is_task, "int32"), axis=1)
+        safe_ids, poison = safe_task_ids(task_ids, len(self.num_classes))
 
         def per_row(table: Tensor) -> Tensor:
             return ops.take(ops.convert_to_tensor(table), safe_ids, axis=0)
@@ -97,8 +96,7 @@ class TaskHeads(keras.layers.Layer):
             logits = logits + per_token(ops.take(bias, columns, axis=0))
         has_class = per_token(per_row(self._has_class))
         logits = ops.where(has_class, logits, ops.cast(NO_CLASS, logits.dtype))
-        is_known = per_token(ops.any(is_task, axis=1, keepdims=True))
-        return ops.where(is_known, logits, ops.cast(float("nan"), logits.dtype))
+        return logits + per_token(ops.cast(poison, logits.dtype)[:, None])
 
     def columns(self, task: int) -> slice:
         """Where in the matrix and the biases a task's head stands.

@@ -60,7 +60,8 @@ class FrozenTasks(Kept):
         config = self.config
         if not isinstance(config, MultitaskPromptTuningConfig):
             return []
-        return [config.names.index(name) for name in config.frozen_tasks or []]
+        places = {name: k for k, name in enumerate(config.names)} if config.frozen_tasks else {}
+        return [places[name] for name in config.frozen_tasks or []]
 
 
 def set_train_shared(model: Any, value: bool) -> None:

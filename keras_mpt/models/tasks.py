@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from keras_mpt.arrays import to_numpy
-from keras_mpt.checks import check_flag, task_id
+from keras_mpt.checks import check_flag, received, task_id
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_labels import LABEL_FIELDS, checked_labels, with_tasks
 from keras_mpt.config_values import START_DONE, TASKS_START_DONE, check_task_name
@@ -218,7 +218,7 @@ def _change_tasks(
 ) -> None:
     """Changes the tasks, all being checked: what can still fail comes before the changes."""
     config, stay = multitask_config(model), {name: name for name in names}
-    still_frozen = [name for name in config.frozen_tasks or [] if name in names]
+    still_frozen = [name for name in config.frozen_tasks or [] if name in stay]
     changes = {"frozen_tasks": still_frozen, **with_tasks(vars(config), stay), **changes}
     changes |= {"num_tasks": len(names), "task_names": names}
     if isinstance(config.prompt_tuning_init_task, list):
@@ -240,7 +240,7 @@ def _check_name(argument: str, name: Any, names: Sequence[str]) -> None:
     if not isinstance(name, str) or not name or name in names:
         raise ValueError(
             f"`{argument}` should be a string that is not empty and not yet the name of a task: "
-            f"there are {list(names)}. Received: {argument}={name!r}"
+            f"there are {received(list(names))}. Received: {argument}={name!r}"
         )
     check_task_name(argument, name)
 

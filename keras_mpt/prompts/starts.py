@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mpt.checks import is_integer
+from keras_mpt.checks import is_integer, received
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import SOURCE_INITS, MultitaskPromptTuningInit, PromptTuningInit
 from keras_mpt.files.adapter_files import AdapterFiles, read_steadily
@@ -228,12 +228,13 @@ def _source_indices(
     """One source task per target task, as numbers."""
     given = config.prompt_tuning_init_task
     sources = given if isinstance(given, list) else [given] * config.num_tasks
-    indices = [names.index(s) if isinstance(s, str) and s in names else s for s in sources]
+    places = {name: k for k, name in enumerate(names)}
+    indices = [places.get(s, s) if isinstance(s, str) else s for s in sources]
     for index, source in zip(indices, sources, strict=True):
         if not is_integer(index, 0, num_sources):
             raise ValueError(
                 f"`prompt_tuning_init_task` should be a source task in [0, {num_sources})"
-                + (f" or one of {names}" if names else "")
+                + (f" or one of {received(names)}" if names else "")
                 + f". Received: prompt_tuning_init_task={source!r} for {path!r}"
             )
     return [int(index) for index in indices if index is not None]

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_mpt.arrays import concrete
-from keras_mpt.checks import is_integer
+from keras_mpt.checks import is_integer, received
 
 
 def check_task_ids(
@@ -82,9 +82,10 @@ def _ids_of_names(values: np.ndarray, names: Sequence[str] | None) -> np.ndarray
     ids = {name: k for k, name in enumerate(names or [])}
     unknown = sorted({v for v in given if v not in ids})
     if unknown:
-        known = "this model's tasks have no names" if names is None else f"one of {list(names)}"
+        of = "this model's tasks have no names"
+        of = of if names is None else f"one of {received(list(names))}"
         raise ValueError(
-            f"`task_ids` should name a task: {known}. Received: task_ids with {unknown}"
+            f"`task_ids` should name a task: {of}. Received: task_ids with {received(unknown)}"
         )
     return np.asarray([ids[v] for v in given], "int32").reshape(values.shape)
 
