@@ -133,8 +133,9 @@ def test_each_row_is_answered_in_its_own_words(task_type, tmp_path):
         assert (p[i, own_p.shape[1] :] == 0).all()
         own = model.score([text], **task)[0]
         np.testing.assert_allclose(scores[i, : len(own)], own, atol=1e-5)
-        model.set_sampler("greedy")
-        new = model.generate([text], 8, **task)
-        assert bank.generate([text], 8, adapter=row) == new
-    calibrated = bank.predict_labels(texts[:2], adapter=rows[:2], calibrate=True)
-    assert calibrated[0] in ["c", "d", "ef"] and calibrated[1] in ["g", "h"]
+        if IS_EAGER:  # Elsewhere each length is compiled.
+            model.set_sampler("greedy")
+            new = model.generate([text], 8, **task)
+            assert bank.generate([text], 8, adapter=row) == new
+            own = model.predict_labels([text], **task, calibrate=True)
+            assert bank.predict_labels([text], adapter=row, calibrate=True) == own
