@@ -17,7 +17,10 @@ from keras_mpt.bank.kind import Kind
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.files.config_files import OWN_CONFIG_NAME
 from keras_mpt.files.state_dict import checked_values
-from keras_mpt.fitting.label_words import LabelWords, label_words
+from keras_mpt.fitting.label_words import LabelWords
+from keras_mpt.heads.num_classes import checked_num_classes
+from keras_mpt.models.label_fields import check_label_fields
+from keras_mpt.models.prompt_tune import head_arguments
 from keras_mpt.splicing.positions import default_prompt_position
 from keras_mpt.splicing.virtual_ids import VirtualIds
 
@@ -137,9 +140,16 @@ def bank_adapter(name: str, adapter: Adapter, kind: Kind) -> BankAdapter:
         ValueError: words or weights that do not fit.
     """
     config, source, splice = adapter.config, adapter.source, kind.splice
-    num_classes = adapter.own_fields.get("num_classes")
+    num_classes = None
+    if kind.has_classes:
+        given = head_arguments(adapter).get("num_classes", 0)
+        num_classes = checked_num_classes(given, config)
+    classes = num_classes if isinstance(num_classes, int) else sum(num_classes or [])
+    # What names and words may be, as of a model of its own.
+    inputs = dataclasses.replace(kind.model.model_inputs, config=config)
+    check_label_fields(inputs, kind.head, num_classes)
     shapes = _prompt_shapes(config, splice.token_dim)
-    heads = kind.head_shapes(adapter, num_classes)
+    heads = kind.head_shapes(classes)
     state = without_base(adapter.state, {**shapes, **heads}, kind.model.backbone, source)
     values = checked_values(state, {**shapes, **heads}, source)
     prompt = values["prompt_embeddings"] / np.repeat(
@@ -148,11 +158,8 @@ def bank_adapter(name: str, adapter: Adapter, kind: Kind) -> BankAdapter:
     state = {n: np.asarray(values[n], "float32") for n in shapes} | {"prompt_embeddings": prompt}
     head = {n: values[n].T if values[n].ndim == 2 else values[n] for n in heads}
     head = {n: np.ascontiguousarray(a, "float32") for n, a in head.items()}
-    if kind.has_classes and num_classes is None:
-        num_classes = int(next(reversed(heads.values()))[0])
-    words = None
-    if config.label_words:
-        words = label_words(config, kind.model.preprocessor, splice.vocabulary_sizes[-1])
+    has_words = config.label_words and kind.model.preprocessor is not None
+    words = inputs.label_words if has_words else None
     position = config.prompt_position or default_prompt_position(kind.model.backbone)
     at = {"before": 0, "after_start": 1}[position]
     number = next(_numbers)
@@ -181,7 +188,7 @@ def check_backbone(adapter: Adapter, splice: VirtualIds) -> None:
     config, source, backbone = adapter.config, adapter.source, splice.backbone
     wanted: list[tuple[str, Any, Any, bool]] = [
         ("token_dim", splice.token_dim, config.token_dim, False),
-        ("num_transformer_submodules", len(splice.token_inputs), config.submodules, True),
+        ("num_transformer_submodules", splice.submodules, config.submodules, True),
     ]
     limit = splice.max_sequence_length
     if limit is not None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_mpt.arrays import to_numpy
+from keras_mpt.bank.adapter import Served
 from keras_mpt.bank.language import CallDecoding, Decoders
 from keras_mpt.bank.outputs import outputs_of
 from keras_mpt.bank.request import Request
@@ -80,9 +83,34 @@ class Call:
     def generated(self, sampler: Sampler, **options: Any) -> Any:
         """See `LanguageModel.generate`."""
         assert self.decoders is not None
-        decoding = CallDecoding(self.decoders, self.request.served)
-        given = decoding, self.inputs, sampler, self.given
-        return generating.generate(*given, task_ids=self.request.task_ids, **options)
+        served, task_ids = self.request.served, self.request.task_ids
+        if _draws_one_by_one(sampler):
+            decoding = CallDecoding(self.decoders, served)
+            given = decoding, self.inputs, sampler, self.given
+            return generating.generate(*given, task_ids=task_ids, **options)
+        return self._generated_by_length(sampler, options)
+
+    def _generated_by_length(self, sampler: Sampler, options: dict[str, Any]) -> Any:
+        """For samplers that look at whole rows: these must be as wide as in their own models."""
+        assert self.decoders is not None
+        served, tasks = self.request.served, np.asarray(self.request.task_ids)
+        _check_text_alone(sampler, served, self.decoders.is_causal)
+        lengths = np.array(
+            [(s.adapter.length, s.adapter.at, s.adapter.config.submodules) for s in served]
+        )
+        parts, rows = [], np.atleast_1d(tasks)
+        for one in np.unique(lengths, axis=0):
+            chosen = np.flatnonzero((lengths[rows] == one).all(axis=1))
+            if not len(chosen):
+                continue
+            of_group = [served[k] for k in rows[chosen]]
+            decoding = CallDecoding(self.decoders, served, of_group)
+            is_whole = len(chosen) == len(rows)
+            given = self.given if is_whole else _rows_of(self.given, chosen)
+            ids = self.request.task_ids if is_whole else rows[chosen]
+            asked = decoding, self.inputs, sampler, given
+            parts.append((chosen, generating.generate(*asked, task_ids=ids, **options)))
+        return parts[0][1] if len(parts) == 1 else _together(parts, len(rows))
 
     def outputs(self, batch_size: int, verbose: bool = False) -> Any:
         """See `PromptBank.predict`."""
@@ -123,3 +151,47 @@ class Call:
     @property
     def _count(self) -> int:
         return len(self._prepared[self.inputs.splice.token_inputs[0].name])
+
+
+def _draws_one_by_one(sampler: Sampler) -> bool:
+    """Whether a sampler looks at nothing but each next token's probabilities."""
+    import keras_hub
+
+    of_hub = keras_hub.samplers
+    known = (of_hub.GreedySampler, of_hub.TopKSampler, of_hub.TopPSampler, of_hub.RandomSampler)
+    return type(sampler) in known
+
+
+def _check_text_alone(sampler: Sampler, served: Sequence[Served], is_causal: bool) -> None:
+    """Refuses to compare new tokens with a text that has virtual ones in it."""
+    import keras_hub
+
+    stands_in_text = any(
+        s.adapter.at or (not is_causal and s.adapter.config.submodules > 1) for s in served
+    )
+    if isinstance(sampler, keras_hub.samplers.ContrastiveSampler) and stands_in_text:
+        raise ValueError(
+            "`sampler` should be another one for adapters whose prompts stand among the tokens "
+            "that are continued, which a ContrastiveSampler compares new ones with. Received: "
+            f"sampler={type(sampler).__name__}"
+        )
+
+
+def _rows_of(given: Any, rows: np.ndarray) -> Any:
+    """Some rows of a list of texts, or of a dict of columns."""
+    if isinstance(given, dict):
+        return {name: _rows_of(value, rows) for name, value in given.items()}
+    if isinstance(given, (list, tuple)):
+        return [given[i] for i in rows]
+    return to_numpy(given)[rows]
+
+
+def _together(parts: list[tuple[np.ndarray, Any]], count: int) -> Any:
+    """What each part's rows got, in the order of all rows."""
+    if isinstance(parts[0][1], dict):
+        return {name: _together([(r, p[name]) for r, p in parts], count) for name in parts[0][1]}
+    found: list[Any] = [None] * count
+    for rows, made in parts:
+        for row, own in zip(rows, made, strict=True):
+            found[row] = own
+    return np.stack(found) if isinstance(parts[0][1], np.ndarray) else found

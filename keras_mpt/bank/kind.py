@@ -61,7 +61,11 @@ class Kind:
         adapter: Adapter,
         **kwargs: Any,
     ) -> None:
-        config = PromptTuningConfig(task_type=task_type, num_virtual_tokens=1)
+        config = PromptTuningConfig(
+            task_type=task_type,
+            num_virtual_tokens=1,
+            num_transformer_submodules=splice.submodules,
+        )
         kwargs = {**_settings(adapter), **kwargs}
         if task_type in (TaskType.SEQ_CLS, TaskType.TOKEN_CLS):
             kwargs["num_classes"] = 1
@@ -73,7 +77,7 @@ class Kind:
         every: Any = View(
             self.splice,
             num_virtual_tokens=1,
-            num_transformer_submodules=len(self.splice.token_inputs),
+            num_transformer_submodules=splice.submodules,
         )
         self.embedding_scale = embedding_scale(every, self.model.backbone)
         # Linear where the adapters bring one along, else keras-hub's own, which is frozen.
@@ -91,25 +95,18 @@ class Kind:
         if before not in (None, self.model.compiled_for):
             self.functions.forget()
 
-    def head_shapes(self, adapter: Adapter, num_classes: Any) -> dict[str, tuple[int, ...]]:
+    def head_shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
         """The shapes of an adapter's head in its file, the output's last.
 
         Args:
-            adapter: the adapter.
-            num_classes: int or list of ints, as it is noted; `None` where it is not.
+            num_classes: int. All of its tasks' classes together.
         """
-        if not self.has_classes:
-            weights = self.head.weights()
-            return {name: saved_shape(v) for name, v in weights.items()}
-        below = {name: saved_shape(v) for name, v in self._below.items()}
-        count = num_classes if isinstance(num_classes, int) else sum(num_classes or [])
-        output = {}
+        weights = self.head.weights()
+        shapes = {name: saved_shape(variable) for name, variable in self._below.items()}
         for name in self._output:
-            found = adapter.state.get(name)
-            classes = count or (0 if found is None else int(np.shape(found)[0]))
-            width = tuple(self.head.weights()[name].shape)[:-1]
-            output[name] = (classes, *width)
-        return {**below, **output}
+            classes, *width = saved_shape(weights[name])
+            shapes[name] = (num_classes if self.has_classes else classes, *width)
+        return shapes
 
     def features(self, given: Given) -> Any:
         """The user's positions of the backbone's outputs, or what heads read of them.
@@ -186,9 +183,11 @@ def task_type_of(base: Any, task_type: TaskType | str | None) -> TaskType | None
     return given or found
 
 
-def kind_key(adapter: Adapter) -> str:
-    """What adapters of one kind have alike, beside their task type."""
-    return json.dumps(_settings(adapter), sort_keys=True)
+def kind_key(adapter: Adapter, task_type: TaskType) -> str:
+    """What adapters of one kind have alike; a dropout is none of it, as nothing is trained."""
+    settings = _settings(adapter)
+    of_head = {k: v for k, v in (settings.pop("head_config", None) or {}).items() if k != "dropout"}
+    return json.dumps([task_type, settings, of_head], sort_keys=True, default=str)
 
 
 def _settings(adapter: Adapter) -> dict[str, Any]:

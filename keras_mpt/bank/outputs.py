@@ -13,7 +13,7 @@ from keras_mpt.bank.adapter import Served
 from keras_mpt.bank.kind import Given, Kind
 from keras_mpt.bank.placing import table_of
 from keras_mpt.bank.room import Room
-from keras_mpt.bank.rows import check_rows_fit, own_prompts, placed_inputs
+from keras_mpt.bank.rows import check_rows_fit, last_tokens, own_prompts, placed_inputs
 from keras_mpt.heads.task_heads import NO_CLASS
 
 
@@ -74,7 +74,8 @@ def _batch(x: dict[str, np.ndarray], rows: list[Served], room: Room) -> Any:
     splice = kind.splice
     first = splice.token_inputs[0]
     has_masks = all(t.mask_name is not None for t in splice.token_inputs)
-    _check_fit(x, rows, kind)
+    for i in range(len(splice.token_inputs)):
+        check_rows_fit(rows, last_tokens(x, splice, i), splice, i)
     size = room.longest if has_masks else rows[0].adapter.length
     prompts = [served.adapter.prompt(served.task) for served in rows]
     own = own_prompts(rows, 0, len(splice.token_inputs))
@@ -86,16 +87,6 @@ def _batch(x: dict[str, np.ndarray], rows: list[Served], room: Room) -> Any:
     if not rows[0].adapter.head:
         return features
     return kind.finished(_through_heads(kind, features, rows), mask)
-
-
-def _check_fit(x: dict[str, np.ndarray], rows: list[Served], kind: Kind) -> None:
-    for i, token_input in enumerate(kind.splice.token_inputs):
-        prompted = [served for served in rows if i < served.adapter.config.submodules]
-        if len(prompted) == len(rows):
-            ids = x[token_input.name]
-            mask = x.get(str(token_input.mask_name), np.ones_like(ids))
-            last = (mask != 0) * np.arange(1, ids.shape[1] + 1)
-            check_rows_fit(rows, last.max(axis=1), kind.splice)
 
 
 def _through_heads(kind: Kind, features: Any, rows: list[Served]) -> np.ndarray:

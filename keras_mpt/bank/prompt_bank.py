@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import threading
 from collections.abc import Iterator
@@ -16,10 +17,10 @@ from keras_mpt.bank.adapter import BankAdapter, bank_adapter, check_backbone
 from keras_mpt.bank.call import Call
 from keras_mpt.bank.kind import Kind, kind_key, task_type_of
 from keras_mpt.bank.language import Decoders
-from keras_mpt.bank.request import Request, without_adapter
+from keras_mpt.bank.request import Request, check_count, without_adapter
 from keras_mpt.bank.room import Room
-from keras_mpt.bank.shelf import Shelf
-from keras_mpt.checks import check_flag, check_size, received
+from keras_mpt.bank.shelf import Shelf, absolute
+from keras_mpt.checks import check_flag, check_keywords, check_size, received
 from keras_mpt.config_values import TaskType
 from keras_mpt.decoding import generate as generating
 from keras_mpt.decoding.calibration import answers
@@ -57,7 +58,8 @@ class PromptBank:
             but what was compiled has to be compiled again for it. Defaults to `None`: that of the
             adapters so far.
         sampler: a `keras_hub.samplers.Sampler` or its name, for `generate`. Defaults to `"top_k"`.
-        **kwargs: further arguments of language models, such as `truncation_side`.
+        **kwargs: of language models, `truncation_side` and `add_end_token`. Prompts are cut for the
+            longest prompt in the batch.
 
     Example:
         ```python
@@ -95,11 +97,14 @@ class PromptBank:
         sampler: Any = "top_k",
         **kwargs: Any,
     ) -> None:
-        if directory is not None and not Path(directory).is_dir():
+        folder = None if directory is None else absolute("directory", directory)
+        if folder is not None and not folder.is_dir():
             raise ValueError(
                 "`directory` should be a folder with an adapter's directory under each name. "
                 f"Received: directory={str(directory)!r}"
             )
+        known = {*inspect.signature(PromptBank).parameters} - {"kwargs"}
+        check_keywords("PromptBank", kwargs, {*known, "truncation_side", "add_end_token"})
         self._max_bytes = None if max_bytes is None else check_size("max_bytes", max_bytes)
         self._cache_bytes = check_size("cache_bytes", cache_bytes)
         self._room = Room()
@@ -113,8 +118,7 @@ class PromptBank:
         self._lock = threading.Lock()
         self._kinds: dict[str, Kind] = {}
         self._decoders: dict[Kind, Decoders] = {}
-        folder = None if directory is None else Path(directory)
-        self._shelf = Shelf(self._read, folder, self._max_bytes)
+        self._shelf = Shelf(self._read, self._accept, folder, self._max_bytes)
 
     @property
     def names(self) -> list[str]:
@@ -291,6 +295,7 @@ class PromptBank:
     def _call(self, inputs: Any, adapter: Any) -> Iterator[Call]:
         """What rows ask for, while nobody else computes on the backbone."""
         inputs, adapter = without_adapter(inputs, adapter)
+        check_count(inputs, adapter)
         request = Request(self._shelf, adapter)
         kind = request.served[0].adapter.kind
         with lock_of(self._splice.backbone):
@@ -306,7 +311,7 @@ class PromptBank:
         return self._decoders[kind]
 
     def _kind(self, adapter: Adapter, task_type: TaskType) -> Kind:
-        key = kind_key(adapter)
+        key = kind_key(adapter, task_type)
         with lock_of(self._splice.backbone):
             if key not in self._kinds:
                 given = self._base, self._splice, task_type, adapter
@@ -317,16 +322,21 @@ class PromptBank:
         """An adapter from its files, with what it needs beside them."""
         adapter = read_adapter(directory)
         found = TaskType(adapter.config.task_type or TaskType.FEATURE_EXTRACTION)
+        self._check_task_type(found, str(directory))
+        check_backbone(adapter, self._splice)
+        return bank_adapter(name, adapter, self._kind(adapter, found))
+
+    def _accept(self, adapter: BankAdapter) -> None:
+        """Makes room for an adapter that is about to be kept; one that is not decides nothing."""
+        found = TaskType(adapter.config.task_type or TaskType.FEATURE_EXTRACTION)
+        with self._lock:
+            self._check_task_type(found, adapter.name)
+            self._task_type = found
+            self._room.make(adapter.length)
+
+    def _check_task_type(self, found: TaskType, source: str) -> None:
         if self._task_type not in (None, found):
             raise ValueError(
                 f"`task_type` of an adapter should be the bank's, {str(self._task_type)!r}. "
-                f"Received: task_type={str(found)!r} in {str(directory)!r}"
+                f"Received: task_type={str(found)!r} in {source!r}"
             )
-        check_backbone(adapter, self._splice)
-        kind = self._kind(adapter, found)
-        made = bank_adapter(name, adapter, kind)
-        with self._lock:
-            # Only now: an adapter that does not fit decides nothing.
-            self._task_type = found
-            self._room.make(made.length)
-        return made

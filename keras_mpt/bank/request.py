@@ -20,6 +20,23 @@ from keras_mpt.splicing.view import View
 ADAPTER = "adapter"
 
 
+def check_count(inputs: Any, adapter: Any) -> None:
+    """Refuses adapters for another number of rows, as far as that can be seen."""
+    given: Any = inputs
+    if isinstance(inputs, dict):
+        given = next((value for value in inputs.values() if value is not None), None)
+    if isinstance(given, tuple) and given and not isinstance(given[0], str):  # Pairs, as columns.
+        given = given[0]
+    if isinstance(adapter, str) or isinstance(given, (str, bytes)) or not hasattr(given, "__len__"):
+        return
+    names = as_list(adapter)
+    if names is not None and len(names) != len(given):
+        raise ValueError(
+            f"`adapter` should be one name, or one per row: {len(given)} of them. Received: "
+            f"{len(names)} names"
+        )
+
+
 def without_adapter(inputs: Any, adapter: Any) -> tuple[Any, Any]:
     """The inputs alone, and the rows' adapters, given among them or beside them."""
     inputs = as_columns(inputs)
@@ -77,14 +94,17 @@ class Request:
                 "`adapter` should be a name, or a list of names with one per row. Received: "
                 f"adapter={received(adapter)}"
             )
+        names = [n.decode() if isinstance(n, bytes) else n for n in names]
         self.served: list[Served] = []
+        # As they were when the call came, however often a row names them.
+        self._adapters: dict[str, BankAdapter | None] = {}
         self._places: dict[int, int] = {}
         places: dict[str, int] = {}
         for row, name in enumerate(names):
             if not isinstance(name, str):
                 raise _unknown(name, row, "")
             if name not in places:
-                places[name] = self._place(_served(shelf, name, row))
+                places[name] = self._place(self._served(shelf, name, row))
         ids = np.array([places[name] for name in names], "int32")
         # One name stands for all rows, however many there are.
         self.task_ids: Any = int(ids[0]) if isinstance(adapter, str) else ids
@@ -95,6 +115,27 @@ class Request:
         if place == len(self.served):
             self.served.append(served)
         return place
+
+    def _served(self, shelf: Shelf, name: str, row: int) -> Served:
+        """What a row's name means: an adapter, or an adapter and a task of its."""
+        of, slash, task = name.partition("/")
+        if of not in self._adapters:
+            self._adapters[of] = _adapter(shelf, of, row)
+        adapter = self._adapters[of]
+        if adapter is None:
+            raise _unknown(name, row, f"; the bank has {_some(shelf.names)}")
+        tasks, places = adapter.task_names, adapter.task_places
+        if not slash and tasks is None:
+            return Served(adapter, None)
+        if not slash and tasks is not None:
+            if len(tasks) == 1:
+                return Served(adapter, 0)
+            raise _unknown(name, row, f", which has several tasks: name one, as '{of}/{tasks[0]}'")
+        if task in places:
+            return Served(adapter, places[task])
+        if task.isdecimal() and len(task) < 10 and int(task) < len(places):
+            return Served(adapter, int(task))
+        raise _unknown(name, row, f"; {of!r} has the tasks {received(list(places))}")
 
     def rows_of(self, x: dict[str, Any], rows: int) -> list[Served]:
         """What answers each of the rows, from their checked inputs."""
@@ -109,18 +150,21 @@ class Request:
         """
         served = self.served
         submodules = max(s.adapter.config.submodules for s in served)
-        # What no row may pass: each row's own length is compared when its prompt is put in.
-        splice: Any = View(
-            inputs.splice,
-            num_virtual_tokens=min(s.adapter.length for s in served),
-            num_transformer_submodules=submodules,
-            at=max(s.adapter.at for s in served),
-        )
+        # What no row may pass: each row's own length is compared when its prompt is put in. Prompts
+        # are cut for the longest one.
+        shortest, longest = (f(s.adapter.length for s in served) for f in (min, max))
+        least = min(s.adapter.config.submodules for s in served)
+        given: dict[str, Any] = {
+            "num_transformer_submodules": least,
+            "states_have_prompt": least >= len(inputs.splice.token_inputs),
+            "at": max(s.adapter.at for s in served),
+        }
+        splice: Any = View(inputs.splice, num_virtual_tokens=shortest, **given)
         names = [s.name for s in served]
         words = _words(served, names)
         config = MultitaskPromptTuningConfig(
             task_type=inputs.config.task_type,
-            num_virtual_tokens=splice.num_virtual_tokens,
+            num_virtual_tokens=shortest,
             num_tasks=len(served),
             task_names=names,
             num_transformer_submodules=submodules,
@@ -128,39 +172,22 @@ class Request:
         )
         packing = inputs.packing
         if packing is not None:
-            packing = dataclasses.replace(packing, splice=splice)
+            cut: Any = View(inputs.splice, **{**given, "num_virtual_tokens": longest})
+            packing = dataclasses.replace(
+                packing, splice=splice if packing.truncation_side is None else cut
+            )
         return CallInputs(
             config, splice, inputs.preprocessor, inputs.takes_mask_positions, packing, words=words
         )
 
 
-def _served(shelf: Shelf, name: str, row: int) -> Served:
-    """What a row's name means: an adapter, or an adapter and a task of its."""
-    adapter = _adapter(shelf, name, row)
-    if adapter is not None:
-        tasks = adapter.task_names
-        if tasks is None or len(tasks) == 1:
-            return Served(adapter, None if tasks is None else 0)
-        raise _unknown(name, row, f", which has several tasks: name one, as '{name}/{tasks[0]}'")
-    of, slash, task = name.rpartition("/")
-    adapter = _adapter(shelf, of, row) if slash else None
-    if adapter is None:
-        raise _unknown(name, row, f"; the bank has {_some(shelf.names)}")
-    places = adapter.task_places
-    if task in places:
-        return Served(adapter, places[task])
-    if task.isdecimal() and int(task) < len(places):
-        return Served(adapter, int(task))
-    raise _unknown(name, row, f"; {of!r} has the tasks {received(list(places))}")
-
-
 def _adapter(shelf: Shelf, name: str, row: int) -> BankAdapter | None:
     try:
         return shelf.get(name)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ValueError(
-            "`adapter` should name an adapter that can be read; rows of others are answered. "
-            f"Received: {received(name)} in row {row}: {error}"
+            "`adapter` should name an adapter that can be read in each row. Received: "
+            f"{received(name)} in row {row}: {error}"
         ) from error
 
 

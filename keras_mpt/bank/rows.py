@@ -56,23 +56,32 @@ def placed_inputs(
     return made, all_places
 
 
-def check_rows_fit(rows: Sequence[Served], lengths: np.ndarray, splice: VirtualIds) -> None:
-    """Refuses rows that the backbone has no positions for behind their prompts.
+def check_rows_fit(rows: Sequence[Served], lengths: np.ndarray, splice: VirtualIds, i: int) -> None:
+    """Refuses rows that the backbone has no positions for beside their prompts.
 
     Args:
         rows: what answers each row.
         lengths: int array (B,). How many tokens each has, with what follows them.
         splice: the bank's splice.
+        i: int. Which of its `token_inputs` they are of.
 
     Raises:
         ValueError: a row that is too long, by its number.
     """
     limit = splice.max_sequence_length
     for row, (served, length) in enumerate(zip(rows, lengths, strict=True)):
-        taken = served.adapter.length
+        taken = served.adapter.length if i < served.adapter.config.submodules else 0
         if limit is not None and length + taken > limit:
             raise ValueError(
-                f"Rows should have at most {limit - taken} tokens where {served.name!r} answers "
-                f"them: the backbone has {limit} positions and its prompt takes {taken}. Received: "
-                f"{int(length)} tokens in row {row}"
+                f"`{splice.token_inputs[i].name}` should have at most {limit - taken} tokens, new "
+                f"ones included, where {served.name!r} answers: the backbone has {limit} positions "
+                f"and its prompt takes {taken}. Received: {int(length)} in row {row}"
             )
+
+
+def last_tokens(x: Mapping[str, Any], splice: VirtualIds, i: int) -> np.ndarray:
+    """How many columns each row needs for its tokens, int (B,)."""
+    token_input = splice.token_inputs[i]
+    ids = x[token_input.name]
+    mask = x.get(str(token_input.mask_name), np.ones_like(ids))
+    return np.asarray(((mask != 0) * np.arange(1, ids.shape[1] + 1)).max(axis=1))

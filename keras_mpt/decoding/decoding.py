@@ -19,11 +19,13 @@ class Placed(NamedTuple):
         token_ids: int array (B, S), padded on the right.
         lengths: int array (B,). How many tokens each has.
         context: what stands before them.
+        columns: int array (B, S). Where the tokens stand that were given; `None`: where they did.
     """
 
     token_ids: np.ndarray
     lengths: np.ndarray
     context: Context
+    columns: np.ndarray | None = None
 
 
 class Decoding:

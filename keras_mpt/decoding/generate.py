@@ -63,13 +63,12 @@ def generate(
     # Positions of the user's own are no cache's.
     own_positions = any(name in x for name in last.other_names)
     decoder = decoding.decoder(use_cache and not own_positions)
-    batch, moved = _batch(decoding, decoder, x)
+    batch, columns = _batch(decoding, decoder, x)
     found = decoding.functions.drawing(generate_step, decoder, sampler)(batch, stop_token_ids=stops)
     token_ids, mask, is_right = map(to_numpy, found)
     check_rows_are_right(is_right)
     given = x[reader.mask_name] != 0
-    if moved.any():
-        columns = moved[:, None] + np.arange(given.shape[1])
+    if columns is not None:
         token_ids, mask = (np.take_along_axis(a, columns, axis=1) for a in (token_ids, mask))
     made = {reader.ids_name: token_ids, reader.mask_name: mask}
     if strip_prompt:
@@ -83,19 +82,19 @@ def generate(
 
 def _batch(
     decoding: Decoding, decoder: Decoder, x: dict[str, np.ndarray]
-) -> tuple[Batch, np.ndarray]:
-    """A compiled call's arrays, from checked inputs; and how far each row's text moved (B,)."""
+) -> tuple[Batch, np.ndarray | None]:
+    """A compiled call's arrays, from checked inputs; and where the given columns stand in them."""
     reader, others = decoder.reader, dict(x)
     token_ids, mask = others.pop(reader.ids_name), others.pop(reader.mask_name)
     own = (mask != 0).sum(axis=1)
     room = mask.shape[1] - own
-    token_ids, lengths, context = decoding.placed(decoder, token_ids, own, others, room)
-    if token_ids.shape != mask.shape:
+    token_ids, lengths, context, moved = decoding.placed(decoder, token_ids, own, others, room)
+    if moved is not None:
         mask = (np.arange(token_ids.shape[1]) < lengths[:, None]).astype("int32")
     columns = token_ids.shape[1]
     if decoder.reads_once:  # The columns in which all rows have text.
         columns = up_to_step(lengths.min())
-    return Batch(token_ids, mask, token_ids[:, :columns], context), lengths - own
+    return Batch(token_ids, mask, token_ids[:, :columns], context), moved
 
 
 def generate_step(

@@ -62,20 +62,28 @@ class KeptPrompts:
         with self._lock:
             self._kept.clear()
 
-    def get(self, tasks: Sequence[int], prompts: Tensor) -> Tensors:
+    def get(
+        self,
+        tasks: Sequence[int],
+        prompts: Tensor,
+        compute: Callable[[Tensor], Tensors] | None = None,
+    ) -> Tensors:
         """The tasks' caches, computed where they are missing or not of these prompts.
 
         Args:
             tasks: K ints, of which some may repeat.
             prompts: float tensor (K, L, d): their prompts as they are now.
+            compute: as in `KeptPrompts`, for prompts of this length. Defaults to `None`: that.
 
         Returns:
             A nest of tensors (K, …).
         """
         with self._lock:
-            return self._get(tasks, prompts)
+            return self._get(tasks, prompts, compute or self.compute)
 
-    def _get(self, tasks: Sequence[int], prompts: Tensor) -> Tensors:
+    def _get(
+        self, tasks: Sequence[int], prompts: Tensor, compute: Callable[[Tensor], Tensors]
+    ) -> Tensors:
         self._check_backbone()
         numbers = to_numpy(ops.cast(prompts, "float32"))
         places = {int(task): i for i, task in enumerate(tasks)}
@@ -84,7 +92,7 @@ class KeptPrompts:
         if missing:
             # As many as a power of two, by repeating the first: few sizes are then compiled.
             rows = to_power_of_two(np.array([places[task] for task in missing], "int32"))
-            made = self.compute(ops.take(prompts, rows, axis=0))
+            made = compute(ops.take(prompts, rows, axis=0))
             for n, task in enumerate(missing):
                 # A copy: on PyTorch a part would hold all that was computed with it.
                 caches[task] = keras.tree.map_structure(lambda t, n=n: ops.copy(t[n]), made)

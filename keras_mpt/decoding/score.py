@@ -125,7 +125,8 @@ def _log_likelihoods(
     decoder, others = decoding.decoder(use_cache), dict(x)
     ids = others.pop(decoding.reader.ids_name).astype("int32")[:, :width]
     ids = np.pad(ids, [(0, 0), (0, width - ids.shape[1])])
-    ids, lengths, context = decoding.placed(decoder, ids, lengths, others, candidates.longest - 1)
+    placed = decoding.placed(decoder, ids, lengths, others, candidates.longest - 1)
+    ids, lengths, context = placed.token_ids, placed.lengths, placed.context
     first = to_power_of_two(candidates.token_ids[:, :, 0].T).T
     given = Rows(ids, lengths.astype("int32") - 1, first, context)
     found, cache = decoding.functions.of(_first, decoder)(given)

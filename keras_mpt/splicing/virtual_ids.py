@@ -32,9 +32,16 @@ class VirtualIds(Splice):
         super().__init__(backbone, 0)
 
     @property
+    def submodules(self) -> int:
+        """M, how many of the token inputs may have virtual tokens: those as wide as the first."""
+        embedded = self.graph.rest.inputs[: len(self.token_inputs)]
+        widths = [tensor.shape[-1] for tensor in embedded]
+        return next((i for i, width in enumerate(widths) if width != widths[0]), len(widths))
+
+    @property
     def table_width(self) -> int:
-        """M·d, the width of a table's rows, for prompts in all of the token inputs."""
-        return len(self.token_inputs) * self.token_dim
+        """M·d, the width of a table's rows."""
+        return self.submodules * self.token_dim
 
     def embedded(
         self, i: int, inputs: dict[str, Any], prompts: Tensor
@@ -56,12 +63,11 @@ class VirtualIds(Splice):
             mask = inputs[token_input.mask_name]
             other[token_input.mask_name] = ops.convert_to_tensor(mask)
         if token_input.ids_used_later:
-            # A virtual token has no id. The row's largest one is no padding id, which is what the
-            # rest of the graph asks the ids for.
+            # A virtual token has no id: the row's first token stands in for it, as in `Splice`.
             is_real = ops.less(ids, self.vocabulary_sizes[i])
-            real = ops.where(is_real, ids, ops.zeros_like(ids))
-            largest = ops.max(real, axis=1, keepdims=True)
-            other[token_input.name] = ops.where(is_real, ids, largest)
+            first = ops.argmax(ops.cast(is_real, "int32"), axis=1)[:, None]
+            stand_in = ops.take_along_axis(ids, ops.cast(first, "int32"), axis=1)
+            other[token_input.name] = ops.where(is_real, ids, stand_in)
         tokens = self.look_up(i, ids, prompts)
         embedding = token_input.embedding
         if token_table(embedding) is embedding:
@@ -96,6 +102,8 @@ class VirtualIds(Splice):
         ids, table = ops.cast(ids, "int32"), ops.convert_to_tensor(table)
         is_real, zeros = ops.less(ids, size), ops.zeros_like(ids)
         real = token_table(self.token_inputs[i].embedding)(ops.where(is_real, ids, zeros))
+        if i >= self.submodules:
+            return real
         own = ops.cast(table[:, :, i * width : (i + 1) * width], real.dtype)
         places = ops.where(is_real, zeros, ids - size)[..., None]
         virtual = ops.take_along_axis(own, ops.broadcast_to(places, ops.shape(real)), axis=1)

@@ -122,5 +122,5 @@ def test_rows_as_long_as_the_backbone_has_positions(tmp_path):
         found[0, :3], made["d"].predict({**own, "task_ids": [0]}, verbose=0)[0], atol=1e-5
     )
     x["padding_mask"][1, -3:] = 1
-    with pytest.raises(ValueError, match=r"at most 26 tokens where 'b/task_1'.*29 tokens in row 1"):
+    with pytest.raises(ValueError, match=r"`token_ids` .* 26 tokens, .*'b/task_1' .*29 in row 1"):
         bank.predict({**x, "adapter": ["d", "b/1"]})

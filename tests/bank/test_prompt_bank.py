@@ -134,7 +134,9 @@ def test_an_unknown_name_is_told_with_its_row(made, of, folder, x):
         bank.predict({**x, "adapter": "a/0", "task_ids": [0] * 6})
     with pytest.raises(ValueError, match="`adapter` should be given once"):
         bank.predict({**x, "adapter": "a/0"}, adapter="a/1")
-    with pytest.raises(ValueError, match="6 of them. Received: 2"):
+    with pytest.raises(
+        ValueError, match="`adapter` should be one name, or one per row: 6 of them. Received: 2"
+    ):
         bank.predict({**x, "adapter": ["a/0", "a/1"]})
     with pytest.raises(ValueError, match="`name` should be an adapter's. Received: name='e'"):
         bank.drop("e")
