@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import warnings
@@ -20,6 +21,7 @@ from keras_mpt.exporting.openvino_file import write_openvino
 from keras_mpt.exporting.place import checked_place
 from keras_mpt.exporting.saved_model import write_saved_model
 from keras_mpt.exporting.signature import Signature, signature_of
+from keras_mpt.exporting.text_to_labels import check_text_to_labels
 from keras_mpt.exporting.torch_program import write_torch
 from keras_mpt.files.exchange import exchanging
 from keras_mpt.fitting.alone import alone
@@ -44,6 +46,7 @@ def export(
     batch_size: int | None = None,
     sequence_length: int | None = None,
     overwrite: bool = False,
+    text_to_labels: bool = False,
 ) -> None:
     """Writes the model as an artifact that its runtime opens without Keras and without keras_mpt.
 
@@ -70,6 +73,10 @@ def export(
             same. Defaults to `None`.
         overwrite: bool. Whether to replace an older export. What was there stays as it is until the
             new one is whole. Defaults to `False`.
+        text_to_labels: bool. Whether a SavedModel of a text classifier on TensorFlow gets a second
+            signature, "text_to_labels", with the preprocessor inside: from "text", (B,) strings,
+            and "task_ids" to "labels", "classes" and "probabilities". Whoever opens it imports
+            tensorflow_text first. Defaults to `False`.
 
     Raises:
         ValueError: an unknown format, or one that the backend cannot write; another path than the
@@ -103,10 +110,14 @@ def export(
     _check_weights(self, made)
     signature = signature_of(self.model_inputs, input_signature, batch_size, sequence_length)
     _check_fixed(signature, made)
+    write = _WRITERS[format]
+    if check_flag("text_to_labels", text_to_labels):
+        check_text_to_labels(self, format)
+        write = functools.partial(write_saved_model, with_text=True)
     with exchanging(place.parent) as folder, warnings.catch_warnings():
         # What the frameworks say to each other while they trace.
         warnings.simplefilter("ignore")
-        _WRITERS[format](self, signature, folder / place.name)
+        write(self, signature, folder / place.name)
     if show:
         print(f"Saved {str(filepath)!r} for {made.runtime}: {signature.described()}")
 

@@ -65,6 +65,7 @@ def _drop_squeezes(program: Any) -> None:
 
 
 def _from_tensorflow(model: Any, signature: Signature, path: Path) -> None:
+    import onnx
     import tensorflow as tf
     import tf2onnx
 
@@ -78,12 +79,22 @@ def _from_tensorflow(model: Any, signature: Signature, path: Path) -> None:
     flat = [specs[name] for name in signature.names]
     function = tf.function(by_position, input_signature=flat, autograph=False)
     with _quiet("tf2onnx"):
-        tf2onnx.convert.from_function(
-            function,
-            flat,
-            custom_op_handlers={"Erfc": (_erfc, [])},
-            output_path=str(path),
+        made, _ = tf2onnx.convert.from_function(
+            function, flat, custom_op_handlers={"Erfc": (_erfc, [])}
         )
+    _give_constants(made.graph, function.get_concrete_function())
+    onnx.save(made, path)
+
+
+def _give_constants(graph: Any, function: Any) -> None:
+    """Puts numbers that a layer keeps into the file: tf2onnx makes inputs of them."""
+    from onnx import numpy_helper
+
+    kept = function.captured_inputs
+    values = dict(zip([t.name for t in function.inputs[-len(kept) :]], kept, strict=True))
+    for given in [given for given in graph.input if given.name in values]:
+        graph.initializer.append(numpy_helper.from_array(values[given.name].numpy(), given.name))
+        graph.input.remove(given)
 
 
 def _erfc(context: Any, node: Any, name: str, args: Any) -> None:

@@ -29,7 +29,8 @@ def checked_place(filepath: Any, format: Format, overwrite: bool) -> Path:
         text = received(str(filepath) if isinstance(filepath, os.PathLike) else filepath)
         return ValueError(f"`filepath` should {should}. Received: filepath={text}{of}")
 
-    if not isinstance(filepath, (str, os.PathLike)) or not isinstance(os.fspath(filepath), str):
+    is_path = isinstance(filepath, (str, os.PathLike))
+    if not is_path or not isinstance(os.fspath(filepath), str) or not os.fspath(filepath):
         raise refused(f"be {what}")
     path = Path(os.path.abspath(os.fspath(filepath)))
     if not is_file_name(path.name) or not path.name.endswith(format.suffix):

@@ -1,0 +1,55 @@
+"""Each artifact, opened by its own runtime, computes what the model does."""
+
+import json
+from pathlib import Path
+
+import keras
+import pytest
+
+from keras_mpt.exporting.formats import FORMATS
+from tests.exporting import cases
+from tests.exporting.measure import TOLERANCE, formats_here, measure
+from tools.serving import NUMBERS, PAGE
+from tools.serving_page import render
+
+BACKEND = keras.backend.backend()
+WRITTEN = json.loads(NUMBERS.read_text())
+
+# `make serving` measures all; PyTorch's traces, tf2onnx and OpenVINO take seconds each.
+SLOW = {
+    "tensorflow": ("onnx", "openvino"),
+    "torch": ("torch", "onnx", "openvino"),
+    "jax": (),
+}
+OF_SLOW = {
+    "onnx": ("text classifier (RoBERTa), one prompt", "token classifier (BERT)"),
+    "openvino": ("token classifier (BERT)",),
+    "torch": ("masked LM (BERT)", "seq2seq LM (T5)", "text classifier (BERT)"),
+}
+
+
+def measured_here():
+    """The pairs of a case and a format that are measured in each run."""
+    for name in cases.CASES:
+        for format in formats_here():
+            if format not in SLOW[BACKEND] or name in OF_SLOW[format]:
+                yield name, format
+
+
+@pytest.mark.parametrize(("name", "format"), measured_here())
+def test_an_artifact_computes_what_the_model_does(name, format, tmp_path):
+    model = cases.make(name)
+    found = measure(model, format, tmp_path, lambda *size: cases.inputs(model, *size))
+    assert found["error"] <= TOLERANCE
+    assert found["open"] == WRITTEN["measured"][BACKEND][name][format]["open"]
+
+
+def test_the_page_says_what_was_measured():
+    assert PAGE.read_text() == render(WRITTEN)
+    measured = WRITTEN["measured"]
+    for backend, rows in measured.items():
+        assert list(rows) == list(cases.CASES)
+        for by_format in rows.values():
+            assert list(by_format) == [f for f in FORMATS if backend in FORMATS[f].packages]
+            assert all(found["error"] <= TOLERANCE for found in by_format.values())
+    assert Path(PAGE).name == "serving.md"
