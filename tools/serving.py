@@ -44,22 +44,29 @@ def measure_here() -> None:
     from tests.exporting import cases
     from tests.exporting.measure import formats_here, measure
 
-    found: dict[str, Any] = {}
+    here = keras.backend.backend()
     for name in cases.CASES:
         keras.utils.set_random_seed(0)
         model = cases.make(name)
-        found[name] = {}
         for format in formats_here():
             with tempfile.TemporaryDirectory() as folder:
-                measured = measure(
-                    model, format, Path(folder), lambda *size: cases.inputs(model, *size)
-                )
-            found[name][format] = measured
-            print(f"{keras.backend.backend()}: {name}, {format}: {measured}", flush=True)
-    old = read()["measured"]
-    here = keras.backend.backend()
-    measured = {b: found if b == here else old[b] for b in BACKENDS if b == here or b in old}
-    numbers = {"packages": versions(PACKAGES), "measured": measured}
+                found = measure(model, format, Path(folder), cases.inputs)
+            _note(here, name, format, found)
+            print(f"{here}: {name}, {format}: {found}", flush=True)
+
+
+def _note(backend: str, case: str, format: str, found: dict[str, Any]) -> None:
+    """Writes one measurement in the place of the older one."""
+    from tests.exporting.cases import CASES
+
+    measured = read()["measured"]
+    measured.setdefault(backend, {}).setdefault(case, {})[format] = found
+    in_order = {
+        b: {name: measured[b][name] for name in CASES if name in measured[b]}
+        for b in BACKENDS
+        if b in measured
+    }
+    numbers = {"packages": versions(PACKAGES), "measured": in_order}
     NUMBERS.write_text(json.dumps(numbers, indent=1) + "\n")
 
 

@@ -38,10 +38,17 @@ model.export("classifier.pt2", "torch")
 - **Files.** A path that is there is refused; with `overwrite=True` it is replaced once the new
   artifact is whole.
 - **Dtypes.** A quantized backbone is refused: quantize the artifact with its runtime's own tool. A
-  backbone in bfloat16 or float16 goes into a SavedModel or a `.pt2` file; for the other formats open
-  it with `dtype="float32"`.
+  backbone in bfloat16 or float16 goes into a SavedModel or a `.pt2` file; for the other formats
+  open it with `dtype="float32"`.
 - **Causal models** have a prompt in each row here; which prompts the rows of a batch share, a
   runtime cannot be told.
+
+"""
+
+_CELLS = """Each cell: the sizes that stay open, and the largest difference to `predict`, as a share
+of the largest output where that is above 1; — is not measured. Each artifact is opened by its
+runtime, a SavedModel in a process without Keras, and run on rows of three tasks, odd ones padded on
+the right, in sizes that the export has not seen. Models have one layer and random weights.
 
 """
 
@@ -68,9 +75,9 @@ module({"token_ids": ..., "padding_mask": ..., "task_ids": ...})["logits"]
 
 **From text to labels.** A text classifier with a preprocessor, on TensorFlow, is written with
 `model.export("classifier", text_to_labels=True)`. The SavedModel then has a second signature,
-"text_to_labels", from "text" and "task_ids" to "labels" (names, "" for the id of no task), "classes"
-(−1) and "probabilities" (NaN). Who opens it imports `tensorflow_text` first, as the tokenizer's
-operations are that package's.
+"text_to_labels", from "text" and "task_ids" to "labels" (names, "" for the id of no task),
+"classes" (−1) and "probabilities" (NaN). Who opens it imports `tensorflow_text` first, as the
+tokenizer's operations are that package's.
 
 ## What cannot be had, and in whose words
 
@@ -78,21 +85,22 @@ A model that one backend cannot write is written on another: a `.keras` file ope
 
 """
 
-_REASONS = """- **A SavedModel on PyTorch.** Keras goes through torch_xla, whose newest release, 2.9.0, does not
-  load beside PyTorch 2.13: "ImportError: _XLAC.cpython-311-x86_64-linux-gnu.so: undefined symbol".
+_REASONS = """- **A SavedModel on PyTorch.** Keras goes through torch_xla, whose newest release,
+  2.9.0, does not load beside PyTorch 2.13:
+  "ImportError: _XLAC.cpython-311-x86_64-linux-gnu.so: undefined symbol".
 - **ONNX on JAX.** jax2onnx 0.17.1: "Error interpreting argument to jax.numpy.arange as a JAX value.
   The problematic value is of type <class 'NoneType'>", as Keras calls it with one argument.
 - **OpenVINO on JAX.** From a SavedModel: "No conversion rule found for operations: XlaCallModule".
   From a jaxpr: "No conversion rule found for operations: and, dynamic_slice, iota, jit".
 - **LiteRT on JAX with open sizes.** "'vhlo.dynamic_gather_v1' op is not part of the vhlo support
   yet", so all sizes are fixed.
-- **LiteRT on TensorFlow with an open length**, where a backbone makes a mask of two open lengths, as
-  Llama and T5 do: "'tf.StridedSlice' op is neither a custom op nor a flex op".
+- **LiteRT on TensorFlow with an open length**, where a backbone makes a mask of two open lengths,
+  as Llama and T5 do: "'tf.StridedSlice' op is neither a custom op nor a flex op".
 - **LiteRT on PyTorch.** litert-torch fixes all sizes, sets JAX to 64 bits in the whole process, and
   asks for a dozen packages that are not among `keras-mpt[export]`'s.
 - **`torch` on TensorFlow and JAX.** It is a program of PyTorch's.
-- **2 GB and more.** ONNX on TensorFlow and LiteRT write all weights into one message, which holds no
-  more; ONNX on PyTorch puts them into a file beside it.
+- **2 GB and more.** ONNX on TensorFlow and LiteRT write all weights into one message, which holds
+  no more; ONNX on PyTorch puts them into a file beside it.
 """
 
 
@@ -110,21 +118,15 @@ def render(numbers: dict[str, Any]) -> str:
         formats = [name for name, f in FORMATS.items() if backend in f.packages]
         parts.append(f"## On {NAMES[backend]}\n\n")
         lines = [
-            [case, *(_cell(by_format[name]) for name in formats)]
+            [case, *(_cell(by_format.get(name)) for name in formats)]
             for case, by_format in by_case.items()
         ]
         parts.append(table(["", *(f"`{name}`" for name in formats)], lines))
         parts.append("\n")
-    parts.append(
-        "Each cell: the sizes that stay open, and the largest difference to `predict`, as a share "
-        "of the\nlargest output where that is above 1. Each artifact is opened by its runtime, a "
-        "SavedModel in a process\nwithout Keras, and run on rows of three tasks, odd ones padded on "
-        "the right, in sizes that the\nexport has not seen. Models have one layer and random "
-        f"weights.\n\nVersions: {in_words(numbers['packages'])}.\n"
-    )
+    parts += [_CELLS, f"Versions: {in_words(numbers['packages'])}.\n"]
     return "".join([*parts, _RUNTIMES, _REASONS])
 
 
-def _cell(found: dict[str, Any]) -> str:
+def _cell(found: dict[str, Any] | None) -> str:
     """One measurement."""
-    return f"{found['open']}: {found['error']:.0e}"
+    return "—" if found is None else f"{found['open']}: {found['error']:.0e}"

@@ -96,8 +96,8 @@ def export(
         format, name = "tf_saved_model", "model"
         if keras.backend.backend() == "torch":
             format, name = "torch", "model.pt2"
-        model.export(folder / name, format, verbose=False)
-        assert (folder / name).exists()
+        model.export(tmp_path / name, format, verbose=False)
+        assert (tmp_path / name).exists()
         ```
 
     Source: Keras `Model.export`, whose order of arguments this has.
@@ -129,8 +129,8 @@ def _check_backend(format: Format) -> None:
         others = " or ".join(repr(b) for b in BACKENDS if b in format.packages)
         raise ValueError(
             f"`format` should be another on the {backend} backend: {format.reasons[backend]}. Save "
-            f"the model as .keras and export it in a process with KERAS_BACKEND={others}. Received: "
-            f"format={format.name!r}"
+            f"the model as .keras and export it in a process with KERAS_BACKEND={others}. "
+            f"Received: format={format.name!r}"
         )
     missing = format.missing(backend)
     if missing:
@@ -143,7 +143,7 @@ def _check_backend(format: Format) -> None:
 def _check_weights(model: Any, format: Format) -> None:
     """Refuses weights that the runtime does not compute with, or that do not fit the file."""
     policies = [layer.dtype_policy for layer in sublayers(model)]
-    modes = {getattr(p, "quantization_mode", None) for p in policies} - {None}
+    modes = {str(p.quantization_mode) for p in policies if getattr(p, "quantization_mode", None)}
     if modes:
         raise ValueError(
             "`backbone` should not be quantized to be exported: quantize the artifact with its "

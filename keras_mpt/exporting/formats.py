@@ -78,7 +78,7 @@ FORMATS = {
             ".tflite",
             "LiteRT",
             {"tensorflow": (), "jax": ("tensorflow",)},
-            {"torch": ""},
+            {"torch": "litert-torch takes packages that are not among those of keras-mpt[export]"},
             is_fixed=("jax",),
             most_bytes={"tensorflow": TWO_GB, "jax": TWO_GB},
         ),

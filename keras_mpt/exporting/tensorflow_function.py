@@ -23,10 +23,8 @@ def tensorflow_function(model: Any, signature: Signature) -> Any:
     """
     import tensorflow as tf
 
-    if keras.backend.backend() == "jax":
-        forward = _on_jax(model, signature)
-    else:
-        forward = plain_call(model)
+    is_jax = keras.backend.backend() == "jax"
+    forward = _on_jax(model, signature) if is_jax else plain_call(model)
 
     def named(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: tf.identity(out, name=name) for name, out in forward(inputs).items()}

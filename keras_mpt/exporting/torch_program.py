@@ -26,7 +26,7 @@ def torch_program(model: Any, signature: Signature) -> Any:
 
     forward = plain_call(model)
 
-    class Forward(torch.nn.Module):  # type: ignore[misc]
+    class Forward(torch.nn.Module):
         """The forward pass, with the weights where PyTorch looks for them."""
 
         def __init__(self) -> None:
@@ -36,7 +36,7 @@ def torch_program(model: Any, signature: Signature) -> Any:
         def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
             return forward(inputs)
 
-    class Gathering(TorchFunctionMode):  # type: ignore[misc]
+    class Gathering(TorchFunctionMode):
         """`take_along_dim`, for which PyTorch fixes all sizes, as a `gather`, for which it not."""
 
         def __torch_function__(
@@ -51,7 +51,8 @@ def torch_program(model: Any, signature: Signature) -> Any:
             return torch.gather(tensor, kwargs["dim"], index.expand(shape))
 
     dims: dict[str, Any] = {}
-    dynamic, sample = {}, {}
+    dynamic: dict[str, dict[int, Any]] = {}
+    sample = {}
     device = model.weights[0].value.device
     for name, shape in signature.shapes.items():
         dynamic[name] = {}

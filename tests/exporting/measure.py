@@ -29,7 +29,7 @@ def measure(model: Any, format: str, folder: Path, batches: Any) -> dict[str, An
         model: a prompt-tuned model.
         format: the format.
         folder: an empty folder.
-        batches: function of rows and length that gives inputs.
+        batches: function of the model, rows and length that gives inputs.
 
     Returns:
         A dict of "open", the sizes that stay open, and "error", the largest difference to
@@ -37,9 +37,9 @@ def measure(model: Any, format: str, folder: Path, batches: Any) -> dict[str, An
     """
     path = folder / ("model" + FORMATS[format].suffix)
     rows, length = SIZES[0]
-    is_open = _export(model, path, format, batches(rows, length))
+    is_open = _export(model, path, format, batches(model, rows, length))
     sizes = {OPEN: SIZES, ROWS: [SIZES[0], (2, length)], NONE: [SIZES[0]]}[is_open]
-    given = [batches(*size) for size in sizes]
+    given = [batches(model, *size) for size in sizes]
     wrong = []
     if model.model_inputs.has_tasks:
         wrong = [
