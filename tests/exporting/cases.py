@@ -50,7 +50,7 @@ def inputs(model: Any, rows: int, length: int) -> dict[str, np.ndarray]:
     """Rows of all tasks, odd ones padded on the right, as int32."""
     x = tiny.inputs(model.backbone, rows, length, seed=rows)
     if model.model_inputs.takes_mask_positions:
-        x["mask_positions"] = np.tile([[1, 2]], (rows, 1))
+        x["mask_positions"] = np.tile([[1, 0]], (rows, 1))
     if model.model_inputs.has_tasks:
         x["task_ids"] = np.arange(rows) % TASKS
     return {name: np.asarray(x[name], "int32") for name in model.model_inputs.names}
