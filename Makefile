@@ -30,7 +30,7 @@ TEST_STAMP := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-lm test test-all soak fuzz test-latest families parity bench transfer lint format wheel no-tensorflow clean clean-latest
+.PHONY: help quickstart quickstart-lm test test-all soak fuzz test-latest families parity serving bench transfer lint format wheel no-tensorflow clean clean-latest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -76,6 +76,9 @@ families: $(TEST_STAMP) ## Measure every backbone family anew and write docs/fam
 
 parity: $(TEST_STAMP) ## Measure parity with PEFT anew and write docs/parity.md
 	@KERAS_BACKEND=torch $(PY) -m tools.parity
+
+serving: $(TEST_STAMP) ## Open exports by their runtimes anew and write docs/serving.md
+	@$(PY) -m tools.serving jax tensorflow torch
 
 bench: $(TEST_STAMP) ## Time keras_mpt and PEFT side by side and write docs/benchmarks/
 	@$(PY) -m benchmarks $(BENCH_ARGS)

@@ -17,6 +17,7 @@ import keras
 from keras.src.backend import get_keras_mask as get_keras_mask
 from keras.src.backend import in_symbolic_scope as in_symbolic_scope
 from keras.src.backend import set_keras_mask as set_keras_mask
+from keras.src.backend.common.dtypes import PYTHON_DTYPES_MAP
 from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.trainers.compile_utils import MetricsList
 from keras.src.utils.io_utils import ask_to_proceed_with_overwrite
@@ -390,3 +391,10 @@ def is_saving_h5() -> bool:
     `use_legacy_config`: what it sets meanwhile; a model can tell by nothing else.
     """
     return bool(get_global_attribute("use_legacy_config", None))
+
+
+def let_torch_count_open_sizes() -> None:
+    """`PYTHON_DTYPES_MAP`: where `ops.arange` looks for the dtype of a size, open ones too."""
+    import torch
+
+    PYTHON_DTYPES_MAP[torch.SymInt] = "int32"

@@ -25,7 +25,7 @@ def names(function, keyword_only=False):
 
 @pytest.mark.parametrize(
     "method",
-    ["fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch"],
+    ["fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch", "export"],
 )
 def test_keras_s_own_methods_have_keras_s_order(method):
     wanted = names(getattr(keras.Model, method))

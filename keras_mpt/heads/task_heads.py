@@ -162,7 +162,7 @@ def _products(features: Tensor, heads: Tensor) -> Tensor:
     """
     if len(features.shape) == 2:
         return ops.sum(features[:, None] * heads, axis=-1)
-    classes = [heads[:, c, None] for c in range(heads.shape[1])]
+    classes = [heads[:, c : c + 1] for c in range(heads.shape[1])]
     return ops.stack([ops.sum(features * head, axis=-1) for head in classes], axis=-1)
 
 

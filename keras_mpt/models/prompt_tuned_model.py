@@ -16,6 +16,7 @@ from keras_mpt.adapters.embedding_scale import embedding_scale
 from keras_mpt.adapters.reading import read_adapter
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
+from keras_mpt.exporting.export import export
 from keras_mpt.fitting.fitting import Fitting
 from keras_mpt.fitting.frozen import check_frozen, freeze, refuse_lora
 from keras_mpt.fitting.model_inputs import ModelInputs
@@ -53,6 +54,7 @@ class PromptTunedModel(Fitting):
 
     # What the model is for; `None` leaves it to the config.
     task_type: ClassVar[TaskType | None] = None
+    export = export
     export_prompt_embeds = serving.export_prompt_embeds
     export_prompt_table = serving.export_prompt_table
 

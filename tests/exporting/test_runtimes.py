@@ -1,0 +1,54 @@
+"""Each artifact, opened by its own runtime, computes what the model does."""
+
+import json
+
+import keras
+import pytest
+
+from keras_mpt.exporting.formats import FORMATS
+from tests.exporting import cases
+from tests.exporting.measure import TOLERANCE, formats_here, measure
+from tools.serving import NUMBERS, PAGE
+from tools.serving_page import render
+
+BACKEND = keras.backend.backend()
+WRITTEN = json.loads(NUMBERS.read_text())
+
+# `make serving` measures all; PyTorch's traces, tf2onnx and OpenVINO take seconds each.
+SLOW = {
+    "tensorflow": ("onnx", "openvino"),
+    "torch": ("torch", "onnx", "openvino"),
+    "jax": (),
+}
+OF_SLOW = {
+    "onnx": ("text classifier (RoBERTa), one prompt", "token classifier (BERT)"),
+    "openvino": ("token classifier (BERT)",),
+    "torch": ("masked LM (BERT)", "seq2seq LM (T5)", "text classifier (BERT)"),
+}
+
+
+def measured_here():
+    """The pairs of a case and a format that are measured in each run."""
+    for name in cases.CASES:
+        for format in formats_here():
+            if format not in SLOW[BACKEND] or name in OF_SLOW[format]:
+                yield name, format
+
+
+@pytest.mark.parametrize(("name", "format"), measured_here())
+def test_an_artifact_computes_what_the_model_does(name, format, tmp_path):
+    model = cases.make(name)
+    found = measure(model, format, tmp_path, cases.inputs)
+    assert found["error"] <= TOLERANCE
+    written = WRITTEN["measured"].get(BACKEND, {}).get(name, {}).get(format)
+    assert written is None or found["open"] == written["open"]
+
+
+def test_the_page_says_what_was_measured():
+    assert PAGE.read_text() == render(WRITTEN)
+    measured = WRITTEN["measured"]
+    for backend, rows in measured.items():
+        assert set(rows) <= set(cases.CASES)
+        for by_format in rows.values():
+            assert all(backend in FORMATS[format].packages for format in by_format)
+            assert all(found["error"] <= TOLERANCE for found in by_format.values())
