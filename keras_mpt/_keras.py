@@ -87,12 +87,21 @@ def keep_compile_arguments(model: keras.Model, given: Config) -> None:
     model._compile_config.config.update(given)
 
 
-def build_from_batch(model: keras.Model, batch: tuple[Any, ...]) -> None:
-    """Builds a model's loss and metrics by a batch.
+def build_from_batch(model: keras.Model, batch: Any) -> None:
+    """Builds a model's loss and metrics by a batch, or by its shapes and dtypes.
 
     `_symbolic_build`: `fit` would take the batch from the stream, and run an epoch's hooks for it.
     """
-    model._symbolic_build(data_batch=batch)
+    with model.distribute_strategy.scope() if has_strategy(model) else contextlib.nullcontext():
+        model._symbolic_build(data_batch=batch)
+
+
+def has_strategy(model: keras.Model) -> bool:
+    """Whether a model was made under one of TensorFlow's strategies.
+
+    `_distribute_strategy`: the public property has a default.
+    """
+    return getattr(model, "_distribute_strategy", None) is not None
 
 
 def is_validation_of_fit(kwargs: Config) -> bool:
@@ -141,30 +150,43 @@ def settle_training(model: keras.Model) -> None:
     hands them from step to step, and puts them back at the end, if it gets there. Here the
     variables themselves are handed on, and `jax_step` makes a step that reads and writes them.
 
-    `_symbolic_build`: under TensorFlow's `MirroredStrategy`, Keras builds losses and metrics for
-    the mean of what the devices get, which makes float64 of ids.
+    `_maybe_symbolic_build`: under one of TensorFlow's strategies, Keras takes a batch from the
+    stream for it at each `fit`, which a `TaskMix` counts as an epoch, and makes float64 of ids.
     """
-    build = getattr(model, "_symbolic_build", None)
 
     def state(**wanted: bool) -> tuple[_Held, ...]:
         names = [name for name in _JAX_STATE if wanted.get(f"{name}_variables")]
         return tuple(_Held(_of_state(model, name)) for name in names)
 
-    def build_on_integers(iterator: Any = None, data_batch: Any = None) -> None:
-        assert build is not None
-        build(iterator, keras.tree.map_structure(_integer_again, data_batch))
+    def build(iterator: Any = None, data_batch: Any = None) -> None:
+        if data_batch is not None and has_strategy(model):
+            build_from_batch(model, data_batch)
 
     if keras.backend.backend() == "jax":
         model._get_jax_state = state
         model.jax_state_sync = lambda: None
+        if keras.distribution.distribution() is not None:
+            _take_partial_batches()
     elif keras.backend.backend() == "tensorflow":
-        model._symbolic_build = build_on_integers
+        model._maybe_symbolic_build = build
 
 
-def _integer_again(mean: Any) -> Any:
-    """The shape and dtype of which a mean was taken."""
-    is_mean = mean is not None and keras.backend.standardize_dtype(mean.dtype) == "float64"
-    return keras.KerasTensor(mean.shape, "int32") if is_mean else mean
+def _take_partial_batches() -> None:
+    """Lets JAX's devices take a batch that they cannot divide, the last one, say: all of it each.
+
+    `distribute_data_input`: Keras's own raises for such a batch.
+    """
+    from keras.src.backend.jax import distribution_lib
+
+    given = distribution_lib.distribute_data_input
+
+    def divided_or_whole(batch: Any, layout: Any, batch_dim_name: str) -> Any:
+        if layout.is_fully_addressable and len(batch) % layout.mesh.shape[batch_dim_name]:
+            layout = layout.update(spec=type(layout.spec)())
+        return given(batch, layout, batch_dim_name)
+
+    if given.__name__ != divided_or_whole.__name__:
+        distribution_lib.distribute_data_input = divided_or_whole
 
 
 def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
@@ -184,7 +206,10 @@ def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
     """
     import jax
 
-    of_keras = getattr(model, f"{kind}_step")
+    of_keras, places = getattr(model, f"{kind}_step"), []
+    if keras.distribution.distribution() is not None:
+        lists = [_of_state(model, name) for name in _JAX_STATES[kind]]
+        places = [[v.value.sharding for v in of] for of in lists]
 
     def step(state: Any, data: Any) -> Any:
         outputs, new = of_keras(state, data)
@@ -195,6 +220,10 @@ def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
         outputs, new = step(state, data)
         pairs = (zip(of, new_of, strict=False) for of, new_of in zip(state, new, strict=True))
         changed = [[None if a is b else b for a, b in pair] for pair in pairs]
+        if places:  # Of several devices: a new value lies where the old one did.
+            lists = zip(changed, places, strict=True)
+            lay = jax.lax.with_sharding_constraint
+            changed = [[v if v is None else lay(v, p) for v, p in zip(*of, strict=False)] for of in lists]
         # Metrics may make variables within their first step.
         return outputs, [of + n[len(of) :] for of, n in zip(changed, new, strict=True)]
 
@@ -207,12 +236,7 @@ def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
 
     if model.run_eagerly or not model.jit_compile:
         on_values = step
-    elif keras.distribution.distribution() is None:
-        compiled = jax.jit(changes)
-    else:
-        lists = [_of_state(model, name) for name in _JAX_STATES[kind]]
-        shardings = tuple([v.value.sharding for v in of] for of in lists)
-        on_values = jax.jit(step, out_shardings=(None, shardings))
+    compiled = jax.jit(changes)
     function = model._make_function(on_values, concatenate_outputs=kind == "predict")
 
     def on_variables(state: tuple[_Held, ...], iterator: Any) -> tuple[Any, Any]:

@@ -215,13 +215,28 @@ def preparation_of(
     return Preparation(model.model_inputs, check_targets, with_targets, needs_targets, positions)
 
 
-def build_from(model: keras.Model, x: Data) -> None:
+def build_from(
+    model: keras.Model, x: Data, y: TargetData = None, sample_weight: TargetData = None
+) -> Data:
     """Builds the loss and the metrics, where Keras would run an epoch's hooks to get a batch.
 
-    `TaskMix` would count that one as an epoch.
+    `TaskMix` would count that one as an epoch. TensorFlow builds them as it traces a step, but
+    under a strategy.
+
+    Returns:
+        `x`; of a generator, one that begins with the same batch.
     """
-    if isinstance(x, keras.utils.PyDataset) and keras.backend.backend() != "tensorflow":
-        _keras.build_from_batch(model, x[0])
+    has_strategy = _keras.has_strategy(model)
+    if isinstance(x, keras.utils.PyDataset):
+        if has_strategy or keras.backend.backend() != "tensorflow":
+            _keras.build_from_batch(model, x[0])
+    elif has_strategy:
+        batch: Any = getattr(x, "element_spec", (x, y, sample_weight))
+        if hasattr(x, "__next__"):
+            batch = next(x)
+            x = itertools.chain([batch], x)
+        _keras.build_from_batch(model, batch)
+    return x
 
 
 def check_class_weight(class_weight: Mapping[int, float] | None, several_per_row: bool) -> None:
