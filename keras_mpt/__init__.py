@@ -23,6 +23,7 @@ from keras_mpt.prompts.parameter_count import (
     multitask_parameter_count,
 )
 from keras_mpt.prompts.prompt_embedding import PromptEmbedding
+from keras_mpt.scaling.backbone_parallel import BackboneParallel
 from keras_mpt.training.adapt import adapt
 from keras_mpt.training.distillation import Distillation
 from keras_mpt.training.resume import ResumeTraining
@@ -31,6 +32,7 @@ from keras_mpt.training.two_speed import two_speed_optimizer
 from keras_mpt.version import __version__
 
 __all__ = [
+    "BackboneParallel",
     "Distillation",
     "MultitaskPromptEmbedding",
     "MultitaskPromptTuningConfig",

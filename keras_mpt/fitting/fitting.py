@@ -20,7 +20,7 @@ from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.objective import Objective
 from keras_mpt.fitting.other_names import explaining
 from keras_mpt.fitting.own_columns import OwnColumnsLoss, noting_losses, of_tasks
-from keras_mpt.fitting.parts import loss_of_part
+from keras_mpt.fitting.parts import logs_of_part, loss_of_part
 from keras_mpt.fitting.preparation import build_from, check_class_weight, preparation_of
 from keras_mpt.fitting.recompile import follow_trained
 from keras_mpt.fitting.steps import data_are_checked, on_checked_data, whole_steps
@@ -357,7 +357,7 @@ class Fitting(keras.Model, abc.ABC):
         with of_tasks(x.get("task_ids")):
             self._task_report.update(x.get("task_ids"), data)
             logs: dict[str, Any] = super().compute_metrics(x, *data.for_metrics)
-        return logs
+        return logs_of_part(logs)
 
     def train_step(self, *args: Any) -> Any:
         """`keras.Model.train_step`, on a batch that was checked."""

@@ -16,6 +16,7 @@ import keras
 from keras import ops
 
 from keras_mpt.fitting.objective import Objective
+from keras_mpt.processes import process_count
 from keras_mpt.types import Tensor
 
 # Adds a tensor up over the processes, and their number; `None` where there is one.
@@ -75,6 +76,24 @@ def mean_of_part(mean: Tensor, x: Any, weight: Tensor | None, training: bool) ->
     if parts is not None and keras.backend.backend() == "tensorflow":
         mean = mean / parts[1]  # As Keras does with a loss: gradients are added up.
     return _share(mean, x, weight, training)
+
+
+def logs_of_part(logs: dict[str, Any]) -> dict[str, Any]:
+    """A step's logs as Keras can take them from TensorFlow's workers.
+
+    It asks for their mean along an axis, which a number has not ("Invalid reduction dimension 0 for
+    input with 0 dimensions").
+
+    Args:
+        logs: dict of name to float tensor ().
+    """
+    if keras.backend.backend() != "tensorflow" or process_count() == 1:
+        return logs
+    import tensorflow as tf
+
+    if not isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+        return logs
+    return {name: ops.reshape(value, (1,)) for name, value in logs.items()}
 
 
 def _share(mean: Tensor, x: Any, weight: Tensor | None, training: bool) -> Tensor:

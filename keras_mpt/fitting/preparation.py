@@ -229,7 +229,9 @@ def build_from(
     has_strategy = _keras.has_strategy(model)
     if isinstance(x, keras.utils.PyDataset):
         if has_strategy or keras.backend.backend() != "tensorflow":
-            _keras.build_from_batch(model, x[0])
+            # Anew: on TensorFlow the first batch of a preparation is made for Keras to look at.
+            stream, _, _ = preparation_of(model)(x.dataset)
+            _keras.build_from_batch(model, stream[0])
     elif has_strategy:
         batch: Any = getattr(x, "element_spec", (x, y, sample_weight))
         if hasattr(x, "__next__"):

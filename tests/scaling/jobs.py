@@ -1,4 +1,4 @@
-"""A small training, the same on one device and on several, and what it comes to."""
+"""Small trainings, the same on one device and on several, and what they come to."""
 
 from __future__ import annotations
 
@@ -63,14 +63,43 @@ def arrays(model, kind):
     return {**found, "predict": model.predict(x, **given)}
 
 
-def mixed(model, kind, **kwargs):
+def mixed(model, kind, callbacks=(), **kwargs):
     """What a training on a mix comes to."""
-    history = model.fit(mix(kind, **kwargs), epochs=2, verbose=0).history
+    data = mix(kind, **kwargs)
+    callbacks = [make_callback(data) for make_callback in callbacks]
+    history = model.fit(data, epochs=2, verbose=0, callbacks=callbacks).history
     return {f"mix {name}": values for name, values in history.items()}
 
 
+class Interrupted(Exception):
+    """What a run is cut by."""
+
+
+def resumed(kind, folder, **kwargs):
+    """As `mixed`, of a run that is cut amid its second epoch and gone on with; and its model."""
+
+    def resume(data):
+        return keras_mpt.ResumeTraining(folder / "run", data, save_freq=1)
+
+    def stop(data):
+        def count(batch, logs):
+            left.pop()
+            if not left:
+                raise Interrupted
+
+        left = [None] * 4
+        return keras.callbacks.LambdaCallback(on_train_batch_end=count)
+
+    try:
+        mixed(make(kind), kind, [resume, stop], **kwargs)
+    except Interrupted:
+        model = make(kind)
+        return model, mixed(model, kind, [resume], **kwargs)
+    raise AssertionError("it was not cut")
+
+
 def weights(model):
-    """The values of all of a model's variables."""
+    """The values of all of a model's variables but the optimizer's."""
     found = {f"trained {v.path}": v for v in model.trainable_variables}
     found |= {f"frozen {i}": v for i, v in enumerate(model.backbone.weights)}
     return {name: np.asarray(keras.ops.convert_to_numpy(v)) for name, v in found.items()}
@@ -80,7 +109,25 @@ def assert_same(found, wanted):
     """Losses, logits and trained weights agree to 1e-6; the backbone to the bit."""
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        if name.startswith("frozen"):
+        if "frozen" in name:
             np.testing.assert_array_equal(found[name], value, err_msg=name)
         else:
             np.testing.assert_allclose(found[name], value, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def write(file, outcome):
+    """Keeps what a process has come to for another one; "/" would be a folder in the archive."""
+    np.savez(file, **{name.replace("/", "|"): value for name, value in outcome.items()})
+
+
+def read(file):
+    """What `write` kept."""
+    with np.load(file) as found:
+        return {name.replace("|", "/"): found[name] for name in found}
+
+
+def of_mix(outcome, with_logs):
+    """What of an outcome was there after the mix: logs where they are asked for, and weights."""
+    logs = {name: v for name, v in outcome.items() if with_logs and name.startswith("mix ")}
+    after = {name.removeprefix("mixed "): v for name, v in outcome.items() if "mixed " in name}
+    return logs | after
