@@ -1,0 +1,139 @@
+"""What a step of training takes of a device's memory, before anything is on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+
+from keras_mpt.checks import check_size
+from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
+from keras_mpt.config_values import TaskType
+from keras_mpt.models.fitted import fitted
+from keras_mpt.types import Backbone
+
+# How many values a step keeps of each kind, as measured (docs/scaling.md): for each number that a
+# kernel gives, each of a token's state in a block, each attention score, and each logit.
+_KEPT = {
+    "tensorflow": (1.0, 4.0, 2.0, 3.0),
+    "jax": (1.0, 4.0, 2.0, 3.0),
+    "torch": (1.0, 4.0, 2.0, 3.0),
+}
+# A prompt's number, its gradient, and Adam's two.
+_COPIES = 4
+_OF_TOKENS = (TaskType.CAUSAL_LM, TaskType.SEQ_2_SEQ_LM)
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryEstimate:
+    """What a step takes, in bytes.
+
+    Attributes:
+        weights: the backbone.
+        prompts: P and the factors, their gradients and Adam's state.
+        activations: what the blocks keep for the way back.
+        logits: those of a language model's tokens, and what their loss keeps.
+    """
+
+    weights: int
+    prompts: int
+    activations: int
+    logits: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.prompts + self.activations + self.logits
+
+    def __repr__(self) -> str:
+        names = ("total", "weights", "prompts", "activations", "logits")
+        shown = (f"{name} {_shown(getattr(self, name))}" for name in names)
+        return f"MemoryEstimate({', '.join(shown)})"
+
+
+def estimate_memory(
+    backbone: Backbone, config: PromptTuningConfig, batch_size: int, length: int
+) -> MemoryEstimate:
+    """The memory that a step of training takes on one device, by the shapes of the weights.
+
+    Measured peaks are within 20% of it (docs/scaling.md says where, and where not). Of `devices`
+    under `DataParallel` give a device's share of the rows; a backbone that is spread over n devices
+    has 1/n of `weights` on each. A head is not counted: it is small. With `remat=True` the
+    activations of one block stay, and one state per block.
+
+    A backbone that is too large to be made here can be made without its values:
+    `with keras.StatelessScope(initialize_variables=False):`.
+
+    Args:
+        backbone: a keras-hub `Backbone`.
+        config: the config that a model would be made with.
+        batch_size: int. B, the rows of a step on this device.
+        length: int. S, the tokens of a row.
+
+    Returns:
+        A `MemoryEstimate`.
+
+    Raises:
+        ValueError: a size that is none, or a config that the backbone cannot have.
+
+    Example:
+        ```python
+        config = keras_mpt.MultitaskPromptTuningConfig(
+            task_type="CAUSAL_LM", num_virtual_tokens=20, num_tasks=10
+        )
+        with keras.StatelessScope(initialize_variables=False):
+            backbone = keras_hub.models.GPT2Backbone(
+                vocabulary_size=50257, num_layers=12, num_heads=12, hidden_dim=768,
+                intermediate_dim=3072,
+            )
+            estimate = keras_mpt.estimate_memory(backbone, config, batch_size=16, length=64)
+        assert 480 * 2**20 < estimate.weights < 520 * 2**20
+        ```
+    """
+    rows, tokens = check_size("batch_size", batch_size), check_size("length", length)
+    config, _ = fitted(config, backbone)
+    size = keras.backend.standardize_dtype(backbone.compute_dtype)
+    bytes_each = 2 if size.endswith("16") else 4
+    virtual, width = int(config.num_virtual_tokens or 0), int(config.token_dim or 0)
+    submodules = config.submodules
+    numbers, tasks = submodules * virtual * width, 1
+    if isinstance(config, MultitaskPromptTuningConfig):
+        tasks, ranks = int(config.num_tasks), int(config.num_ranks)
+        numbers += tasks * ranks * (submodules * virtual + width)
+    blocks = int(getattr(backbone, "num_layers", 1))
+    heads = int(getattr(backbone, "num_heads", 0) or getattr(backbone, "num_query_heads", 1))
+    is_causal = config.task_type == TaskType.CAUSAL_LM
+    # A causal model runs a task's prompt once, whatever rows have it; others with each row.
+    places = rows * tokens + min(tasks, rows) * virtual if is_causal else rows * (tokens + virtual)
+    asking = tokens if is_causal else tokens + virtual
+    scores = blocks * heads * rows * asking * (tokens + virtual)
+    outputs = sum(_outputs(v, width) for v in backbone.weights)
+    of_output, of_state, of_score, of_logit = _KEPT[keras.backend.backend()]
+    kept = places * (of_output * outputs + of_state * blocks * width) + of_score * scores
+    logits = rows * tokens * backbone.vocabulary_size if config.task_type in _OF_TOKENS else 0
+    return MemoryEstimate(
+        weights=sum(_bytes(v) for v in backbone.weights),
+        prompts=4 * _COPIES * numbers,
+        activations=int(kept * bytes_each),
+        logits=int(logits * of_logit * 4),
+    )
+
+
+def _outputs(variable: Any, width: int) -> int:
+    """How many numbers a kernel gives for a token; 0 for what is no kernel."""
+    shape = tuple(variable.shape)
+    if len(shape) not in (2, 3) or not variable.path.endswith("kernel"):
+        return 0
+    return math.prod(shape[1:]) if shape[0] == width else int(shape[-1])
+
+
+def _bytes(variable: Any) -> int:
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    bits = 8 if dtype.endswith("8") else 16 if dtype.endswith("16") else 32
+    return math.prod(variable.shape) * bits // 8
+
+
+def _shown(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
