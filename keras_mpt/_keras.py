@@ -90,7 +90,7 @@ def keep_compile_arguments(model: keras.Model, given: Config) -> None:
 def build_from_batch(model: keras.Model, batch: Any) -> None:
     """Builds a model's loss and metrics by a batch, or by its shapes and dtypes.
 
-    `_symbolic_build`: `fit` would take the batch from the stream, and run an epoch's hooks for it.
+    `_symbolic_build`: `fit` would take one from the stream, and run an epoch's hooks for it.
     """
     with model.distribute_strategy.scope() if has_strategy(model) else contextlib.nullcontext():
         model._symbolic_build(data_batch=batch)
@@ -165,28 +165,15 @@ def settle_training(model: keras.Model) -> None:
     if keras.backend.backend() == "jax":
         model._get_jax_state = state
         model.jax_state_sync = lambda: None
-        if keras.distribution.distribution() is not None:
-            _take_partial_batches()
     elif keras.backend.backend() == "tensorflow":
         model._maybe_symbolic_build = build
 
 
-def _take_partial_batches() -> None:
-    """Lets JAX's devices take a batch that they cannot divide, the last one, say: all of it each.
-
-    `distribute_data_input`: Keras's own raises for such a batch.
-    """
+def jax_distribution() -> Any:
+    """`keras.src`: what hands batches to JAX's devices; it has no public door."""
     from keras.src.backend.jax import distribution_lib
 
-    given = distribution_lib.distribute_data_input
-
-    def divided_or_whole(batch: Any, layout: Any, batch_dim_name: str) -> Any:
-        if layout.is_fully_addressable and len(batch) % layout.mesh.shape[batch_dim_name]:
-            layout = layout.update(spec=type(layout.spec)())
-        return given(batch, layout, batch_dim_name)
-
-    if given.__name__ != divided_or_whole.__name__:
-        distribution_lib.distribute_data_input = divided_or_whole
+    return distribution_lib
 
 
 def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
@@ -206,10 +193,7 @@ def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
     """
     import jax
 
-    of_keras, places = getattr(model, f"{kind}_step"), []
-    if keras.distribution.distribution() is not None:
-        lists = [_of_state(model, name) for name in _JAX_STATES[kind]]
-        places = [[v.value.sharding for v in of] for of in lists]
+    of_keras, lay = getattr(model, f"{kind}_step"), jax.lax.with_sharding_constraint
 
     def step(state: Any, data: Any) -> Any:
         outputs, new = of_keras(state, data)
@@ -220,10 +204,12 @@ def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
         outputs, new = step(state, data)
         pairs = (zip(of, new_of, strict=False) for of, new_of in zip(state, new, strict=True))
         changed = [[None if a is b else b for a, b in pair] for pair in pairs]
-        if places:  # Of several devices: a new value lies where the old one did.
-            lists = zip(changed, places, strict=True)
-            lay = jax.lax.with_sharding_constraint
-            changed = [[v if v is None else lay(v, p) for v, p in zip(*of, strict=False)] for of in lists]
+        if keras.distribution.distribution() is not None:  # Each lies where the old one does.
+            lists = zip(changed, (_of_state(model, n) for n in _JAX_STATES[kind]), strict=True)
+            pairs = (zip(*of, strict=False) for of in lists)
+            changed = [
+                [v if v is None else lay(v, o._value.sharding) for v, o in of] for of in pairs
+            ]
         # Metrics may make variables within their first step.
         return outputs, [of + n[len(of) :] for of, n in zip(changed, new, strict=True)]
 
@@ -409,8 +395,5 @@ def may_overwrite(filepath: Any) -> bool:
 
 
 def is_saving_h5() -> bool:
-    """Whether Keras is writing a model to an `.h5` file.
-
-    `use_legacy_config`: what it sets meanwhile; a model can tell by nothing else.
-    """
+    """Whether Keras is writing an `.h5` file: `use_legacy_config` is what it sets meanwhile."""
     return bool(get_global_attribute("use_legacy_config", None))

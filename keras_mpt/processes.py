@@ -1,6 +1,7 @@
 """The processes that train together, each with devices of its own: which one this is, and talk.
 
-JAX's are those of `jax.distributed`, PyTorch's a process group's, TensorFlow's those of `TF_CONFIG`.
+JAX's are those of `jax.distributed`, PyTorch's those of a process group, TensorFlow's those of
+`TF_CONFIG`.
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ def main(names: list[str]) -> int:
         off = estimate / measured - 1
         wrong += abs(off) > MOST
         sizes = " ".join(f"{part >> 20}" for part in parts)
-        print(f"{name}: {measured >> 20} MiB, said {estimate >> 20} ({off:+.0%}; {sizes})", flush=True)
+        print(
+            f"{name}: {measured >> 20} MiB, said {estimate >> 20} ({off:+.0%}; {sizes})", flush=True
+        )
     return int(wrong > 0)
 
 

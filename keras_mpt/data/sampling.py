@@ -100,8 +100,8 @@ def check_shard(shard: Any, batch_size: int) -> tuple[int, int]:
     is_pair = isinstance(shard, (tuple, list)) and len(shard) == 2 and is_integer(shard[1], 1)
     if not is_pair or not is_integer(shard[0], 0, shard[1]):
         raise ValueError(
-            "`shard` should be None or (index, count), with an index from 0 to count - 1. Received: "
-            f"shard={received(shard)}"
+            "`shard` should be None or (index, count), with an index from 0 to count - 1. "
+            f"Received: shard={received(shard)}"
         )
     index, count = (int(value) for value in shard)
     if batch_size % count:

@@ -18,6 +18,7 @@ from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.data.texts import PROMPTS, RESPONSES, TEXT_NAMES
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.model_inputs import ModelInputs, in_memory
+from keras_mpt.fitting.partial_batches import take_partial_batches
 from keras_mpt.fitting.step_data import Measured
 from keras_mpt.fitting.stream_widths import StreamWidths
 from keras_mpt.fitting.streams import is_stream, map_batches, number_of_batches
@@ -210,6 +211,7 @@ def preparation_of(
         if model.objective is not None:
             model.targets.check(model.model_inputs, x, y, model.objective)
 
+    take_partial_batches()
     needs_targets = needs_targets and bool(model.compiled) and model.loss is not None
     positions = for_step and model.takes_positions and target_positions.suffice(model.objective)
     return Preparation(model.model_inputs, check_targets, with_targets, needs_targets, positions)

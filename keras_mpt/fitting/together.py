@@ -112,8 +112,7 @@ def check_same_mix(mix: TaskMix) -> None:
 
 
 def _parts_of_batch() -> int:
-    """How many parts a batch has: the processes, or less, where a copy of the model spans several.
-    """
+    """The processes, or fewer: a copy of the model may span several."""
     distribution = keras.distribution.distribution()
     if distribution is None:
         return process_count()

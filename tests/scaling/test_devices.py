@@ -82,9 +82,10 @@ def check_files_and_errors(folder, kinds):
         assert (folder / kind / "adapter 0").exists()
         assert not (folder / kind / "adapter 1").exists()
     errors = [json.loads((folder / f"errors {index}.json").read_text()) for index in range(2)]
-    assert errors[0] == errors[1] == [
+    wanted = [
         "`x` should be the same mix in all processes, but for its shard. Received: x with seed=0 "
         "in process 0 and seed=1 in process 1",
         "`shard` should be (index, 2) in these 2 processes, with the indexes [0, 1]. Received: "
         "shard=[(0, 2), (0, 2)] in processes 0 to 1",
     ]
+    assert errors == [wanted, wanted]
