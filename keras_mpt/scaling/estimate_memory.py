@@ -14,12 +14,13 @@ from keras_mpt.config_values import TaskType
 from keras_mpt.models.fitted import fitted
 from keras_mpt.types import Backbone
 
-# How many values a step keeps of each kind, as measured (docs/scaling.md): for each number that a
-# kernel gives, each of a token's state in a block, each attention score, and each logit.
+# How many values a step keeps, as measured on processors (docs/scaling.md): for each number that a
+# kernel gives, for each of a token's states, keys and values in a block, for each attention score
+# and for each logit; and what is held beside them, in MiB.
 _KEPT = {
-    "tensorflow": (1.0, 4.0, 2.0, 3.0),
-    "jax": (1.0, 4.0, 2.0, 3.0),
-    "torch": (1.0, 4.0, 2.0, 3.0),
+    "tensorflow": (2.1, 2.0, 1.9, 3.0, 160),
+    "jax": (2.0, 2.7, 3.2, 3.4, 115),
+    "torch": (0.9, 5.5, 0.0, 2.9, 185),
 }
 # A prompt's number, its gradient, and Adam's two.
 _COPIES = 4
@@ -35,22 +36,23 @@ class MemoryEstimate:
         prompts: P and the factors, their gradients and Adam's state.
         activations: what the blocks keep for the way back.
         logits: those of a language model's tokens, and what their loss keeps.
+        overhead: what compiling and Keras itself take.
     """
 
     weights: int
     prompts: int
     activations: int
     logits: int
+    overhead: int
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.prompts + self.activations + self.logits
+        return sum(dataclasses.astuple(self))
 
     def __repr__(self) -> str:
-        names = ("total", "weights", "prompts", "activations", "logits")
-        shown = (f"{name} {_shown(getattr(self, name))}" for name in names)
-        return f"MemoryEstimate({', '.join(shown)})"
+        shown = [f"{name} {_shown(size)}" for name, size in dataclasses.asdict(self).items()]
+        return f"MemoryEstimate({_shown(self.total)}: {', '.join(shown)})"
 
 
 def estimate_memory(
@@ -58,10 +60,9 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """The memory that a step of training takes on one device, by the shapes of the weights.
 
-    Measured peaks are within 20% of it (docs/scaling.md says where, and where not). Of `devices`
-    under `DataParallel` give a device's share of the rows; a backbone that is spread over n devices
-    has 1/n of `weights` on each. A head is not counted: it is small. With `remat=True` the
-    activations of one block stay, and one state per block.
+    Measured peaks are within 20% of it (docs/scaling.md says where, and where not). Of several
+    devices, give the rows of one; a backbone that is spread over n of them has 1/n of `weights` on
+    each. A head is not counted, which is small, nor what `remat` saves.
 
     A backbone that is too large to be made here can be made without its values:
     `with keras.StatelessScope(initialize_variables=False):`.
@@ -104,20 +105,26 @@ def estimate_memory(
         numbers += tasks * ranks * (submodules * virtual + width)
     blocks = int(getattr(backbone, "num_layers", 1))
     heads = int(getattr(backbone, "num_heads", 0) or getattr(backbone, "num_query_heads", 1))
+    grouped = int(getattr(backbone, "num_key_value_heads", heads))
     is_causal = config.task_type == TaskType.CAUSAL_LM
-    # A causal model runs a task's prompt once, whatever rows have it; others with each row.
+    # A causal model runs a task's prompt once, whatever rows have it, and each row gets a copy of
+    # its keys and values; others run it with each row.
     places = rows * tokens + min(tasks, rows) * virtual if is_causal else rows * (tokens + virtual)
     asking = tokens if is_causal else tokens + virtual
     scores = blocks * heads * rows * asking * (tokens + virtual)
-    outputs = sum(_outputs(v, width) for v in backbone.weights)
-    of_output, of_state, of_score, of_logit = _KEPT[keras.backend.backend()]
-    kept = places * (of_output * outputs + of_state * blocks * width) + of_score * scores
+    states = blocks * width * places
+    if is_causal:
+        states += blocks * rows * (tokens + virtual) * 2 * width * grouped // heads
+    outputs = sum(_outputs(v, width) for v in backbone.weights) * places
     logits = rows * tokens * backbone.vocabulary_size if config.task_type in _OF_TOKENS else 0
+    of_output, of_state, of_score, of_logit, overhead = _KEPT[keras.backend.backend()]
+    kept = of_output * outputs + of_state * states + of_score * scores
     return MemoryEstimate(
         weights=sum(_bytes(v) for v in backbone.weights),
         prompts=4 * _COPIES * numbers,
         activations=int(kept * bytes_each),
         logits=int(logits * of_logit * 4),
+        overhead=int(overhead * 2**20),
     )
 
 
