@@ -88,6 +88,11 @@ def check_same_mix(mix: TaskMix) -> None:
     Raises:
         ValueError: mixes of other data or settings, or parts that are not those of one batch.
     """
+    if keras.backend.backend() == "tensorflow" and process_count() > 1 and mix.shard[1] > 1:
+        raise ValueError(
+            "`shard` should be left out under TensorFlow's workers, whose strategy takes each "
+            f"one's part of a batch itself. Received: shard={mix.shard}"
+        )
     said = [json.loads(text) for text in gathered(json.dumps([mix.fingerprint(), mix.shard]))]
     if len(said) == 1:
         return
