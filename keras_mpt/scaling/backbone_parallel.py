@@ -40,9 +40,10 @@ class BackboneParallel(keras.distribution.ModelParallel):
 
     Example:
         ```python
-        devices = keras.distribution.list_devices()
-        mesh = keras.distribution.DeviceMesh((1, len(devices)), ["batch", "model"], devices)
+        devices = ["cpu:0", "cpu:1", "cpu:2", "cpu:3"]  # Or keras.distribution.list_devices().
+        mesh = keras.distribution.DeviceMesh((2, 2), ["batch", "model"], devices)
         distribution = keras_mpt.BackboneParallel(mesh)
+        assert distribution.num_model_replicas == 2
         # keras.distribution.set_distribution(distribution), then make the backbone.
         ```
 

@@ -37,6 +37,13 @@ class MemoryEstimate:
         activations: what the blocks keep for the way back.
         logits: those of a language model's tokens, and what their loss keeps.
         overhead: what compiling and Keras itself take.
+
+    Example:
+        ```python
+        estimate = keras_mpt.MemoryEstimate(3 * 2**30, 2**20, 2**29, 0, 0)
+        assert estimate.total == 3 * 2**30 + 2**20 + 2**29
+        assert str(estimate).startswith("MemoryEstimate(3.5 GiB: weights 3.0 GiB")
+        ```
     """
 
     weights: int
@@ -90,7 +97,7 @@ def estimate_memory(
                 intermediate_dim=3072,
             )
             estimate = keras_mpt.estimate_memory(backbone, config, batch_size=16, length=64)
-        assert 480 * 2**20 < estimate.weights < 520 * 2**20
+        assert estimate.weights == 4 * 124_439_808
         ```
     """
     rows, tokens = check_size("batch_size", batch_size), check_size("length", length)
