@@ -52,12 +52,15 @@ def together(model: Any, x: Any, callbacks: Any) -> Iterator[Any]:
         torch.distributed.all_reduce(values)
         return values
 
-    def mean_gradients(gradients: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
-        # In one go: so many messages there are, whatever order gradients come in.
-        flat = add_up(torch.cat([gradient.reshape(-1) for gradient in gradients])) / count
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        found = [part.reshape(g.shape) for part, g in zip(parts, gradients, strict=True)]
-        return apply(found, *args, **kwargs)
+    def mean_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> Any:
+        # In one message, whatever order they came in. What this process's rows did not use has
+        # none, while those of another may have.
+        pairs = list(zip(gradients, variables, strict=True))
+        own = [torch.zeros_like(v.value) if g is None else g for g, v in pairs]
+        flat = add_up(torch.cat([gradient.reshape(-1) for gradient in own])) / count
+        parts = flat.split([gradient.numel() for gradient in own])
+        found = [part.reshape(g.shape) for part, g in zip(parts, own, strict=True)]
+        return apply(found, variables)
 
     def metrics_of_all() -> Any:
         # Keras asks in each step, for its own rows, and at the end of the steps of an epoch.

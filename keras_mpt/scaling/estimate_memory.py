@@ -67,7 +67,7 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """The memory that a step of training takes on one device, by the shapes of the weights.
 
-    Measured peaks are within 20% of it (docs/scaling.md says where, and where not). Of several
+    It is within 20% of peaks measured on a processor (docs/scaling.md says of which, and where not). Of several
     devices, give the rows of one; a backbone that is spread over n of them has 1/n of `weights` on
     each. A head is not counted, which is small, nor what `remat` saves.
 
