@@ -67,9 +67,9 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """The memory that a step of training takes on one device, by the shapes of the weights.
 
-    It is within 20% of peaks measured on a processor (docs/scaling.md says of which, and where not). Of several
-    devices, give the rows of one; a backbone that is spread over n of them has 1/n of `weights` on
-    each. A head is not counted, which is small, nor what `remat` saves.
+    It is within 20% of peaks measured on a processor (docs/scaling.md says of which, and where
+    not). Of several devices, give the rows of one; a backbone that is spread over n of them has 1/n
+    of `weights` on each. A head is not counted, which is small, nor what `remat` saves.
 
     A backbone that is too large to be made here can be made without its values:
     `with keras.StatelessScope(initialize_variables=False):`.
