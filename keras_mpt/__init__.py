@@ -25,6 +25,8 @@ from keras_mpt.prompts.parameter_count import (
     multitask_parameter_count,
 )
 from keras_mpt.prompts.prompt_embedding import PromptEmbedding
+from keras_mpt.scaling.backbone_parallel import BackboneParallel
+from keras_mpt.scaling.estimate_memory import MemoryEstimate, estimate_memory
 from keras_mpt.training.adapt import adapt
 from keras_mpt.training.distillation import Distillation
 from keras_mpt.training.resume import ResumeTraining
@@ -33,7 +35,9 @@ from keras_mpt.training.two_speed import two_speed_optimizer
 from keras_mpt.version import __version__
 
 __all__ = [
+    "BackboneParallel",
     "Distillation",
+    "MemoryEstimate",
     "MultitaskPromptEmbedding",
     "MultitaskPromptTuningConfig",
     "MultitaskPromptTuningInit",
@@ -50,6 +54,7 @@ __all__ = [
     "analysis",
     "backbone_from_pretrained",
     "convert_gguf",
+    "estimate_memory",
     "few_shot",
     "full_prompt_parameter_count",
     "load_adapter",

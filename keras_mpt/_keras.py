@@ -88,12 +88,21 @@ def keep_compile_arguments(model: keras.Model, given: Config) -> None:
     model._compile_config.config.update(given)
 
 
-def build_from_batch(model: keras.Model, batch: tuple[Any, ...]) -> None:
-    """Builds a model's loss and metrics by a batch.
+def build_from_batch(model: keras.Model, batch: Any) -> None:
+    """Builds a model's loss and metrics by a batch, or by its shapes and dtypes.
 
-    `_symbolic_build`: `fit` would take the batch from the stream, and run an epoch's hooks for it.
+    `_symbolic_build`: `fit` would take one from the stream, and run an epoch's hooks for it.
     """
-    model._symbolic_build(data_batch=batch)
+    with model.distribute_strategy.scope() if has_strategy(model) else contextlib.nullcontext():
+        model._symbolic_build(data_batch=batch)
+
+
+def has_strategy(model: keras.Model) -> bool:
+    """Whether a model was made under one of TensorFlow's strategies.
+
+    `_distribute_strategy`: the public property has a default.
+    """
+    return getattr(model, "_distribute_strategy", None) is not None
 
 
 def is_validation_of_fit(kwargs: Config) -> bool:
@@ -142,30 +151,30 @@ def settle_training(model: keras.Model) -> None:
     hands them from step to step, and puts them back at the end, if it gets there. Here the
     variables themselves are handed on, and `jax_step` makes a step that reads and writes them.
 
-    `_symbolic_build`: under TensorFlow's `MirroredStrategy`, Keras builds losses and metrics for
-    the mean of what the devices get, which makes float64 of ids.
+    `_maybe_symbolic_build`: under one of TensorFlow's strategies, Keras takes a batch from the
+    stream for it at each `fit`, which a `TaskMix` counts as an epoch, and makes float64 of ids.
     """
-    build = getattr(model, "_symbolic_build", None)
 
     def state(**wanted: bool) -> tuple[_Held, ...]:
         names = [name for name in _JAX_STATE if wanted.get(f"{name}_variables")]
         return tuple(_Held(_of_state(model, name)) for name in names)
 
-    def build_on_integers(iterator: Any = None, data_batch: Any = None) -> None:
-        assert build is not None
-        build(iterator, keras.tree.map_structure(_integer_again, data_batch))
+    def build(iterator: Any = None, data_batch: Any = None) -> None:
+        if data_batch is not None and has_strategy(model):
+            build_from_batch(model, data_batch)
 
     if keras.backend.backend() == "jax":
         model._get_jax_state = state
         model.jax_state_sync = lambda: None
     elif keras.backend.backend() == "tensorflow":
-        model._symbolic_build = build_on_integers
+        model._maybe_symbolic_build = build
 
 
-def _integer_again(mean: Any) -> Any:
-    """The shape and dtype of which a mean was taken."""
-    is_mean = mean is not None and keras.backend.standardize_dtype(mean.dtype) == "float64"
-    return keras.KerasTensor(mean.shape, "int32") if is_mean else mean
+def jax_distribution() -> Any:
+    """`keras.src`: what hands batches to JAX's devices; it has no public door."""
+    from keras.src.backend.jax import distribution_lib
+
+    return distribution_lib
 
 
 def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
@@ -185,7 +194,7 @@ def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
     """
     import jax
 
-    of_keras = getattr(model, f"{kind}_step")
+    of_keras, lay = getattr(model, f"{kind}_step"), jax.lax.with_sharding_constraint
 
     def step(state: Any, data: Any) -> Any:
         outputs, new = of_keras(state, data)
@@ -196,6 +205,12 @@ def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
         outputs, new = step(state, data)
         pairs = (zip(of, new_of, strict=False) for of, new_of in zip(state, new, strict=True))
         changed = [[None if a is b else b for a, b in pair] for pair in pairs]
+        if keras.distribution.distribution() is not None:  # Each lies where the old one does.
+            lists = zip(changed, (_of_state(model, n) for n in _JAX_STATES[kind]), strict=True)
+            pairs = (zip(*of, strict=False) for of in lists)
+            changed = [
+                [v if v is None else lay(v, o._value.sharding) for v, o in of] for of in pairs
+            ]
         # Metrics may make variables within their first step.
         return outputs, [of + n[len(of) :] for of, n in zip(changed, new, strict=True)]
 
@@ -208,12 +223,7 @@ def jax_step(model: keras.Model, kind: str) -> Callable[..., Any]:
 
     if model.run_eagerly or not model.jit_compile:
         on_values = step
-    elif keras.distribution.distribution() is None:
-        compiled = jax.jit(changes)
-    else:
-        lists = [_of_state(model, name) for name in _JAX_STATES[kind]]
-        shardings = tuple([v.value.sharding for v in of] for of in lists)
-        on_values = jax.jit(step, out_shardings=(None, shardings))
+    compiled = jax.jit(changes)
     function = model._make_function(on_values, concatenate_outputs=kind == "predict")
 
     def on_variables(state: tuple[_Held, ...], iterator: Any) -> tuple[Any, Any]:
@@ -245,10 +255,7 @@ def set_first_epoch(model: keras.Model, epoch: int | None) -> None:
 
 
 def variables_of_optimizer(optimizer: keras.Optimizer) -> list[Any]:
-    """The variables that an optimizer was built for.
-
-    `_trainable_variables`: the public `variables` are the optimizer's own.
-    """
+    """`_trainable_variables`: what an optimizer was built for; `variables` are its own."""
     return list(optimizer._trainable_variables)
 
 
@@ -347,10 +354,7 @@ def hub_converter(folder: str, config: Config) -> Any:
 
 
 def hub_weights() -> type[Any]:
-    """keras-hub's class that opens a checkpoint's weights, for its converters.
-
-    `keras_hub.src`: as `hub_converter`.
-    """
+    """keras-hub's class that opens a checkpoint's weights, for its converters; as these."""
     from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
 
     return SafetensorLoader
@@ -378,18 +382,12 @@ _SPECIAL = "_special_token_attrs"
 
 
 def may_overwrite(filepath: Any) -> bool:
-    """Asks, as Keras does, whether a file may be replaced.
-
-    `ask_to_proceed_with_overwrite`: the question that `save(overwrite=False)` puts.
-    """
+    """Whether a file may be replaced, by `save(overwrite=False)`'s own question."""
     return bool(ask_to_proceed_with_overwrite(filepath))
 
 
 def is_saving_h5() -> bool:
-    """Whether Keras is writing a model to an `.h5` file.
-
-    `use_legacy_config`: what it sets meanwhile; a model can tell by nothing else.
-    """
+    """Whether Keras is writing an `.h5` file: `use_legacy_config` is what it sets meanwhile."""
     return bool(get_global_attribute("use_legacy_config", None))
 
 

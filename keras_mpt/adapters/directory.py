@@ -24,6 +24,7 @@ from keras_mpt.config_values import START_DONE, TASKS_START_DONE
 from keras_mpt.files.adapter_files import write_adapter
 from keras_mpt.files.config_files import OWN_CONFIG_NAME
 from keras_mpt.files.state_dict import checked_values
+from keras_mpt.processes import is_writer
 from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.types import Backbone, Config
 
@@ -60,6 +61,8 @@ def save(parts: AdapterParts, directory: str | os.PathLike[str], overwrite: bool
     _check_finite(state)
     peft_fields, own_fields = _saved_config(parts).split_fields()
     own_fields |= {**parts.head_settings, "backbone": backbone_identity(parts.backbone)}
+    if not is_writer():  # Of several processes; all have come so far, where weights are spread.
+        return
     write_adapter(directory, peft_fields, own_fields, state, overwrite)
     text = read_differently(parts.config, parts.head_settings)
     if text is not None:

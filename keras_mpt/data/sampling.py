@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_mpt.checks import check_size, is_integer, is_number
+from keras_mpt.checks import check_size, is_integer, is_number, received
 
 _BY_SIZE = ("proportional", "temperature")
 
@@ -79,6 +79,37 @@ def check_max_tasks(max_tasks: Any, num_tasks: int, batch_size: int) -> None:
         f"{'s' * (num_tasks > 1)} and batches of {batch_size}. Received: "
         f"max_tasks_per_batch={max_tasks!r}"
     )
+
+
+def check_shard(shard: Any, batch_size: int) -> tuple[int, int]:
+    """A part of every batch as Python's own integers; the whole of it where none is given.
+
+    Args:
+        shard: `(index, count)` or `None`.
+        batch_size: int. B.
+
+    Returns:
+        `(index, count)`.
+
+    Raises:
+        ValueError: no such pair, an index outside [0, count), or a count that does not divide B:
+            the mean over parts is that over the batch where these are equal.
+    """
+    if shard is None:
+        return 0, 1
+    is_pair = isinstance(shard, (tuple, list)) and len(shard) == 2 and is_integer(shard[1], 1)
+    if not is_pair or not is_integer(shard[0], 0, shard[1]):
+        raise ValueError(
+            "`shard` should be None or (index, count), with an index from 0 to count - 1. "
+            f"Received: shard={received(shard)}"
+        )
+    index, count = (int(value) for value in shard)
+    if batch_size % count:
+        raise ValueError(
+            f"`batch_size` should be a multiple of the {count} shards, whose parts of a batch are "
+            f"of one size. Received: batch_size={batch_size} with shard={(index, count)}"
+        )
+    return index, count
 
 
 def draw_tasks(weights: Sequence[float], max_tasks: int, seed: Sequence[int]) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_mpt.checks import check_count, check_flag, check_keywords, check_size, is_integer
-from keras_mpt.data.sampling import SampledRows, check_max_tasks, task_weights
+from keras_mpt.data.sampling import SampledRows, check_max_tasks, check_shard, task_weights
 from keras_mpt.data.task_rows import task_rows
 
 # Keras's own arguments of a `PyDataset`.
@@ -60,6 +60,11 @@ class TaskMix(keras.utils.PyDataset):
         size_limit: int. The most rows of a task that count as N_k where `weights` follow these:
             min(N_k, size_limit). T5 and the paper take 2**18. `None` counts all. Defaults to
             `None`.
+        shard: pair of ints `(index, count)`. Where each of `count` processes has a mix of its own,
+            it reads the part `index` of every batch: B / count rows, so that the parts, one after
+            another, are the batch that one process would read, and all have as many steps. B is
+            still the rows of a whole batch, and a multiple of `count`. `None` is all of it.
+            Defaults to `None`.
         **kwargs: those of `keras.utils.PyDataset`.
 
     Yields:
@@ -69,7 +74,7 @@ class TaskMix(keras.utils.PyDataset):
 
     Raises:
         ValueError: a dataset that is empty, has other inputs than the rest or more or fewer targets
-            than rows, or weights, a temperature or a number of tasks that do not fit.
+            than rows, or weights, a temperature, a number of tasks or a shard that do not fit.
 
     Example:
         ```python
@@ -85,6 +90,10 @@ class TaskMix(keras.utils.PyDataset):
         mix = keras_mpt.TaskMix(datasets, batch_size=4, max_tasks_per_batch=2)
         x, y = mix[0]
         assert len(set(x["task_ids"].tolist())) == 2
+
+        halves = [keras_mpt.TaskMix(datasets, batch_size=4, shard=(i, 2)) for i in range(2)]
+        parts = [half[0][1] for half in halves]
+        assert np.concatenate(parts).tolist() == keras_mpt.TaskMix(datasets, 4)[0][1].tolist()
         ```
 
     Source: Wang et al. 2023 (arXiv 2303.02861), section 3.2, for the stochastic sampling; Raffel et
@@ -102,6 +111,7 @@ class TaskMix(keras.utils.PyDataset):
         temperature: float = 2.0,
         max_tasks_per_batch: int | None = None,
         size_limit: int | None = None,
+        shard: tuple[int, int] | None = None,
         **kwargs: Any,
     ) -> None:
         check_keywords("TaskMix", kwargs, [*_OF_KERAS, *inspect.signature(TaskMix).parameters])
@@ -111,6 +121,7 @@ class TaskMix(keras.utils.PyDataset):
             steps = check_size("steps", steps)
         self.shuffle = check_flag("shuffle", shuffle)
         self.seed = check_count("seed", seed)
+        self.shard = check_shard(shard, self.batch_size)
         grain = _grain()
         tasks = task_rows(datasets)
         sizes = [len(task) for task in tasks]
@@ -134,7 +145,8 @@ class TaskMix(keras.utils.PyDataset):
                 self.weights, max_tasks_per_batch, self.batch_size, self.steps, self.seed
             )
             mixed = grain.MapDataset.select_from_datasets(streams, rows)
-        self._batches = mixed.batch(self.batch_size)
+        # Parts of batches, one after another.
+        self._parts = mixed.batch(self.batch_size // self.shard[1])
 
     def __len__(self) -> int:
         return self.steps - (self.first_step if self._is_being_read else 0)
@@ -144,7 +156,8 @@ class TaskMix(keras.utils.PyDataset):
         if step >= self.steps and self._is_counted:
             # Keras's workers may have counted before the epoch began. They leave out a `None`.
             return None
-        return tuple(self._batches[self.epoch * self.steps + step])
+        index, count = self.shard
+        return tuple(self._parts[(self.epoch * self.steps + step) * count + index])
 
     def start_at(self, epoch: int, step: int = 0) -> None:
         """Goes to a place in the order of batches, for a run that was cut short there.
@@ -186,6 +199,8 @@ class TaskMix(keras.utils.PyDataset):
 
     def fingerprint(self) -> dict[str, Any]:
         """What the order of batches follows from, to tell whether a run may go on with this mix.
+
+        All shards of a mix have the same one: a run may go on with more processes, or fewer.
 
         Returns:
             A dict that JSON can hold: the tasks' names, rows and checksums, and the settings.

@@ -15,11 +15,12 @@ from keras_mpt.data.task_mix import shuffle_of
 from keras_mpt.fitting import saving, step_data
 from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.frozen import freeze
-from keras_mpt.fitting.kept import Kept, kept_through, step_that_keeps
+from keras_mpt.fitting.kept import Kept, step_that_keeps
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.objective import Objective
 from keras_mpt.fitting.other_names import explaining
 from keras_mpt.fitting.own_columns import OwnColumnsLoss, noting_losses, of_tasks
+from keras_mpt.fitting.parts import logs_of_part, loss_of_part
 from keras_mpt.fitting.preparation import build_from, check_class_weight, preparation_of
 from keras_mpt.fitting.recompile import follow_trained
 from keras_mpt.fitting.steps import data_are_checked, on_checked_data, whole_steps
@@ -27,6 +28,7 @@ from keras_mpt.fitting.streams import is_stream
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.fitting.task_logs import TaskHistory, as_list, without_gaps
 from keras_mpt.fitting.task_report import TaskReport
+from keras_mpt.fitting.together import together
 from keras_mpt.types import Config, Data, TargetData, Tensor, Tensors
 
 
@@ -153,14 +155,13 @@ class Fitting(keras.Model, abc.ABC):
         shuffle = shuffle_of(x, shuffle)
         follow_trained(self)
         prepare = preparation_of(self)
-        with prepare.plain_errors(), kept_through(self.kept.parts()):
+        with prepare.plain_errors(), together(self, x, callbacks) as callbacks:
             x, y, sample_weight = prepare(x, y, sample_weight)
             if is_stream(validation_data):
                 validation_data, _, _ = prepare(validation_data)
             elif validation_data is not None:
-                given = keras.utils.unpack_x_y_sample_weight(validation_data)
-                validation_data = prepare(*given)
-            build_from(self, x)
+                validation_data = prepare(*keras.utils.unpack_x_y_sample_weight(validation_data))
+            x = build_from(self, x, y, sample_weight)
             return super().fit(
                 x,
                 y,
@@ -209,7 +210,7 @@ class Fitting(keras.Model, abc.ABC):
         with prepare.plain_errors():
             if not _keras.is_validation_of_fit(kwargs):
                 x, y, sample_weight = prepare(x, y, sample_weight)
-                build_from(self, x)
+                x = build_from(self, x, y, sample_weight)
             callbacks = without_gaps(callbacks, self.metrics)
             given = (x, y, batch_size, verbose, sample_weight, steps, callbacks, True)
             logs: dict[str, float] = super().evaluate(*given, **kwargs)
@@ -346,7 +347,7 @@ class Fitting(keras.Model, abc.ABC):
         with of_tasks(x.get("task_ids")), noting_losses(data.loss_weight) as losses:
             loss = super().compute_loss(x, data.y, y_pred, data.loss_weight, training)
         step_data.keep_losses(y_pred, losses)
-        return loss
+        return loss_of_part(loss, x, data.loss_weight, self.objective, training)
 
     def compute_metrics(
         self, x: dict[str, Tensor], y: Tensor, y_pred: Tensors, sample_weight: Tensor = None
@@ -356,7 +357,7 @@ class Fitting(keras.Model, abc.ABC):
         with of_tasks(x.get("task_ids")):
             self._task_report.update(x.get("task_ids"), data)
             logs: dict[str, Any] = super().compute_metrics(x, *data.for_metrics)
-        return logs
+        return logs_of_part(logs)
 
     def train_step(self, *args: Any) -> Any:
         """`keras.Model.train_step`, on a batch that was checked."""

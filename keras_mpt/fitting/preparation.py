@@ -19,6 +19,7 @@ from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.data.texts import PROMPTS, RESPONSES, TEXT_NAMES
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.model_inputs import ModelInputs, in_memory
+from keras_mpt.fitting.partial_batches import take_partial_batches
 from keras_mpt.fitting.step_data import Measured
 from keras_mpt.fitting.stream_widths import StreamWidths
 from keras_mpt.fitting.streams import is_stream, map_batches, number_of_batches
@@ -212,18 +213,36 @@ def preparation_of(
         if model.objective is not None:
             model.targets.check(model.model_inputs, x, y, model.objective)
 
+    take_partial_batches()
     needs_targets = needs_targets and bool(model.compiled) and model.loss is not None
     positions = for_step and model.takes_positions and target_positions.suffice(model.objective)
     return Preparation(model.model_inputs, check_targets, with_targets, needs_targets, positions)
 
 
-def build_from(model: keras.Model, x: Data) -> None:
+def build_from(
+    model: keras.Model, x: Data, y: TargetData = None, sample_weight: TargetData = None
+) -> Data:
     """Builds the loss and the metrics, where Keras would run an epoch's hooks to get a batch.
 
-    `TaskMix` would count that one as an epoch.
+    `TaskMix` would count that one as an epoch. TensorFlow builds them as it traces a step, but
+    under a strategy.
+
+    Returns:
+        `x`; of a generator, one that begins with the same batch.
     """
-    if isinstance(x, keras.utils.PyDataset) and keras.backend.backend() != "tensorflow":
-        _keras.build_from_batch(model, x[0])
+    has_strategy = _keras.has_strategy(model)
+    if isinstance(x, keras.utils.PyDataset):
+        if has_strategy or keras.backend.backend() != "tensorflow":
+            # Anew: on TensorFlow the first batch of a preparation is made for Keras to look at.
+            stream, _, _ = preparation_of(model)(x.dataset)
+            _keras.build_from_batch(model, stream[0])
+    elif has_strategy:
+        batch: Any = getattr(x, "element_spec", (x, y, sample_weight))
+        if hasattr(x, "__next__"):
+            batch = next(x)
+            x = itertools.chain([batch], x)
+        _keras.build_from_batch(model, batch)
+    return x
 
 
 def check_class_weight(class_weight: Mapping[int, float] | None, several_per_row: bool) -> None:

@@ -339,7 +339,8 @@ class PromptTunedModel(Fitting):
 
         It is written whole or not at all: whoever is killed or reads finds the old or the new one.
         PEFT opens it; keras_mpt's own fields stand in a file of their own. What it reads
-        differently, such as a `prompt_position` other than `"before"`, is warned of once.
+        differently, such as a `prompt_position` other than `"before"`, is warned of once. Of several
+        processes that train together the first one writes, and the others return.
 
         Args:
             directory: string. Where to; made where it is missing.

@@ -14,6 +14,7 @@ from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.fitting import Fitting
 from keras_mpt.fitting.own_columns import Part, of_tasks, values_of
+from keras_mpt.fitting.parts import mean_of_part
 from keras_mpt.fitting.targets import mask_of
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
@@ -213,7 +214,8 @@ class Distillation(Fitting):
         loss = super().compute_loss(x, y, outputs, sample_weight, training)
         for term, distance in distances.items():
             weights = self.targets.weights(self.model_inputs, x, distance, sample_weight)
-            loss = loss + self.term_weights[term] * weighted_mean(distance, weights)
+            mean = mean_of_part(weighted_mean(distance, weights), x, weights, training)
+            loss = loss + self.term_weights[term] * mean
         return loss
 
     def compute_metrics(

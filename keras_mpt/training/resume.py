@@ -15,6 +15,7 @@ from keras_mpt._keras import set_first_epoch
 from keras_mpt.checks import is_integer
 from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.files.paths import check_target
+from keras_mpt.processes import gathered, is_writer
 from keras_mpt.training import run_state
 from keras_mpt.training.callback_states import (
     Resumable,
@@ -23,6 +24,7 @@ from keras_mpt.training.callback_states import (
     checked_callbacks,
     set_callback_states,
 )
+from keras_mpt.training.of_all_processes import added_up_metrics, metrics_of_one
 from keras_mpt.types import Logs
 
 
@@ -39,6 +41,9 @@ class ResumeTraining(keras.callbacks.Callback):
     that `EarlyStopping` took back as the best, runs no epoch and returns; with more `epochs` it
     goes on from the last step, unless another callback stopped the run, such as `EarlyStopping`.
     Remove the directory to start anew.
+
+    Of several processes, each of which has the callback, the first one writes, and all read: give a
+    directory that all of them see. All go on with the first one's random generators.
 
     Put it last in `callbacks`. Other callbacks start anew in a resumed run, and count the batches
     of its first epoch from 0; but those that are given here, too, go on with what they know. On
@@ -61,8 +66,8 @@ class ResumeTraining(keras.callbacks.Callback):
     Raises:
         ValueError: wrong arguments. In `fit`, before the first step and with nothing changed: a
             state of another run (by the names of what differs: backend, config, backbone,
-            what is trained, `compile`'s arguments or the mix), a broken file, or a `fit` that does
-            not read `mix`.
+            what is trained, `compile`'s arguments or the mix), a broken file, processes that find
+            different states, or a `fit` that does not read `mix`.
 
     Example:
         ```python
@@ -130,6 +135,7 @@ class ResumeTraining(keras.callbacks.Callback):
         self._is_resumed, self._begun, self._was_cut = False, False, False
         self._quiet = contextlib.ExitStack()
         state = run_state.read_state(self.directory)
+        self._check_all_see(state)
         if state is not None:
             self._restore(*state)
 
@@ -206,6 +212,8 @@ class ResumeTraining(keras.callbacks.Callback):
         `EarlyStopping(restore_best_weights=True)` puts the best weights back at the end, also where
         it stopped nothing. With more epochs a run goes on from its last step all the same.
         """
+        if not is_writer():
+            return
         state = run_state.read_state(self.directory)
         assert state is not None, "the last epoch saved it"
         about, values = state
@@ -230,11 +238,23 @@ class ResumeTraining(keras.callbacks.Callback):
             del variables["metrics"]
         place = {"epoch": epoch, "step": step, "mix_epoch": epoch + self._mix_offset}
         of_callbacks, kept = callback_states(self.callbacks)
-        run_state.write_state(
-            self.directory,
-            {**self._about, **place, **of_callbacks, "run": self._fingerprint},
-            {**run_state.values_of(variables), **self._generators, **kept},
-        )
+        values = added_up_metrics(run_state.values_of(variables))
+        if is_writer():
+            run_state.write_state(
+                self.directory,
+                {**self._about, **place, **of_callbacks, "run": self._fingerprint},
+                {**values, **self._generators, **kept},
+            )
+
+    def _check_all_see(self, state: Any) -> None:
+        """Refuses processes of which some go on and others do not."""
+        places = gathered(repr(None if state is None else (state[0]["epoch"], state[0]["step"])))
+        if len(set(places)) > 1:
+            raise ValueError(
+                "`directory` should be one that all processes see, as the first one writes for "
+                f"all. Received: {str(self.directory)!r}, in which they find states at (epoch, "
+                f"step) {', '.join(places)}"
+            )
 
     def _restore(self, about: dict[str, Any], values: dict[str, np.ndarray]) -> None:
         """Takes the state on, all of it being checked before anything is changed."""
@@ -258,6 +278,7 @@ class ResumeTraining(keras.callbacks.Callback):
         run_state.check_generator_states(values, file)
         check_callback_states(self.callbacks, about, values, model.trainable_variables, file)
         self._kept_metrics = {"metrics": variables.pop("metrics", [])}
+        values = values | metrics_of_one(values)
         run_state.assign(values, variables)
         set_callback_states(self.callbacks, about, values)
         self._about, self._kept_values, self._is_resumed = about, values, True

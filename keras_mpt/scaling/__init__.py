@@ -1,0 +1,1 @@
+"""Several devices: a backbone that is spread over them, and what fits on one."""
