@@ -189,13 +189,13 @@ def train(folder, preset):
             preprocessor=preprocessor,
         )
         texts, labels = task.train
-        model.fit({"text": texts}, labels, batch_size=32, epochs=2, verbose=0)
+        model.fit({"text": texts}, labels, batch_size=16, verbose=0)
         model.save_adapter(Path(folder) / task.name, overwrite=True)
 
 
 def apart(function, *given):
     """Runs a function that needs Keras in a process of its own, which takes Keras with it."""
-    process = multiprocessing.get_context("spawn").Process(target=function, args=given)
+    process = multiprocessing.get_context("spawn").Process(target=function, args=given, daemon=True)
     process.start()
     process.join()
     if process.exitcode:
@@ -233,13 +233,6 @@ def parse_arguments():
 def main():
     """Serves, or tests."""
     arguments = parse_arguments()
-    if arguments.load_test:
-        import serve_load
-
-        return serve_load.main(arguments)
-    if arguments.adapters is None:
-        arguments.adapters = HERE / "output" / "serve"
-        apart(train, arguments.adapters, arguments.preset)
     own = os.getpid()
 
     def stop(*_):
@@ -248,6 +241,14 @@ def main():
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    if arguments.load_test:
+        import serve_load
+
+        return serve_load.main(arguments)
+    if arguments.adapters is None:
+        arguments.adapters = HERE / "output" / "serve"
+        if len(list(arguments.adapters.glob("*/adapter_config.json"))) < 3:
+            apart(train, arguments.adapters, arguments.preset)
     # What computes is Keras's choice: to LitServe one device is one worker.
     server = ls.LitServer(apis(arguments), accelerator="cpu")
     print(f"http://127.0.0.1:{arguments.port}/predict answers soon", flush=True)
