@@ -13,6 +13,7 @@ LitServe's workers look for requests a thousand times a second. Linux only: memo
 share.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -135,8 +136,14 @@ class Server:
     def stop(self):
         """Ends it with all of its processes."""
         self.signal(signal.SIGCONT)
+        processes = self.processes()
         self.process.terminate()
-        self.process.wait(60)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            for pid in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     @property
     def rate(self):
@@ -169,10 +176,10 @@ def main(arguments):
                     share = arguments.minutes / rounds * SLICES[server.batches]
                     server.load(share, tasks, arguments.users)
                 print(f"{servers[0].memory[-1]:.0f} MiB in the mixed server", flush=True)
+            print_table(servers, arguments)
         finally:
             for server in servers:
                 server.stop()
-    print_table(servers, arguments)
 
 
 def print_table(servers, arguments):
