@@ -2,7 +2,7 @@
 # Everything happens in .venv, which each target sets up first as far as it needs.
 
 PYTHON ?= python3
-# Arguments for examples/quickstart.py, for pytest, as in `make test PYTEST_ARGS="-k splice"`, and for
+# Arguments for the examples, for pytest, as in `make test PYTEST_ARGS="-k splice"`, and for
 # the benchmarks, as in `make bench BENCH_ARGS="--parts training --backends jax"` and
 # `make transfer TRANSFER_ARGS="--part words --processes 2 --data FOLDER"`.
 ARGS ?=
@@ -21,6 +21,7 @@ LATEST := .venv-latest
 LATEST_STAMP := $(LATEST)/.installed-test
 EXAMPLES_STAMP := $(VENV)/.installed-examples
 LM_EXAMPLE_STAMP := $(VENV)/.installed-language-model
+SERVE_STAMP := $(VENV)/.installed-serve
 DATA_STAMP := $(VENV)/.installed-data
 LM_STAMP := $(VENV)/.fetched-language-model
 STUDY_STAMP := $(VENV)/.installed-studies
@@ -30,7 +31,7 @@ TEST_STAMP := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-lm test test-all soak fuzz test-latest families parity serving bench transfer lint format wheel no-tensorflow clean clean-latest
+.PHONY: help quickstart quickstart-lm serve test test-all soak fuzz test-latest families parity serving bench transfer lint format wheel no-tensorflow clean clean-latest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +41,9 @@ quickstart: $(EXAMPLES_STAMP) $(DATA_STAMP) ## Set up and run examples/quickstar
 
 quickstart-lm: $(LM_EXAMPLE_STAMP) $(DATA_STAMP) $(LM_STAMP) ## Set up and run examples/language_model.py $(ARGS)
 	@$(PY) examples/language_model.py $(ARGS)
+
+serve: $(SERVE_STAMP) $(DATA_STAMP) ## Set up and run examples/serve.py $(ARGS), a server to copy
+	@$(PY) examples/serve.py $(ARGS)
 
 # Keras fixes its backend at import, hence a run for each, on two processes that share its files. A
 # failure does not stop the later backends, but it does fail the target. The files keep the order that
@@ -170,6 +174,11 @@ $(LM_EXAMPLE_STAMP): pyproject.toml constraints.txt | $(PY)
 	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
 	@echo "== installing keras-mpt[examples,gguf]"
 	@$(PIP) install -c constraints.txt -e '.[examples,gguf]'
+	@touch $@
+
+$(SERVE_STAMP): pyproject.toml constraints.txt | $(PY)
+	@echo "== installing keras-mpt[serve]"
+	@$(PIP) install -c constraints.txt -e '.[serve]'
 	@touch $@
 
 # torch goes first and alone: anything that depends on it may otherwise choose a newer one,

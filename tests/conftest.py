@@ -57,6 +57,7 @@ _FIRST = (
     "saving/test_saving.py",
     "training/test_resume.py",
     "test_quickstart.py",
+    "test_serve.py",
     "models/test_shared_prompts.py",
     "training/test_distillation.py",
     "benchmarks/test_parts.py",

@@ -42,8 +42,7 @@ class PromptTunedModel(Fitting):
         config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
         preprocessor: keras-hub preprocessor, for text as inputs. Defaults to `None`.
         tokenizer: keras-hub tokenizer for a TEXT start without a preprocessor. Defaults to `None`.
-        initialize: bool. `False` leaves out the config's start, for weights that are loaded next.
-            Defaults to `True`.
+        initialize: bool. Whether to make the config's start; not if weights are loaded next.
         head: what stands after the backbone; a subclass gives it.
         targets: the kind of targets that the model is trained towards; a subclass gives it.
         **kwargs: `name` and `dtype` of `keras.Model`.
