@@ -1,6 +1,7 @@
 """Measures exports and writes docs/serving.json and docs/serving.md: `make serving`.
 
     python -m tools.serving jax tensorflow torch
+    python -m tools.serving --missing jax     # only what was not measured yet
 
 Each backend runs in a process of its own, because Keras fixes it at import. What is measured takes
 the place of what an earlier run measured on that backend; without a backend only the page is
@@ -37,8 +38,12 @@ PACKAGES = (
 )
 
 
-def measure_here() -> None:
-    """Measures every case in every format of this process's backend, and writes the numbers."""
+def measure_here(missing: bool) -> None:
+    """Measures every case in every format of this process's backend, and writes the numbers.
+
+    Args:
+        missing: bool. Whether to leave out what was measured before.
+    """
     import keras
 
     from tests.exporting import cases
@@ -46,9 +51,11 @@ def measure_here() -> None:
 
     here = keras.backend.backend()
     for name in cases.CASES:
+        known = read()["measured"].get(here, {}).get(name, {}) if missing else {}
+        formats = [format for format in formats_here() if format not in known]
         keras.utils.set_random_seed(0)
-        model = cases.make(name)
-        for format in formats_here():
+        model = cases.make(name) if formats else None
+        for format in formats:
             with tempfile.TemporaryDirectory() as folder:
                 found = measure(model, format, Path(folder), cases.inputs)
             _note(here, name, format, found)
@@ -75,11 +82,12 @@ def read() -> dict[str, Any]:
     return json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {"measured": {}}
 
 
-def main(backends: list[str]) -> None:
+def main(backends: list[str], missing: bool) -> None:
     """Measures on each backend in turn, then writes the page."""
+    how = ["--here", *(["--missing"] if missing else [])]
     for backend in backends:
         subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "tools.serving", "--here"],
+            [sys.executable, "-W", "ignore", "-m", "tools.serving", *how],
             env={**os.environ, "KERAS_BACKEND": backend},
             check=True,
         )
@@ -87,7 +95,8 @@ def main(backends: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--here"]:
-        measure_here()
+    only_missing = "--missing" in sys.argv
+    if "--here" in sys.argv:
+        measure_here(only_missing)
     else:
-        main(sys.argv[1:])
+        main([name for name in sys.argv[1:] if name in BACKENDS], only_missing)

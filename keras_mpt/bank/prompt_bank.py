@@ -53,7 +53,7 @@ class PromptBank:
         max_bytes: int. How much memory adapters may take: those asked for longest ago leave it, and
             are read again when they are named. Defaults to `None`: no limit.
         cache_bytes: int. The same of prompts' keys and values, which causal models keep. Defaults
-            to 512 MiB.
+            to `536870912`, 512 MiB.
         num_virtual_tokens: int. The longest prompt that there will be. A longer one is taken too,
             but what was compiled has to be compiled again for it. Defaults to `None`: that of the
             adapters so far.

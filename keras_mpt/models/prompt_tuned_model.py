@@ -42,7 +42,7 @@ class PromptTunedModel(Fitting):
         config: a `PromptTuningConfig` or `MultitaskPromptTuningConfig`.
         preprocessor: keras-hub preprocessor, for text as inputs. Defaults to `None`.
         tokenizer: keras-hub tokenizer for a TEXT start without a preprocessor. Defaults to `None`.
-        initialize: bool. Whether to make the config's start; not if weights are loaded next.
+        initialize: bool. Whether to make the config's start. Defaults to `True`.
         head: what stands after the backbone; a subclass gives it.
         targets: the kind of targets that the model is trained towards; a subclass gives it.
         **kwargs: `name` and `dtype` of `keras.Model`.
@@ -338,8 +338,8 @@ class PromptTunedModel(Fitting):
 
         It is written whole or not at all: whoever is killed or reads finds the old or the new one.
         PEFT opens it; keras_mpt's own fields stand in a file of their own. What it reads
-        differently, such as a `prompt_position` other than `"before"`, is warned of once. Of several
-        processes that train together the first one writes, and the others return.
+        differently, such as another `prompt_position` than `"before"`, is warned of once. Of
+        several processes that train together the first one writes, and the others return.
 
         Args:
             directory: string. Where to; made where it is missing.
