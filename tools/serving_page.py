@@ -13,8 +13,8 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 _HEAD = """# Serving
 
-One process with many adapters, and a server to copy: [PromptBank](prompt_bank.md). Prompts for vLLM,
-SGLang, TensorRT-LLM and others: [other servers](other_servers.md). Here: `model.export`.
+One process with many adapters, and a server to copy: [PromptBank](prompt_bank.md). Prompts for
+vLLM, SGLang, TensorRT-LLM and others: [other servers](other_servers.md). Here: `model.export`.
 
 Made by `make serving` from what `tests/exporting/` measures; do not edit by hand. A quick test
 checks that this page and the numbers in `serving.json` belong together.
