@@ -77,11 +77,11 @@ def row(case: Case, backbone: Any, model: Any, adapters: Path, count: int, quick
         bank.load(str(i), adapters / str(i))
     load = (time.perf_counter() - began) / count
     rng = np.random.default_rng(0)
-    batches = itertools.cycle(
-        [[str(i) for i in rng.permutation(max(count, case.rows))[: case.rows] % count]
-         for _ in range(8)]
-    )  # fmt: skip
+    order = [str(i) for i in rng.permutation(max(count, 2 * case.rows)) % count]
+    parts = [order[i : i + case.rows] for i in range(0, len(order) - case.rows + 1, case.rows)]
+    batches, others = itertools.cycle(parts[:2]), iter(parts[2:])
     error = difference(case, bank, model, adapters, x, next(batches))
+    ask(case, bank, {**x, "adapter": next(batches)})  # Keys and values of both are kept now.
     again = itertools.count()
 
     def cold() -> None:
@@ -99,6 +99,8 @@ def row(case: Case, backbone: Any, model: Any, adapters: Path, count: int, quick
     }
     if count == 1:  # One model is all that there is.
         del runs["apart"]
+    if case.is_causal and len(parts) > sum(rounds(quick).values()) + 2:
+        runs["fresh"] = lambda: ask(case, bank, {**x, "adapter": next(others)})
     seconds = paired(runs, **rounds(quick))
     say_seconds(f"{case.shape}, {count} adapters", seconds)
     return {
