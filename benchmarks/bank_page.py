@@ -14,10 +14,10 @@ A `PromptBank` of N ordinary prompts, each an adapter of its own, with a head of
 MiniLM; GPT-2's rows are scored for three words. *Mixed* is a batch in which every row names another
 adapter, as far as there are so many, and was asked before: GPT-2's keys and values of prompts are
 kept. *First asked* has adapters that are in memory, and whose keys and values are not. *Alone* is
-the same rows in one adapter's own model. *Model by model* is a row at a time, as models of one adapter each have to
-answer such a batch. *Cold* is a batch under an adapter that has just been read from its files, that
-reading included. *Difference* is that of a mixed batch's outputs from the rows' own models'.
-keras_mpt alone: PEFT's mixed batches are of one adapter's tasks.
+the same rows in one adapter's own model. *Model by model* is a row at a time, as models of one
+adapter each have to answer such a batch. *Cold* is a batch under an adapter that has just been read
+from its files, that reading included. *Difference* is that of a mixed batch's outputs from the
+rows' own models'. keras_mpt alone: PEFT's mixed batches are of one adapter's tasks.
 
 """
 
