@@ -40,7 +40,8 @@ class PromptBank:
     "adapter/task". Each adapter, PEFT's or ours, has its own P, length, rank, head and label words;
     a row's answer is that of the adapter's own model. One model answers for all: a row's prompt
     stands among its tokens, so prompts of any length run together, and to load, replace or drop an
-    adapter compiles nothing anew.
+    adapter compiles nothing anew. (In language models prompts as long as the first one, longer ones
+    and shorter ones are compiled each when they first come.)
 
     Args:
         base: as in `keras_mpt.prompt_tune`.
