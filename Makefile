@@ -56,8 +56,8 @@ test: $(TEST_STAMP) ## Run the tests on TensorFlow, JAX and PyTorch
 	done; \
 	if [ -n "$$failed" ]; then echo "tests failed on:$$failed" >&2; exit 1; fi
 
-test-all: $(TEST_STAMP) ## As test, with every backbone family on every backend
-	@$(MAKE) --no-print-directory test PYTEST_ARGS="--all-families $(PYTEST_ARGS)"
+test-all: $(TEST_STAMP) ## As test, with every backbone family and every way to use several devices
+	@$(MAKE) --no-print-directory test PYTEST_ARGS="--all-families --all-ways $(PYTEST_ARGS)"
 
 # What moved since the versions in constraints.txt: not in CI, which would fail on a day of its own.
 # PyTorch runs PEFT and computes all families; `make clean-latest` first, for what is newer still.

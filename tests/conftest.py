@@ -50,6 +50,11 @@ def pytest_addoption(parser):
         action="store_true",
         help="measure every backbone family on TensorFlow and JAX too, not one of each kind",
     )
+    parser.addoption(
+        "--all-ways",
+        action="store_true",
+        help="train on several devices and in several processes in every way that there is",
+    )
 
 
 # Two processes share the files, so what takes long must not come last: these few-test files first.

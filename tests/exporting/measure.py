@@ -49,7 +49,7 @@ def measure(model: Any, format: str, folder: Path, batches: Any) -> dict[str, An
     found = run_all(format, path, [*given, *wrong])
     wanted = [_by_name(model, model.predict(x, verbose=0)) for x in given]
     error = max(_error(a, b) for a, b in zip(found[: len(given)], wanted, strict=True))
-    for outputs, right in zip(found[len(given) :], wanted, strict=True):
+    for outputs, right in zip(found[len(given) :], wanted[: len(wrong)], strict=True):
         _check_wrong_row(outputs, right)
     return {"open": is_open, "error": float(f"{error:.1e}")}
 

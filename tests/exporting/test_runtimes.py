@@ -14,13 +14,10 @@ from tools.serving_page import render
 BACKEND = keras.backend.backend()
 WRITTEN = json.loads(NUMBERS.read_text())
 
-# `make serving` measures all; PyTorch's traces, tf2onnx and OpenVINO take seconds each.
-SLOW = {
-    "tensorflow": ("onnx", "openvino"),
-    "torch": ("torch", "onnx", "openvino"),
-    "jax": (),
-}
+# `make serving` measures all; each takes seconds to write.
 OF_SLOW = {
+    "tf_saved_model": ("question answerer (BERT)", "seq2seq LM (T5)", "causal LM (GPT-2)"),
+    "litert": ("text classifier (BERT)", "causal LM (Llama)"),
     "onnx": ("text classifier (RoBERTa), one prompt", "token classifier (BERT)"),
     "openvino": ("token classifier (BERT)",),
     "torch": ("masked LM (BERT)", "seq2seq LM (T5)", "text classifier (BERT)"),
@@ -31,7 +28,7 @@ def measured_here():
     """The pairs of a case and a format that are measured in each run."""
     for name in cases.CASES:
         for format in formats_here():
-            if format not in SLOW[BACKEND] or name in OF_SLOW[format]:
+            if name in OF_SLOW[format]:
                 yield name, format
 
 

@@ -23,6 +23,9 @@ WAYS = {
     "torch": {"processes": KINDS, "wrapped": KINDS[:1]},
 }
 
+# What is trained in each run of the tests; `--all-ways` trains all.
+OFTEN = ("data parallel", "mirrored", "processes")
+
 
 def main(way, folder, index=0, ports=()):
     """All kinds of models, trained in one way."""

@@ -14,7 +14,7 @@ import keras
 import pytest
 
 from tests.scaling import jobs
-from tests.scaling.run import KINDS, WAYS
+from tests.scaling.run import KINDS, OFTEN, WAYS
 
 BACKEND = keras.backend.backend()
 IN_PROCESSES = ("processes", "wrapped", "workers")
@@ -62,7 +62,10 @@ def one(tmp_path_factory):
 
 
 @pytest.mark.parametrize("way", WAYS[BACKEND])
-def test_a_way_trains_what_one_device_does(way, one, tmp_path):
+def test_a_way_trains_what_one_device_does(way, request, tmp_path):
+    if way not in OFTEN and not request.config.getoption("--all-ways"):
+        pytest.skip("`make test-all` (--all-ways) trains in this way too")
+    one = request.getfixturevalue("one")
     train(way, tmp_path)
     for kind in WAYS[BACKEND][way]:
         found = jobs.read(tmp_path / f"{way}-{kind}.npz")
