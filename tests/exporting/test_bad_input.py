@@ -164,7 +164,7 @@ def test_what_was_there_stays_where_writing_fails(model, tmp_path, monkeypatch, 
 
     monkeypatch.setitem(exporting._WRITERS, format, half_written)
     with pytest.raises(OSError, match="the disk is full"):
-        model.export(path, format, overwrite=True)
+        model.export(path, format, overwrite=True, batch_size=2, sequence_length=4)
     assert sorted(tmp_path.rglob("*")) == before
     assert all(p.read_text() == "old" for p in before if p.is_file())
 
