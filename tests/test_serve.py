@@ -114,7 +114,7 @@ def test_mixed_tasks_are_answered_together_and_bad_requests_alone(base, adapters
     ]
     bad = {
         "missing": (400, "Received: 'missing' in row 0; the bank has"),
-        "broken": (400, "rows of others are answered. Received: 'broken'"),
+        "broken": (400, "that can be read in each row. Received: 'broken'"),
         "../spare": (400, "Received: '../spare'"),
         "a\0" + "b" * 300: (400, "`adapter` should name an adapter of the bank"),
     }

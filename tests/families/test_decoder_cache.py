@@ -151,9 +151,9 @@ def test_what_runs_for_each_new_token(monkeypatch):
         encoded.append(tuple(x["encoder_token_ids"].shape))
         return encode(x, prompts)
 
-    def counted_step(ids, cache, index):
+    def counted_step(ids, *args):
         shapes.append(tuple(ids.shape))
-        return step(ids, cache, index)
+        return step(ids, *args)
 
     monkeypatch.setattr(model.encoder_once, "encode", counted_encode)
     monkeypatch.setattr(model.decoder_cache, "step", counted_step)
