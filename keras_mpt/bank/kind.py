@@ -17,7 +17,7 @@ from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType, member
 from keras_mpt.decoding.compiled import CompiledFunctions
 from keras_mpt.fitting.recompile import forget_if_changed
-from keras_mpt.heads.pooling import last_token, mean_over_tokens
+from keras_mpt.heads.pooling import POOLS
 from keras_mpt.heads.task_heads import NO_CLASS
 from keras_mpt.models.prompt_tune import head_arguments, prompt_tune
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
@@ -208,11 +208,10 @@ def _features(kind: Kind, given: Given) -> Tensors:
         case TaskType.CAUSAL_LM | TaskType.SEQ_2_SEQ_LM:
             return kind.head(keras.tree.flatten(users), training=False)
         case TaskType.SEQ_CLS:
-            pool = {"mean": mean_over_tokens, "last": last_token}.get(model.pooling)
-            if pool is None:
-                return model.features(keras.tree.flatten(outputs), training=False)
+            if model.pooling not in POOLS:
+                return _below(kind, keras.tree.flatten(outputs))
             mask = None if isinstance(given.mask, tuple) else given.mask
-            return pool(splice.follows_first_input(users), mask)
+            return POOLS[model.pooling](splice.follows_first_input(users), mask)
         case TaskType.TOKEN_CLS | TaskType.QUESTION_ANS:
             return splice.follows_first_input(users)
     return users

@@ -62,8 +62,7 @@ def _groups(rows: Sequence[Served]) -> Iterator[np.ndarray]:
     keys: dict[Any, list[int]] = {}
     for i, served in enumerate(rows):
         kind, adapter = served.adapter.kind, served.adapter
-        has_masks = all(t.mask_name is not None for t in kind.splice.token_inputs)
-        size = () if has_masks else (adapter.length, adapter.config.submodules)
+        size = () if kind.splice.takes_masks else (adapter.length, adapter.config.submodules)
         keys.setdefault((id(kind), size), []).append(i)
     for found in keys.values():
         yield np.array(found)
@@ -73,10 +72,9 @@ def _batch(x: dict[str, np.ndarray], rows: list[Served], room: Room) -> Any:
     kind = rows[0].adapter.kind
     splice = kind.splice
     first = splice.token_inputs[0]
-    has_masks = all(t.mask_name is not None for t in splice.token_inputs)
     for i in range(len(splice.token_inputs)):
         check_rows_fit(rows, last_tokens(x, splice, i), splice, i)
-    size = room.longest if has_masks else rows[0].adapter.length
+    size = room.longest if splice.takes_masks else rows[0].adapter.length
     prompts = [served.adapter.prompt(served.task) for served in rows]
     own = own_prompts(rows, 0, len(splice.token_inputs))
     placed, places = placed_inputs(splice, x, own, size)

@@ -39,3 +39,7 @@ def last_token(tokens: Tensor, mask: Tensor | None = None) -> Tensor:
     last = ops.max(ops.cast(mask, "int32") * positions, axis=1)
     index = ops.broadcast_to(last[:, None, None], (ops.shape(tokens)[0], 1, tokens.shape[-1]))
     return ops.take_along_axis(tokens, index, axis=1)[:, 0]
+
+
+# By what a classifier's `pooling` calls them.
+POOLS = {"mean": mean_over_tokens, "last": last_token}

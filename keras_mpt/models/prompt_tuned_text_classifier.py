@@ -14,7 +14,7 @@ from keras_mpt.fitting.targets import mask_of
 from keras_mpt.heads.labels import RowLabels
 from keras_mpt.heads.linear_head import linear_head
 from keras_mpt.heads.num_classes import checked_num_classes
-from keras_mpt.heads.pooling import last_token, mean_over_tokens
+from keras_mpt.heads.pooling import POOLS
 from keras_mpt.models.answers import predicted_labels
 from keras_mpt.models.arguments import hub_model
 from keras_mpt.models.classifier import Classifier
@@ -234,8 +234,7 @@ class PromptTunedTextClassifier(Classifier):
             pooled = self.features(keras.tree.flatten(outputs), training=training)
         else:
             mask = mask_of(self.model_inputs, inputs, 0)
-            pool = mean_over_tokens if self.pooling == "mean" else last_token
-            pooled = pool(self.user_features(outputs), mask)
+            pooled = POOLS[self.pooling](self.user_features(outputs), mask)
         return self.head(pooled, inputs.get("task_ids"))
 
     def own_arguments(self) -> Config:

@@ -39,6 +39,11 @@ class VirtualIds(Splice):
         return next((i for i, width in enumerate(widths) if width != widths[0]), len(widths))
 
     @property
+    def takes_masks(self) -> bool:
+        """Whether all token inputs have a mask, so that rows may be padded behind their tokens."""
+        return all(token_input.mask_name is not None for token_input in self.token_inputs)
+
+    @property
     def table_width(self) -> int:
         """M·d, the width of a table's rows."""
         return self.submodules * self.token_dim
