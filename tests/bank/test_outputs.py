@@ -5,7 +5,7 @@ import pytest
 
 import keras_mpt
 from tests import tiny
-from tests.bank.adapters import ROWS, assert_equal_to_own_models, backbone, models
+from tests.bank.adapters import ROWS, assert_equal_to_own_models, backbone, models, own_inputs
 from tests.marks import only_torch
 
 # One of each on every backend: what families differ in, PyTorch shows.
@@ -78,10 +78,9 @@ def test_one_prompt_for_an_encoder_and_two(tmp_path):
     bank = keras_mpt.PromptBank(of, tmp_path)
     assert_equal_to_own_models(bank.predict({**x, "adapter": rows}), made, x, rows)
     scores = bank.score({**x, "adapter": rows}, [[5, 6], [7]])
-    for i, row in enumerate(rows):
-        own = {name: value[i : i + 1] for name, value in x.items()}
-        own["task_ids"] = [int(row[2:])]
-        expected = made[row[0]].score(own, [[5, 6], [7]])[0]
+    for i in range(len(rows)):
+        model, own = own_inputs(made, x, rows, i)
+        expected = model.score(own, [[5, 6], [7]])[0]
         np.testing.assert_allclose(scores[i], expected, atol=1e-5)
 
 
@@ -95,12 +94,8 @@ def test_padding_anywhere(padding, tmp_path):
     if padding == "left":
         x["padding_mask"][:, 1:] = 1
     found = keras_mpt.PromptBank(of, tmp_path).predict({**x, "adapter": ROWS})
-    for i, row in enumerate(ROWS):
-        own = {name: value[i : i + 1] for name, value in x.items()}
-        name, _, task = row.partition("/")
-        model = made[name]
-        if model.model_inputs.has_tasks:
-            own["task_ids"] = [int(task or 0)]
+    for i in range(len(ROWS)):
+        model, own = own_inputs(made, x, ROWS, i)
         expected = model.predict(own, verbose=0)[0]
         seen = x["padding_mask"][i] != 0
         np.testing.assert_allclose(found[i][seen], expected[seen], atol=1e-5)
