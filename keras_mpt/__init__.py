@@ -30,6 +30,7 @@ from keras_mpt.scaling.estimate_memory import MemoryEstimate, estimate_memory
 from keras_mpt.training.adapt import adapt
 from keras_mpt.training.distillation import Distillation
 from keras_mpt.training.resume import ResumeTraining
+from keras_mpt.training.sparse_training import SparseTraining
 from keras_mpt.training.train_teachers import train_teachers
 from keras_mpt.training.two_speed import two_speed_optimizer
 from keras_mpt.version import __version__
@@ -47,6 +48,7 @@ __all__ = [
     "PromptTuningConfig",
     "PromptTuningInit",
     "ResumeTraining",
+    "SparseTraining",
     "TaskMix",
     "TaskType",
     "__version__",
