@@ -98,8 +98,10 @@ class Case:
     @property
     def size(self) -> Size:
         """Of the shape, or of a tiny model of its family."""
+        if self.small and self.shape == "SmolLM2":
+            return Size(1, 24, 3, 1, 100, 8 / 3)
         if self.small:
-            return Size(1, 24, 3, 1, 100, 8 / 3) if self.shape == "SmolLM2" else Size(1, 32, 2, 1, 100)
+            return Size(1, 32, 2, 1, 100)
         return SIZES.get(self.shape, Size(6, 512, 8, 4, 8000))
 
     @property

@@ -1,8 +1,8 @@
 """Training and generation beside PEFT in bfloat16, at sizes that fill a GPU: `benchmarks/gpu.sh`.
 
-    python -m benchmarks.gpu                                # all of it, into docs/benchmarks/gpu.json
-    python -m benchmarks.gpu --budget 230 --missing         # what is not there yet, as time allows
-    python -m benchmarks.gpu --quick --file /tmp/gpu.json   # does it run at all? Needs no GPU
+    python -m benchmarks.gpu                               # into docs/benchmarks/gpu.json
+    python -m benchmarks.gpu --budget 230 --missing        # what is not there, as time allows
+    python -m benchmarks.gpu --quick --file /tmp/gpu.json  # does it run at all? Needs no GPU
 
 What matters most comes first. Each case is kept as soon as it was measured, so that a run that is
 broken off leaves what it did; what fails is kept as a sentence, and the next case begins. Each
@@ -22,7 +22,6 @@ import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from benchmarks.cases import Case, small
 from benchmarks.part import Results, said, say
@@ -126,8 +125,12 @@ def measure(given: argparse.Namespace, kept: Results, folder: Path) -> int:
 
 def jobs(quick: bool) -> list[tuple[str, Case]]:
     """What is measured, each once; small, some are the same."""
-    found = [(kind, small(case) if quick else case) for kind, case in JOBS]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys((kind, _tiny(case) if quick else case) for kind, case in JOBS))
+
+
+def _tiny(case: Case) -> Case:
+    """With fewer tasks than rows: there is something to share, as in the real one."""
+    return dataclasses.replace(small(case), distinct=min(case.distinct, 2), tasks=2)
 
 
 def label(case: Case) -> str:

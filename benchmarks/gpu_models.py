@@ -109,10 +109,9 @@ class Models:
 
     def parity(self, case: Case) -> Results:
         """Logits and tokens in float32, of two layers in the shape's own width."""
-        few = dataclasses.replace(
-            case, depth=min(2, case.layers), rows=4, tokens=16, distinct=4, one_word=False
-        )
-        new = 8
+        # Of more rows than tasks, so that prompts are shared as in what is timed.
+        sizes = {"depth": min(2, case.layers), "rows": 8, "tokens": 16, "distinct": 4}
+        few, new = dataclasses.replace(case, **sizes, one_word=False), 8
         with _exact():
             theirs, ours = self.pair(few, self.opened(few, "float32"))
             data = cases.batch(few)
