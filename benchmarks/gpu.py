@@ -22,10 +22,14 @@ import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.cases import Case, small
 from benchmarks.part import Results, said, say
 from benchmarks.timing import middle
+
+if TYPE_CHECKING:
+    from benchmarks.gpu_models import Models
 
 FILE = Path(__file__).parents[1] / "docs" / "benchmarks" / "gpu.json"
 BACKENDS = ("torch", "jax")
@@ -52,6 +56,8 @@ JOBS = (
 )
 # A process that has not answered for so long is ended.
 LIMIT = 120.0
+# What became of opening a shape on a backend.
+Opened = dict[tuple[str, str], Results]
 _ENVIRONMENT = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # Half of the process is PyTorch's.
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -90,10 +96,11 @@ def measure(given: argparse.Namespace, kept: Results, folder: Path) -> int:
         say(f"{name} is left out: {about[name]['failed']['all']}")
     if not workers:
         return 1
+    say(f"ready: {', '.join(workers)}")
     first = next(about[name] for name in workers)
     of_device = kept.setdefault(first["device"], {"rows": []})
     of_device |= {"packages": first["packages"], "quick": given.quick}
-    opened: dict[tuple[str, str], Results] = {}
+    opened: Opened = {}
     rows = []
     for kind, case in jobs(given.quick):
         if kind not in (given.kinds or (kind,)):
@@ -103,7 +110,9 @@ def measure(given: argparse.Namespace, kept: Results, folder: Path) -> int:
         if time.perf_counter() < until:
             for backend in closed:
                 workers[backend].ask("open", case)
-            opened |= {(b, case.shape): workers[b].answer() for b in closed}
+            for backend in closed:
+                found = workers[backend].answer()
+                opened = _still(opened, workers) | {(backend, case.shape): found}
         for backend in wanted:
             if time.perf_counter() > until:
                 break
@@ -111,8 +120,7 @@ def measure(given: argparse.Namespace, kept: Results, folder: Path) -> int:
             if "failed" not in row:
                 workers[backend].ask(kind, case)
                 row = workers[backend].answer()
-                if workers[backend].is_new:  # It has to open models anew.
-                    opened = {key: v for key, v in opened.items() if key[0] != backend}
+                opened = _still(opened, workers)
             of_row = {"kind": kind, "case": label(case), "backend": backend}
             rows.append({**of_row, **row, "took": round(time.perf_counter() - began, 1)})
             keep(of_device, rows[-1], given.quick)
@@ -121,6 +129,11 @@ def measure(given: argparse.Namespace, kept: Results, folder: Path) -> int:
     for worker in workers.values():
         worker.end()
     return 1 if any("failed" in row for row in rows) else 0
+
+
+def _still(opened: Opened, workers: dict[str, Worker]) -> Opened:
+    """What is open yet, or cannot be opened: a process that was started anew has nothing."""
+    return {key: v for key, v in opened.items() if "failed" in v or not workers[key[0]].is_new}
 
 
 def jobs(quick: bool) -> list[tuple[str, Case]]:
@@ -205,6 +218,7 @@ class Worker:
         given = (other, self.folder / self.backend, self.quick)
         self.process = context.Process(target=_serve, args=given, daemon=True)
         self.process.start()
+        del os.environ["KERAS_BACKEND"]
         other.close()
         self.is_new = True
 
@@ -220,15 +234,22 @@ class Worker:
         """What came of it. A process that ended, or does not end, is started anew."""
         try:
             if self.connection.poll(LIMIT):
-                return self.connection.recv()
+                found = self.connection.recv()
+                if found.pop("is_broken", False):
+                    self._restart()
+                return found
             sentence = f"no answer within {LIMIT:.0f} s"
         except (EOFError, OSError):
             self.process.join(5)
             sentence = f"the process ended with status {self.process.exitcode}"
+        self._restart()
+        return {"failed": {"all": sentence}}
+
+    def _restart(self) -> None:
         self.end()
         self._start()
-        self.connection.poll(LIMIT) and self.connection.recv()
-        return {"failed": {"all": sentence}}
+        if self.connection.poll(LIMIT):
+            self.connection.recv()
 
     def end(self) -> None:
         """Ends the process."""
@@ -248,11 +269,17 @@ def _serve(connection: Connection, folder: Path, quick: bool) -> None:
         raise
     while True:
         kind, case = connection.recv()
-        try:
-            connection.send(models.measured(kind, Case(**case)))
-        except Exception as error:
-            models.forget()
-            connection.send({"failed": {"all": said(error)}})
+        found = _answer(models, kind, Case(**case))
+        if "all" in found.get("failed", {}):  # By now nobody holds what the error has left.
+            found["is_broken"] = not models.is_sound()
+        connection.send(found)
+
+
+def _answer(models: Models, kind: str, case: Case) -> Results:
+    try:
+        return models.measured(kind, case)
+    except Exception as error:
+        return {"failed": {"all": said(error)}}
 
 
 if __name__ == "__main__":

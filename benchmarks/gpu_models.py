@@ -28,7 +28,7 @@ IS_JAX = keras.backend.backend() == "jax"
 PACKAGES = ("keras", "keras-hub", "jax", "torch", "peft", "transformers", "numpy")
 DTYPE = "bfloat16"
 # Rounds that count: as many as take so many seconds, between the two numbers.
-SECONDS, LEAST, MOST = 10.0, 3, 9
+SECONDS, LEAST, MOST = 8.0, 3, 9
 
 
 @dataclasses.dataclass
@@ -83,9 +83,14 @@ class Models:
         _free()
         return {**found, **opened.parity}
 
-    def forget(self) -> None:
-        """Lets go of what a case that failed has left."""
-        _free()
+    def is_sound(self) -> bool:
+        """Whether the GPU can be used yet after an error; and lets go of what that has left."""
+        try:
+            _free()
+            steps.wait_for_gpu()
+        except RuntimeError:
+            return False
+        return True
 
     def opened(self, case: Case, dtype: str) -> Opened:
         """Random weights, made in PyTorch on the device and read by keras-hub's converter."""
