@@ -107,7 +107,7 @@ class Models:
         cases.write_adapter(theirs, folder)
         cases.check_gradients(theirs)
         ours = keras_mpt.load_adapter(opened.backbone, folder / "adapter")
-        places = {_place_of(v) for v in ours.variables}
+        places = {_place_of(v) for v in ours.weights}
         if places != {_place()} or theirs.device.type != self.device:
             raise AssertionError(f"all should be on {self.device}: ours is on {places}")
         return theirs, ours
