@@ -31,11 +31,41 @@ _IDS = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
 
 
 @dataclasses.dataclass(frozen=True)
+class Size:
+    """How large a model is.
+
+    Attributes:
+        layers: how many there are.
+        width: d.
+        heads: of queries.
+        groups: heads of keys and values, where the family has fewer of them.
+        vocabulary: V.
+        inner: the width within a feed-forward part, as a multiple of `width`.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    groups: int
+    vocabulary: int
+    inner: float = 2.75
+
+
+# Those of the published models; all others are small ones of 6 layers.
+SIZES = {
+    "SmolLM2": Size(30, 576, 9, 3, 49152, 8 / 3),
+    "GPT-2 medium": Size(24, 1024, 16, 16, 50257, 4),
+    "Llama 1B": Size(16, 2048, 32, 8, 128256, 4),
+}
+
+
+@dataclasses.dataclass(frozen=True)
 class Case:
     """A model and a batch.
 
     Attributes:
-        shape: "GPT-2", "Llama", "SmolLM2", "MiniLM" or "T5".
+        shape: "GPT-2", "Llama", "SmolLM2", "MiniLM" or "T5"; "GPT-2 medium" and "Llama 1B" are of
+            these families, in their own sizes.
         length: L, virtual tokens.
         rows: B.
         tokens: S; of a T5 the encoder's, its decoder has half of them.
@@ -43,6 +73,7 @@ class Case:
         distinct: K, how many tasks the batch holds.
         small: whether the model is tiny, to try the machinery.
         one_word: whether one target of each row counts, as where a text is answered by a word.
+        depth: how many layers; 0 for the shape's own.
     """
 
     shape: str
@@ -53,23 +84,38 @@ class Case:
     distinct: int = 4
     small: bool = False
     one_word: bool = False
+    depth: int = 0
 
     @property
     def name(self) -> str:
         return f"{self.shape}, L {self.length}, B {self.rows}, S {self.tokens}"
 
     @property
+    def family(self) -> str:
+        """The shape without its size."""
+        return "Llama" if self.shape == "SmolLM2" else self.shape.partition(" ")[0]
+
+    @property
+    def size(self) -> Size:
+        """Of the shape, or of a tiny model of its family."""
+        if self.small and self.shape == "SmolLM2":
+            return Size(1, 24, 3, 1, 100, 8 / 3)
+        if self.small:
+            return Size(1, 32, 2, 1, 100)
+        return SIZES.get(self.shape, Size(6, 512, 8, 4, 8000))
+
+    @property
     def layers(self) -> int:
-        return 1 if self.small else 30 if self.shape == "SmolLM2" else 6
+        return self.depth or self.size.layers
 
     @property
     def vocabulary(self) -> int:
         """Whose tokens a batch has, at most: BERT's is larger."""
-        return 100 if self.small else 49152 if self.shape == "SmolLM2" else 8000
+        return self.size.vocabulary
 
     @property
     def is_causal(self) -> bool:
-        return self.shape in ("GPT-2", "Llama", "SmolLM2")
+        return self.family in ("GPT-2", "Llama")
 
     @property
     def has_logits_per_token(self) -> bool:
@@ -91,26 +137,21 @@ def base_config(case: Case) -> Any:
     """The configuration of transformers."""
     import transformers
 
-    layers, width, heads = case.layers, *((32, 2) if case.small else (512, 8))
-    vocabulary = case.vocabulary
-    match case.shape:
+    size, layers = case.size, case.layers
+    width, heads, vocabulary = size.width, size.heads, size.vocabulary
+    match case.family:
         case "GPT-2":
             return transformers.GPT2Config(
-                vocab_size=vocabulary, n_positions=512, n_embd=width, n_layer=layers, n_head=heads,
+                vocab_size=vocabulary, n_positions=1024 if case.shape in SIZES else 512,
+                n_embd=width, n_layer=layers, n_head=heads,
                 resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **_IDS,
             )  # fmt: skip
         case "Llama":
             return transformers.LlamaConfig(
-                vocab_size=vocabulary, hidden_size=width, intermediate_size=width * 11 // 4,
-                num_hidden_layers=layers, num_attention_heads=heads,
-                num_key_value_heads=heads // 2, tie_word_embeddings=False, **_IDS,
-            )  # fmt: skip
-        case "SmolLM2":  # SmolLM2-135M's.
-            width, heads, groups = (24, 3, 1) if case.small else (576, 9, 3)
-            return transformers.LlamaConfig(
-                vocab_size=vocabulary, hidden_size=width, intermediate_size=width * 8 // 3,
-                num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=groups,
-                tie_word_embeddings=True, **_IDS,
+                vocab_size=vocabulary, hidden_size=width,
+                intermediate_size=round(width * size.inner), num_hidden_layers=layers,
+                num_attention_heads=heads, num_key_value_heads=size.groups,
+                tie_word_embeddings=case.shape in SIZES, **_IDS,
             )  # fmt: skip
         case "MiniLM":
             width, heads, vocabulary = (32, 2, 100) if case.small else (384, 12, 30522)
@@ -134,14 +175,14 @@ def _base_class(case: Case) -> Any:
     names = {
         "GPT-2": "GPT2LMHeadModel",
         "Llama": "LlamaForCausalLM",
-        "SmolLM2": "LlamaForCausalLM",
         "MiniLM": "BertForSequenceClassification",
         "T5": "T5ForConditionalGeneration",
     }
-    return getattr(transformers, names[case.shape])
+    return getattr(transformers, names[case.family])
 
 
-def _wrapped(case: Case, base: Any) -> Any:
+def wrapped(case: Case, base: Any) -> Any:
+    """PEFT's model of a model of transformers, with new prompts."""
     import peft
 
     # The paper prompts T5's encoder alone.
@@ -159,7 +200,25 @@ def write(case: Case, folder: Path) -> None:
     torch.manual_seed(0)
     base = _base_class(case)(base_config(case))
     base.save_pretrained(folder / "base")
-    model = _wrapped(case, base)
+    write_adapter(wrapped(case, base), folder)
+
+
+def write_base(case: Case, folder: Path, dtype: str, device: str) -> Any:
+    """Writes a random model, "base", made on a device in a dtype; and gives it."""
+    import torch
+
+    torch.manual_seed(0)
+    with torch.device(device):
+        base = _base_class(case)._from_config(base_config(case), dtype=getattr(torch, dtype))
+    base.save_pretrained(folder / "base")
+    return base.eval()
+
+
+def write_adapter(model: Any, folder: Path) -> None:
+    """Gives PEFT's model random prompts, and writes them, "adapter"."""
+    import torch
+
+    torch.manual_seed(0)
     with torch.no_grad():
         for weight in model.prompt_encoder.parameters():
             weight.normal_(std=0.3)
@@ -175,12 +234,17 @@ def open_peft(
     # Given or not: transformers takes sdpa where the model has it.
     chosen = {} if attention is None else {"attn_implementation": attention}
     chosen |= {} if dtype is None else {"dtype": dtype}
-    model = _wrapped(case, _base_class(case).from_pretrained(folder / "base", **chosen))
+    model = wrapped(case, _base_class(case).from_pretrained(folder / "base", **chosen))
     peft.set_peft_model_state_dict(model, peft.load_peft_weights(str(folder / "adapter")))
+    check_gradients(model)
+    return model
+
+
+def check_gradients(model: Any) -> None:
+    """Refuses a model of PEFT's that would compute more of them than prompt tuning needs."""
     needless = [n for n, p in model.named_parameters() if p.requires_grad and not _is_trained(n)]
     if needless:
         raise AssertionError(f"PEFT's side should not compute these gradients: {needless}")
-    return model
 
 
 def _is_trained(name: str) -> bool:
@@ -202,7 +266,7 @@ def open_backbone(
 
     if case.shape == "T5":
         return keras_mpt.t5_from_pretrained(folder / "base", dtype=dtype)
-    name = {"GPT-2": "GPT2", "MiniLM": "Bert"}.get(case.shape, "Llama3")
+    name = {"GPT-2": "GPT2", "MiniLM": "Bert"}.get(case.family, "Llama3")
     changes: dict[str, Any] = {} if name == "Llama3" else {"dropout": 0.0}
     if dtype is not None:
         changes["dtype"] = dtype
@@ -279,19 +343,22 @@ def our_inputs(case: Case, data: Batch) -> dict[str, np.ndarray]:
     return {**sides, **masks, "task_ids": data.task_ids}
 
 
-def peft_inputs(case: Case, data: Batch) -> dict[str, Any]:
+def peft_inputs(case: Case, data: Batch, device: Any = "cpu") -> dict[str, Any]:
     """The batch as PEFT's model takes it. T5 makes the decoder's tokens of the labels."""
     import torch
 
-    ids = torch.tensor(data.ids, dtype=torch.long)
+    def tensor(values: np.ndarray) -> Any:
+        return torch.tensor(values, dtype=torch.long, device=device)
+
+    ids = tensor(data.ids)
     inputs = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
-        "task_ids": torch.tensor(data.task_ids, dtype=torch.long),
+        "task_ids": tensor(data.task_ids),
     }
     if case.shape == "T5":
-        inputs["labels"] = torch.tensor(data.labels, dtype=torch.long)
+        inputs["labels"] = tensor(data.labels)
     if data.weights is not None:  # transformers moves labels by one.
         labels = np.roll(np.where(data.weights > 0, data.labels, -100), 1, 1)
-        inputs["labels"] = torch.tensor(labels, dtype=torch.long)
+        inputs["labels"] = tensor(labels)
     return inputs

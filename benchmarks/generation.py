@@ -45,9 +45,9 @@ def row(case: Case, new: int, quick: bool) -> Results:
 
     def runs(count: int) -> dict[str, Callable[[], Any]]:
         return {
-            "peft": lambda: _peft_tokens(case, theirs, data, count),
-            "ours": lambda: _new(ours, data.ids, count, task_ids=data.task_ids),
-            "bare": lambda: _new(bare, text.astype("int32"), count),
+            "peft": lambda: peft_tokens(case, theirs, data, count),
+            "ours": lambda: our_tokens(ours, data.ids, count, task_ids=data.task_ids),
+            "bare": lambda: our_tokens(bare, text.astype("int32"), count),
         }
 
     whole = runs(new)
@@ -64,14 +64,17 @@ def row(case: Case, new: int, quick: bool) -> Results:
     }  # fmt: skip
 
 
-def _peft_tokens(case: Case, model: Any, data: Batch, new: int) -> np.ndarray:
+def peft_tokens(case: Case, model: Any, data: Batch, new: int) -> np.ndarray:
+    """PEFT's new tokens (B, new), greedily."""
     made = model.generate(
-        **cases.peft_inputs(case, data), max_new_tokens=new, min_new_tokens=new, do_sample=False
-    )
-    return made.numpy()[:, -new:]
+        **cases.peft_inputs(case, data, model.device),
+        max_new_tokens=new, min_new_tokens=new, do_sample=False,
+    )  # fmt: skip
+    return made.cpu().numpy()[:, -new:]
 
 
-def _new(model: Any, ids: np.ndarray, new: int, **kwargs: Any) -> np.ndarray:
+def our_tokens(model: Any, ids: np.ndarray, new: int, **kwargs: Any) -> np.ndarray:
+    """Ours, or those of keras-hub's own model."""
     room = np.zeros((len(ids), new), "int32")
     inputs = {
         "token_ids": np.concatenate([ids, room], 1),

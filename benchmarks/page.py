@@ -15,6 +15,7 @@ from benchmarks.cells import (
     quotient,
     ratio,
 )
+from benchmarks.gpu_page import on_gpu
 from benchmarks.timing import middle
 from tools.backends import NAMES
 from tools.machine import in_words
@@ -26,7 +27,7 @@ _HEAD = """\
 Made by `make bench` from `benchmarks/`; do not edit. The numbers are in `benchmarks.json`, and
 `python -m benchmarks --render` makes this page and the charts of them anew.
 
-{machine}, CPU only, {threads} threads for every framework, float32, with
+{machine}, CPU only (GPUs [apart](#on-a-gpu)), {threads} threads for every framework, float32, with
 {packages}.
 {quick}
 ## How it is measured
@@ -156,8 +157,8 @@ a model is built; *after keras_hub* is what it adds to a process that has import
 """
 
 
-def render(report: dict[str, Any]) -> str:
-    """The page, from the content of `benchmarks.json`."""
+def render(report: dict[str, Any], gpus: dict[str, Any]) -> str:
+    """The page, from the contents of `benchmarks.json` and `gpu.json`."""
     parts = report["results"]
     attention = {
         row["case"].partition(",")[0]: row["attention"]
@@ -187,7 +188,7 @@ def render(report: dict[str, Any]) -> str:
         (_imports, "imports"),
     ]
     made = [section(parts) for section, name in sections if name in parts]
-    return "\n".join([head, *made])
+    return "\n".join([head, *made, on_gpu(gpus)])
 
 
 def _training(parts: dict[str, Any]) -> str:

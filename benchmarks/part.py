@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -51,6 +52,13 @@ def say_seconds(name: str, seconds: dict[str, list[float]]) -> None:
     """The medians, as progress."""
     shown = ", ".join(f"{key} {1000 * middle(values):.0f}" for key, values in seconds.items())
     say(f"{name}: {shown} ms")
+
+
+def said(error: Exception) -> str:
+    """An error in a line."""
+    lines = [line for line in str(error).splitlines() if line and "Exception enc" not in line]
+    plain = re.sub(r"\x1b\[\d+m", "", lines[0] if lines else "")
+    return f"{type(error).__name__}: {plain[:160]}"
 
 
 def run_part(measure: Callable[[bool], Results]) -> int:

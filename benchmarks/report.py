@@ -28,6 +28,7 @@ from tools.threads import pin_threads
 
 FOLDER = Path(__file__).parents[1] / "docs" / "benchmarks"
 NUMBERS, PAGE = "benchmarks.json", "README.md"
+GPUS = "gpu.json"  # Of `benchmarks/gpu.sh`.
 BACKENDS = tuple(NAMES)
 PARTS = (
     "training", "label_words", "distillation", "generation", "bank", "tasks", "memory", "variants",
@@ -57,9 +58,9 @@ def main() -> int:
     if given.quick and given.folder == FOLDER and not given.render:
         parser.error("--quick should go with a --folder of its own: its numbers mean nothing")
     given.folder.mkdir(parents=True, exist_ok=True)
-    report = _read(given.folder)
+    report = _read(given.folder / NUMBERS) or {"results": {}}
     failed = [] if given.render else _measure(report, given)
-    (given.folder / PAGE).write_text(render(report))
+    (given.folder / PAGE).write_text(render(report, _read(given.folder / GPUS)))
     draw(report, given.folder)
     if failed:
         say(f"outputs differ, or the part did not end, in: {', '.join(failed)}")
@@ -99,6 +100,5 @@ def _run(part: str, backend: str, quick: bool) -> dict[str, Any] | None:
         return None
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    file = folder / NUMBERS
-    return json.loads(file.read_text()) if file.exists() else {"results": {}}
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text()) if file.exists() else {}

