@@ -72,6 +72,11 @@ def _tasks(parts: dict[str, Any], file: Path) -> None:
                 tasks, [middle(r["seconds"]["ours"]) for r in rows], "o-", color=colour,
                 label=NAMES[backend],
             )  # fmt: skip
+            if all("sparse" in row["seconds"] for row in rows):
+                left.plot(
+                    tasks, [middle(r["seconds"]["sparse"]) for r in rows], ".-.", color=colour,
+                    label=f"sparse, {NAMES[backend]}",
+                )  # fmt: skip
             left.plot(
                 tasks, [middle(r["seconds"]["adam"]) for r in rows], "x:", color=colour,
                 label=f"Adam alone, {NAMES[backend]}",

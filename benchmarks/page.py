@@ -108,8 +108,9 @@ _TASKS = """\
 
 GPT-2, L 20, B 8, S 64; a batch holds four tasks (one where there is but one), however many there
 are. *Adam alone* is the same update of variables of the same shapes, its gradients given: every
-task's factors are in it, whether the batch has the task or not. *Its arrays* are these variables'
-gradients and two moments each, 12 bytes a number. Memory is explained below.
+task's factors are in it, whether the batch has the task or not. *Sparse* is the step of
+`SparseTraining`, which touches the batch's tasks alone. *Its arrays* are these variables' gradients
+and two moments each, 12 bytes a number. Memory is explained below.
 
 ![Cost against the number of tasks](tasks.svg)
 
@@ -290,7 +291,7 @@ def _generation(parts: dict[str, Any]) -> str:
 
 def _tasks(parts: dict[str, Any]) -> str:
     columns = [
-        "T", "numbers trained", "backend", "PEFT", "keras_mpt", "ratio", "Adam alone",
+        "T", "numbers trained", "backend", "PEFT", "keras_mpt", "ratio", "sparse", "Adam alone",
         "memory PEFT", "memory keras_mpt", "its arrays",
     ]  # fmt: skip
     memory = parts.get("memory", {})
@@ -298,7 +299,7 @@ def _tasks(parts: dict[str, Any]) -> str:
     for backend, row in in_rows(parts["tasks"], plain=True):
         s, case = row["seconds"], f"T {row['tasks']}"
         cells = [in_time(s["peft"]), in_time(s["ours"]), ratio(s["peft"], s["ours"])]
-        cells += [in_time(s["adam"])]
+        cells += [in_time(s["sparse"]) if "sparse" in s else "", in_time(s["adam"])]
         cells += [mebibytes(peak(memory, "torch", case, "peft"))]
         cells += [mebibytes(peak(memory, backend, case, "ours"))]
         cells += [mebibytes(12 * row["parameters"])]

@@ -14,12 +14,13 @@ from typing import Any
 import keras
 from keras import ops
 
+import keras_mpt
 from benchmarks import cases, steps
 from benchmarks.cases import Case
 from benchmarks.part import Results, rounds, run_part, say_seconds, sized, written
 from benchmarks.timing import paired
 
-TASKS = (1, 10, 100, 1_000, 10_000)
+TASKS = (1, 10, 100, 1_000, 10_000, 100_000)
 # A batch holds four of them, however many there are.
 CASE = Case("GPT-2", 20, 8, 64)
 
@@ -40,10 +41,12 @@ def row(case: Case, quick: bool) -> Results:
     data = cases.batch(case)
     with written(case) as folder:
         theirs, ours = cases.open_peft(case, folder), cases.open_ours(case, folder)
+        sparse = keras_mpt.SparseTraining(cases.open_ours(case, folder), case.rows)
     error = steps.difference(case, ours, theirs, data)
     runs = {
         "peft": steps.peft_step(case, theirs, data),
         "ours": steps.our_step(case, ours, data),
+        "sparse": steps.our_step(case, sparse, data),
         "adam": AdamAlone([tuple(v.shape) for v in ours.trainable_variables]),
     }
     seconds = paired(runs, **rounds(quick))

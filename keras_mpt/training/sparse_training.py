@@ -169,12 +169,11 @@ class SparseTraining(Fitting):
 
     def make_train_function(self, force: bool = False) -> None:
         """As `keras.Model`; around each step the batch's tasks are in the window."""
-        is_new = force or self.train_function is None
         _check_optimizer(self.optimizer)
         _check_alone(self)
         super().make_train_function(force)
         self.pages.follow(self.optimizer)
-        if is_new:
+        if not hasattr(self.train_function, "on_pages"):
             self.train_function = _on_pages(self, self.train_function)
 
     def exact_metrics(self, data: Any, logs: dict[str, float], batch_size: int | None) -> Any:
@@ -271,4 +270,7 @@ def _on_pages(model: SparseTraining, function: Callable[..., Any]) -> Callable[.
         with holding(batch):
             return function(batches)
 
-    return {"jax": on_jax, "tensorflow": on_tensorflow, "torch": on_torch}[keras.backend.backend()]
+    backends: dict[str, Any] = {"jax": on_jax, "tensorflow": on_tensorflow, "torch": on_torch}
+    found = backends[keras.backend.backend()]
+    found.on_pages = found.is_whole = True  # Keras asks for it again before each `fit`.
+    return found
