@@ -78,9 +78,15 @@ def targets_at(part: Part, runs: Runs, shots: int | str) -> list[str]:
 
 
 def counted_at(part: Part, runs: Runs, shots: int | str) -> list[str]:
-    """Those of them that count in means."""
+    """Those of them that count in means: a single draw waits, where other targets have several."""
     valid = valid_targets(part, runs)
-    return [task for task in targets_at(part, runs, shots) if task in valid]
+    seeds = {
+        task: max(len(runs.get((m, shots, task), {})) for m in part.methods if m != "zero_shot")
+        for task in targets_at(part, runs, shots)
+        if task in valid
+    }
+    several = any(count > 1 for count in seeds.values())
+    return [task for task, count in seeds.items() if count > 1 or not several]
 
 
 def score_table(part: Part, runs: Runs, shots: int | str) -> str:

@@ -50,5 +50,7 @@ def told(part: Part, runs: Runs) -> str:
         )
     return (
         f"\nA target counts in means where some method with all rows is ahead of the largest class "
-        f"by {100 * MARGIN:.0f} points:\n\n" + "".join(lines)
+        f"by {100 * MARGIN:.0f} points. Of targets that have but one seed at some k, while others "
+        "have several, the scores there are shown, and in no mean until there is another:\n\n"
+        + "".join(lines)
     )
