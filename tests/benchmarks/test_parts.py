@@ -95,7 +95,7 @@ def test_bank(case, tmp_path):
 
 @only_eager
 def test_tasks_and_adam_alone():
-    check(tasks.row(tasks.all_cases(quick=True)[1], quick=True), ("peft", "ours", "adam"))
+    check(tasks.row(tasks.all_cases(quick=True)[1], quick=True), ("peft", "ours", "sparse", "adam"))
 
 
 @only_eager
