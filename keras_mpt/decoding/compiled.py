@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from keras_mpt.decoding.replayed_steps import ReplayedSteps
+from keras_mpt.decoding.sampler_steps import SamplerSteps, is_keras_hub_s
 from keras_mpt.splicing.view import View
 from keras_mpt.types import Sampler, Tensors
 
@@ -25,6 +27,7 @@ class CompiledFunctions:
     def __init__(self, model: keras.Model) -> None:
         self._model = model
         self._made: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self.steps = ReplayedSteps()
 
     @property
     def count(self) -> int:
@@ -54,8 +57,8 @@ class CompiledFunctions:
         """A function that draws tokens.
 
         Args:
-            function: function of an object, a nest of arrays, the sampler, the model and the tokens
-                to stop at.
+            function: function of an object, a nest of arrays, the sampler, the model, the tokens to
+                stop at, and how the sampler's steps run (`None`: as they are).
             owner: that object.
             sampler: a keras-hub sampler.
 
@@ -64,13 +67,16 @@ class CompiledFunctions:
         """
 
         def step(inputs: Tensors, stop_token_ids: tuple[int, ...] | None = None) -> Tensors:
-            return function(owner, inputs, sampler, self._model, stop_token_ids)
+            is_replayed = keras.backend.backend() == "torch" and not self._model.run_eagerly
+            steps = SamplerSteps(self.steps, owner) if is_replayed else None
+            return function(owner, inputs, sampler, self._model, stop_token_ids, steps)
 
         return self._compiled((function, owner, sampler), step, sampler)
 
     def forget(self) -> None:
         """Forgets what was compiled, as other variables or `compile` arguments ask for."""
         self._made.clear()
+        self.steps.forget()
 
     def _compiled(
         self, key: tuple[Any, ...], step: Callable[..., Tensors], sampler: Any
@@ -78,7 +84,7 @@ class CompiledFunctions:
         import keras_hub
 
         if key not in self._made:
-            if keras.backend.backend() == "tensorflow" and _knows_all_backends(sampler):
+            if keras.backend.backend() == "tensorflow" and is_keras_hub_s(sampler):
                 import tensorflow as tf
 
                 # Looking for Python's `if` and `while` over tensors, to rewrite them, takes longer
@@ -89,8 +95,3 @@ class CompiledFunctions:
             made = keras_hub.models.CausalLM.make_generate_function(view)
             return self._made.setdefault(key, made)
         return self._made[key]
-
-
-def _knows_all_backends(sampler: Any) -> bool:
-    """Whether a sampler is one of keras-hub's, or none; a user's may be written for one backend."""
-    return type(sampler).__module__.partition(".")[0] in ("keras_hub", types.__name__)

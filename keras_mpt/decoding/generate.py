@@ -23,6 +23,7 @@ from keras_mpt.decoding.generation_inputs import (
     without_input,
     without_task_ids,
 )
+from keras_mpt.decoding.sampler_steps import SamplerSteps, is_plain
 from keras_mpt.decoding.state import Batch
 from keras_mpt.decoding.watched import draw
 from keras_mpt.fitting.model_inputs import ModelInputs
@@ -103,6 +104,7 @@ def generate_step(
     sampler: Sampler,
     model: keras.Model,
     stop_token_ids: tuple[int, ...] | None,
+    steps: SamplerSteps | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One batch: a function to compile.
 
@@ -112,6 +114,7 @@ def generate_step(
         sampler: a keras-hub sampler.
         model: the model, whose variables the sampler's loop is given on JAX.
         stop_token_ids: ints that end a row, or `None`.
+        steps: how the sampler's steps run; `None`: as they are.
 
     Returns:
         The generated tokens (B, S), their mask, and for each row whether its logits were numbers.
@@ -124,15 +127,23 @@ def generate_step(
     room = token_ids.shape[1] - text_ids.shape[1]
     # Contrastive search compares the new token's states with those of the text.
     is_contrastive = isinstance(sampler, keras_hub.samplers.ContrastiveSampler)
-    states, cache = decoder.read(text_ids, batch.context, room, is_contrastive)
+    index = ops.min(ops.sum(ops.cast(given, "int32"), axis=-1))
+    states = first = None
+    if steps is None or is_contrastive:
+        states, cache = decoder.read(text_ids, batch.context, room, is_contrastive)
+    else:
+        last = ops.broadcast_to(index - 1, token_ids.shape[:1]) if is_plain(sampler) else None
+        first, cache = steps.read(decoder, text_ids, batch.context, room, last)
     if states is not None:
         states = ops.pad(states, [(0, 0), (0, room), (0, 0)])
     token_ids, is_right = draw(
         sampler,
         decoder.next_logits,
         cache,
+        steps,
+        first,
         prompt=token_ids,
-        index=ops.min(ops.sum(ops.cast(given, "int32"), axis=-1)),
+        index=index,
         mask=given,
         stop_token_ids=stop_token_ids,
         hidden_states=states,

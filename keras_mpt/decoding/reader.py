@@ -91,8 +91,8 @@ class Reader:
             length: int. How many.
         """
         states = self.states(outputs)
-        rows, _, width = ops.shape(states)
-        here = ops.slice(states, (0, ops.cast(start, "int32"), 0), (rows, length, width))
+        columns = ops.cast(start, "int32") + ops.arange(length, dtype="int32")
+        here = ops.take(states, columns, axis=1)
         return self._logits_of(here, outputs), here
 
     def logits_after(self, outputs: Tensors, last: Tensor) -> Tensor:

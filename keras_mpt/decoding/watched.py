@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from keras_mpt.decoding.sampler_steps import SamplerSteps
 from keras_mpt.types import Sampler, Tensor, Tensors
 
 NextLogits = Callable[[Tensor, Any, Tensor], tuple[Tensor, Tensor, Any]]
@@ -42,13 +43,23 @@ def watching(next_logits: NextLogits) -> NextLogits:
     return watched
 
 
-def draw(sampler: Sampler, next_logits: NextLogits, cache: Tensors, **arguments: Any) -> Any:
+def draw(
+    sampler: Sampler,
+    next_logits: NextLogits,
+    cache: Tensors,
+    steps: SamplerSteps | None = None,
+    first: Tensor | None = None,
+    **arguments: Any,
+) -> Any:
     """Draws tokens.
 
     Args:
         sampler: a keras-hub sampler.
         next_logits: a decoder's.
         cache: its cache.
+        steps: how steps run without Keras. Defaults to `None`: as they are.
+        first: float tensor (B, V). The logits of the first token, where `steps` read them. Defaults
+            to `None`.
         **arguments: the sampler's other ones.
 
     Returns:
@@ -59,14 +70,18 @@ def draw(sampler: Sampler, next_logits: NextLogits, cache: Tensors, **arguments:
     marks: list[Tensor] = []
     # With the sampler's own settings and seeds, and a loop of which we see the end.
     view = copy.copy(sampler)
+    watched = watching(next_logits)
+    known = None if first is None else watching(lambda ids, cache, index: (first, first, cache))
 
     def run_loop(*args: Any, **kwargs: Any) -> Any:
-        loop_vars = sampler.run_loop(*args, **kwargs)
+        run = sampler.run_loop if steps is None else steps.loop(sampler, watched, known)
+        loop_vars = run(*args, **kwargs)
         marks.extend(v.is_right for v in loop_vars if isinstance(v, Watched))
         return loop_vars
 
     view.run_loop = run_loop
-    made = view(next=watching(next_logits), cache=seen, **arguments)
+    following = watched if steps is None else steps.next(sampler, watched)
+    made = view(next=following, cache=seen, **arguments)
     return made, marks[0] if marks else seen.is_right
 
 

@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from keras_mpt._keras import hub_cache_allocator, hub_cache_builder
+from keras_mpt.arrays import concrete
 from keras_mpt.splicing.at_positions import at_positions
 from keras_mpt.splicing.encoder_once import Encoded
 from keras_mpt.splicing.insert import insert
@@ -121,9 +122,11 @@ class DecoderCache:
         Returns:
             Logits (B, n, V), hidden states (B, n, d), and the cache with these tokens.
         """
-        index = ops.cast(index, "int32") + self.length
+        known = concrete(index)
+        # Keras on PyTorch writes at a tensor's place entry by entry.
+        place = ops.cast(index, "int32") if known is None else int(known)
         task = self.task if look_up is None else self._embedding_by(look_up, self.embedding)
-        return self._call(task, token_ids, cache, index, cross_index=None)
+        return self._call(task, token_ids, cache, place + self.length, cross_index=None)
 
     def _call(
         self,

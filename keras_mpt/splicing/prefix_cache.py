@@ -287,8 +287,8 @@ class PrefixCache:
 
         A loop that carries them as one tensor copies it for each new token.
         """
-        is_one = keras.backend.backend() != "torch" and ops.is_tensor(part)
-        return tuple(ops.unstack(part, axis=1)) if is_one and part.shape[1] == 2 else part
+        is_one = ops.is_tensor(part) and part.shape[1] == 2
+        return tuple(ops.unstack(part, axis=1)) if is_one else part
 
     def _together(self, part: Tensors) -> Tensors:
         """What `_apart` was given: the compiler sees that nothing needs to be copied for it."""
