@@ -236,12 +236,18 @@ def check_keywords(owner: str, given: Mapping[str, Any], known: Iterable[str]) -
     for name, value in given.items():
         if name in known:
             continue
-        near = difflib.get_close_matches(name, known, n=1)
+        within = [k for k in known if _words(k) <= _words(name) or _words(name) <= _words(k)]
+        near = difflib.get_close_matches(name, within or known, n=1, cutoff=0.0 if within else 0.6)
         meant = f"`{near[0]}`" if near else f"one of {known}"
         raise ValueError(
             f"`{name}` should be {meant}: {owner} has no argument of that name. Received: "
             f"{name}={value!r}"
         )
+
+
+def _words(name: str) -> set[str]:
+    """A name's words: `num_ranks` has `rank`."""
+    return {word.removesuffix("s") for word in name.lower().split("_")}
 
 
 def shown(value: Any) -> str:

@@ -47,7 +47,7 @@ OWN_FIELDS = (
 _OPTIONAL_SIZES = ("token_dim", "num_attention_heads", "num_layers")
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True, repr=False)
 class PromptTuningConfig(KnownFields):
     """One soft prompt in front of a frozen backbone: PEFT's `PromptTuningConfig`.
 
@@ -271,7 +271,7 @@ class PromptTuningConfig(KnownFields):
         return values, own
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True, repr=False)
 class MultitaskPromptTuningConfig(PromptTuningConfig):
     """A shared prompt and two thin factors per task: PEFT's `MultitaskPromptTuningConfig`.
 

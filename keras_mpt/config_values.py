@@ -103,13 +103,23 @@ TASKS_START_DONE = {
 
 
 class KnownFields:
-    """Refuses misspelt fields, with the nearest one that there is."""
+    """Refuses misspelt fields, with the nearest one that there is, and shows those that are set."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """A config's instance, if it has the fields that are given."""
         known = (f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
         check_keywords(cls.__name__, kwargs, known)
         return super().__new__(cls)
+
+    def __repr__(self) -> str:
+        """What was set: fields that have their defaults are left out."""
+        shown = []
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if value != field.default and field.name != "peft_type":  # The class says it.
+                value = value.value if isinstance(value, enum.Enum) else value
+                shown.append(f"{field.name}={received(value)}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def checked_task_names(names: Any, num_tasks: int) -> list[str] | None:

@@ -148,6 +148,17 @@ class TaskMix(keras.utils.PyDataset):
         # Parts of batches, one after another.
         self._parts = mixed.batch(self.batch_size // self.shard[1])
 
+    def __repr__(self) -> str:
+        rows = {
+            n: len(task) for n, task in list(zip(self.task_names, self._tasks, strict=True))[:5]
+        }
+        shown = ", ".join(f"{name!r}: {count:,} rows" for name, count in rows.items())
+        more = ", …" if len(self.task_names) > len(rows) else ""
+        return (
+            f"<TaskMix of {len(self.task_names)} tasks ({shown}{more}), {self.steps:,} batches of "
+            f"{self.batch_size} in an epoch>"
+        )
+
     def __len__(self) -> int:
         return self.steps - (self.first_step if self._is_being_read else 0)
 

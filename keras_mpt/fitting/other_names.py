@@ -14,8 +14,6 @@ M = TypeVar("M", bound=keras.Model)
 
 # What a PEFT model has, and where it is here.
 _PEFT_NAMES = {
-    "print_trainable_parameters": "`model.parameter_count()` is how many numbers are trained, and "
-    "`model.summary()` prints a table",
     "get_nb_trainable_parameters": "`model.parameter_count()` is how many numbers are trained",
     "save_pretrained": "`model.save_adapter(directory)` writes an adapter that PEFT opens",
     "from_pretrained": "`keras_mpt.load_adapter(base, directory)` opens an adapter",

@@ -22,7 +22,7 @@ from keras_mpt.fitting.frozen import check_frozen, freeze, refuse_lora
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.heads.head import Head
-from keras_mpt.models import frozen_tasks, tasks
+from keras_mpt.models import frozen_tasks, shown, tasks
 from keras_mpt.models.arguments import adapter_parts, rebuilt, saved_arguments
 from keras_mpt.models.fitted import config_for_task, fitted, prompt_layer, start_prompt
 from keras_mpt.models.label_fields import check_label_fields
@@ -56,6 +56,8 @@ class PromptTunedModel(Fitting):
     export = export
     export_prompt_embeds = serving.export_prompt_embeds
     export_prompt_table = serving.export_prompt_table
+    print_trainable_parameters = shown.print_trainable_parameters
+    __repr__, __str__ = shown.model_in_a_line, shown.model_in_words
 
     def __init__(
         self,
@@ -206,11 +208,7 @@ class PromptTunedModel(Fitting):
         return outputs, states
 
     def parameter_count(self) -> int:
-        """How many numbers are trained.
-
-        Returns:
-            An int.
-        """
+        """How many numbers are trained, an int."""
         return frozen_tasks.trained_numbers(self.trainable_variables, self.kept.parts())
 
     def add_task(

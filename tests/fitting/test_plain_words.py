@@ -286,6 +286,10 @@ def test_misspelt_arguments_of_others():
     assert_says(
         words.format("num_task", "num_tasks", name, "num_task"), getattr(keras_mpt, name), **fields
     )
+    fields = {"num_virtual_tokens": 2, "num_tasks": 3, "random_seed": 3}
+    assert_says(
+        words.format("random_seed", "seed", name, "random_seed"), getattr(keras_mpt, name), **fields
+    )
     datasets = {"a": (["x"], [0])}
     expected = words.format("batchsize", "batch_size", "TaskMix", "batchsize")
     assert_says(expected, keras_mpt.TaskMix, datasets, batchsize=3)
@@ -309,7 +313,6 @@ def test_a_class_of_the_user_s_own_has_its_own_arguments():
 @pytest.mark.parametrize(
     ("name", "here"),
     [
-        ("print_trainable_parameters", "parameter_count"),
         ("save_pretrained", "save_adapter"),
         ("merge_and_unload", "fold"),
         ("get_base_model", "backbone"),
