@@ -6,7 +6,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-# For the guides' kernels as well.
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -26,7 +25,7 @@ extensions = [
     "tools.site.notebooks",
     "tools.site.public_names",
 ]
-exclude_patterns = ["_build", "conf.py"]
+exclude_patterns = ["_build"]
 # Every reference must lead somewhere; with -W, one that does not ends the build.
 nitpicky = True
 
@@ -39,10 +38,8 @@ toc_object_entries_show_parents = "hide"
 myst_enable_extensions = ["deflist", "fieldlist"]
 myst_heading_anchors = 4
 
-nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
-nb_execution_mode = "cache"
-nb_execution_timeout = 1200
-nb_execution_raise_on_error = True
+# `make guides` runs them, and keeps what came out.
+nb_execution_mode = "off"
 nb_merge_streams = True
 
 html_theme = "furo"
