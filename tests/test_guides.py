@@ -45,16 +45,21 @@ def test_another_cell_is_noticed(tmp_path):
     assert not is_fresh(source)
 
 
+def text_of(page):
+    """The Markdown of a page, or of a guide."""
+    if page.suffix != ".ipynb":
+        return page.read_text()
+    found = cells(page.with_suffix(".py").read_text())
+    return "\n\n".join(body for kind, body in found if kind == "markdown")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_links_lead_somewhere(name):
-    text = "\n\n".join(
-        body for kind, body in cells((GUIDES / f"{name}.py").read_text()) if kind == "markdown"
-    )
-    for link in links(text):
+    for link in links(text_of(GUIDES / f"{name}.ipynb")):
         target, _, anchor = link.partition("#")
         assert (GUIDES / target).is_file(), link
         if anchor:
-            assert anchor in anchors((GUIDES / target).read_text()), link
+            assert anchor in anchors(text_of(GUIDES / target)), link
 
 
 def section(page, anchor):

@@ -70,6 +70,31 @@ def is_fresh(source: Path) -> bool:
     return cells_of_notebook(json.loads(notebook.read_text())) == cells(source.read_text())
 
 
+def has_run(source: Path) -> bool:
+    """Whether that is so of the code, whatever has become of the text around it."""
+    notebook = source.with_suffix(".ipynb")
+    if not notebook.is_file():
+        return False
+    shown = cells_of_notebook(json.loads(notebook.read_text()))
+    return code_of(shown) == code_of(cells(source.read_text()))
+
+
+def code_of(found: list[Cell]) -> list[str]:
+    """What is run of the cells."""
+    return [body for kind, body in found if kind == "code"]
+
+
+def reword(source: Path) -> None:
+    """Gives a guide's notebook its present text, and leaves what came out of the code."""
+    target = source.with_suffix(".ipynb")
+    made = as_notebook(source.read_text())
+    old = iter(c for c in json.loads(target.read_text())["cells"] if c["cell_type"] == "code")
+    for cell in made["cells"]:
+        if cell["cell_type"] == "code":
+            cell |= {key: value for key, value in next(old).items() if key != "id"}
+    _write(target, made)
+
+
 def run(source: Path) -> None:
     """Runs a guide in an empty folder, and writes its notebook."""
     import nbformat
@@ -83,8 +108,12 @@ def run(source: Path) -> None:
         cell["metadata"], cell["execution_count"] = {}, i + 1
         cell["outputs"] = [out for given in cell["outputs"] if (out := _kept(given)) is not None]
     notebook["metadata"] = as_notebook("")["metadata"]
+    _write(source.with_suffix(".ipynb"), notebook)
+
+
+def _write(target: Path, notebook: dict[str, Any]) -> None:
     text = json.dumps(_in_lines(notebook), indent=1, ensure_ascii=False, sort_keys=True)
-    source.with_suffix(".ipynb").write_text(text + "\n")
+    target.write_text(text + "\n")
 
 
 def _kept(output: dict[str, Any]) -> dict[str, Any] | None:
@@ -100,18 +129,21 @@ def _kept(output: dict[str, Any]) -> dict[str, Any] | None:
 def _in_lines(notebook: dict[str, Any]) -> dict[str, Any]:
     """With text as lists of lines, which differences are read by."""
     for cell in notebook["cells"]:
-        cell["source"] = cell["source"].splitlines(keepends=True)
+        cell["source"] = "".join(cell["source"]).splitlines(keepends=True)
         for output in cell.get("outputs", ()):
             if "text" in output:
-                output["text"] = output["text"].splitlines(keepends=True)
+                output["text"] = "".join(output["text"]).splitlines(keepends=True)
     return notebook
 
 
 def main(names: list[str]) -> None:
-    """The guides of these names, or all that are not fresh."""
+    """Runs the guides of these names, or all whose code has changed; new text costs no run."""
     os.environ.setdefault("KERAS_BACKEND", "torch")
     for source in sources():
-        if source.stem in names or (not names and not is_fresh(source)):
+        if source.stem not in names and has_run(source):
+            if not is_fresh(source):
+                reword(source)
+        elif source.stem in names or not names:
             start = time.monotonic()
             run(source)
             print(f"{source.stem}: {time.monotonic() - start:.0f} s", flush=True)

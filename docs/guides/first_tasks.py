@@ -174,5 +174,5 @@ print(f"{size / 1024:.0f} KiB;", loaded.predict_labels(asked) == answers)
 
 # %% [markdown]
 # **What you can do now:** train any tasks of single texts and pairs together, see which learns, and
-# hand them on as an adapter. Next: [which settings](choosing.md), [a language model that answers in
+# hand them on as an adapter. Next: [which settings](../choosing.md), [a language model that answers in
 # words](language_model.ipynb), [a task more next month](new_task.ipynb).

@@ -12,9 +12,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tools.site.public_names import public_names
+from tools.site.names import public_names
 
 SECTION = re.compile(r"^([A-Z][^:]*):$")
+# Sections that describe one name after another.
+OF_NAMES = ("Args", "Attributes", "Call arguments", "Raises")
 ENTRY = re.compile(r"^([\w*`][\w*`,./ ]*?): (.*)")
 CODE = re.compile(r"(`[^`]+`)", re.DOTALL)
 # What would be markup in Sphinx's language and is none in ours: references, substitutions, and
@@ -34,7 +36,7 @@ def to_rst(text: str, own: frozenset[str] = frozenset()) -> list[str]:
         if head is None:
             lines += _blocks(body, own)
             continue
-        entries = _entries(body)
+        entries = _entries(body) if head in OF_NAMES else [(None, body)]
         lines += ["", f":{_inline(head, own)}:", ""]
         for name, described in entries:
             inner = _blocks(described, own)
@@ -67,9 +69,8 @@ def _sections(lines: list[str]) -> Iterator[tuple[str | None, list[str]]]:
 def _entries(body: list[str]) -> list[tuple[str | None, list[str]]]:
     """The arguments, errors or attributes of a section; one without a name where it has none."""
     entries: list[tuple[str | None, list[str]]] = []
-    fenced = any(line.startswith("```") for line in body)
-    for line in body if fenced else _with_whole_names(body):
-        found = None if fenced else ENTRY.match(line)
+    for line in _with_whole_names(body):
+        found = ENTRY.match(line)
         if found and _is_name(found[1]):
             entries.append((found[1], [found[2]]))
         elif entries:

@@ -1,4 +1,4 @@
-"""What a user may call, and that the site has all of it. A Sphinx extension.
+"""That the site has all that a user may call. A Sphinx extension.
 
 `.. public:: keras_mpt.TaskMix` on a page of docs/api/ puts a name there, of a class with its
 methods. A name that is on no page, or says nothing of itself, is an error of the build.
@@ -6,70 +6,16 @@ methods. A name that is on no page, or says nothing of itself, is an error of th
 
 from __future__ import annotations
 
-import functools
 import inspect
 from typing import Any
 
-import keras
+from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from sphinx.util import logging
 from sphinx.util.nodes import nested_parse_with_titles
 
-import keras_mpt
-
-MODULES = (keras_mpt, keras_mpt.models, keras_mpt.analysis, keras_mpt.recipes)
-BASES = (
-    keras.Model,
-    keras.callbacks.Callback,
-    keras.distribution.ModelParallel,
-    keras.optimizers.schedules.LearningRateSchedule,
-    keras.utils.PyDataset,
-)
-KERAS = frozenset(name for base in BASES for name in dir(base))
-
-
-@functools.cache
-def public_names() -> dict[str, Any]:
-    """All public names with their modules, and under those of classes what a user calls of them."""
-    found = {
-        f"{module.__name__}.{name}": getattr(module, name)
-        for module in MODULES
-        for name in module.__all__
-    }
-    classes = {item: name for name, item in found.items() if inspect.isclass(item)}
-    for cls, full in classes.items():
-        above = [base for base in cls.__mro__[1:] if base in classes]
-        for name, item in _members(cls).items():
-            # A method stands where it is made, if that is public, and not in each class below.
-            if not any(item is _members(base).get(name) for base in above):
-                found[f"{full}.{name}"] = item
-    return found
-
-
-@functools.cache
-def _members(cls: type) -> dict[str, Any]:
-    """Methods and properties of the class and of those that it stands on, in our package."""
-    found: dict[str, Any] = {}
-    for of in cls.__mro__:
-        if of.__module__.startswith("keras_mpt"):
-            for name, item in vars(of).items():
-                item = getattr(item, "__func__", item)
-                if not name.startswith("_") and _is_called(name, item):
-                    found.setdefault(name, item)
-    return found
-
-
-def _is_called(name: str, item: Any) -> bool:
-    """Whether a user calls it: not what Keras calls, and has described, itself."""
-    if not isinstance(item, property) and not inspect.isfunction(item):
-        return False
-    return name not in KERAS or "Args:" in (item.__doc__ or "")
-
-
-def is_described(item: Any) -> bool:
-    """Whether it has a docstring of its own; constants cannot have one."""
-    return isinstance(item, str) or bool((getattr(item, "__doc__", None) or "").strip())
+from tools.site.names import is_described, public_names
 
 
 class Public(Directive):
@@ -79,8 +25,6 @@ class Public(Directive):
 
     def run(self) -> list[Any]:
         """Has autodoc write it."""
-        from docutils import nodes
-
         full = self.arguments[0]
         item = public_names()[full]
         if not inspect.isclass(item):
