@@ -124,6 +124,7 @@ wheel: $(TEST_STAMP) ## Build the wheel and import it outside the checkout
 	@rm -rf build dist
 	@echo "== building the wheel"
 	@$(PY) -m build --wheel --outdir dist . >/dev/null
+	@$(PY) -m twine check --strict dist/*
 	@echo "== importing it from a fresh environment"
 	@set -e; \
 	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \

@@ -89,6 +89,10 @@ def test_broken_links_are_found(tmp_path, monkeypatch):
     assert broken_links(page) == ["gone.svg", "other.md#no-heading", "#gone", "../out.md"]
 
 
+def test_the_citation_is_of_this_version():
+    assert f"\nversion: {keras_mpt.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 def test_words_are_counted_up_to_the_table():
     assert len(words_before_the_first_table("one two\n```\nx = 1 | 2\n```\n| three |\nfour\n")) == 9
     assert len(words_before_the_first_table("one\ntwo")) == 2

@@ -50,9 +50,9 @@ def opening(stories):
     return [s[1] if label else s[2] for s, label in zip(stories, labels, strict=True)], labels
 
 
-def sentence_topic(stories):
-    """What is a sentence from within a story about? The new task: other texts, the same classes."""
-    return [later for *_, later, _ in stories], np.array([k for *_, k in stories])
+def desk(stories):
+    """Which desk is a sentence for: news (0), leisure (1) or tech (2)? The new task."""
+    return [s[2] for s in stories], np.array([0, 1, 0, 1, 2])[[s[3] for s in stories]]
 
 
 train, test, new, new_test = stories[:200], stories[200:300], stories[300:400], stories[400:500]
@@ -105,17 +105,16 @@ print({task: round(accuracy(model, task, rows), 2) for task, rows in old.items()
 # %% [markdown]
 # ## Adding one, with P frozen
 #
-# `add_task(…, train_shared=False)` freezes P, the other tasks' factors and their heads. The new task
-# begins as a copy of the one that is nearest in meaning, head included (`from_`), since it has the same
-# classes: it can answer before it has seen a row.
+# `add_task(…, train_shared=False)` freezes P, the other tasks' factors and their heads. The new task's
+# factors begin at the average of the others', its head is new. There are eight rows per class.
 
 # %%
-model.add_task("sentence_topic", from_="headline_topic", train_shared=False)
-few = keras_mpt.few_shot(*sentence_topic(new), shots=4)
-print(f"before: {accuracy(model, 'sentence_topic', sentence_topic(new_test)):.2f}")
-recipe = keras_mpt.recipes.few_shot(steps=30, batch_size=20)
-recipe.fit(model, {"text": few[0], "task_ids": "sentence_topic"}, few[1], verbose=0)
-print(f"after:  {accuracy(model, 'sentence_topic', sentence_topic(new_test)):.2f}")
+model.add_task("desk", num_classes=3, train_shared=False)
+few = keras_mpt.few_shot(*desk(new), shots=8)
+print(f"before: {accuracy(model, 'desk', desk(new_test)):.2f}")
+recipe = keras_mpt.recipes.few_shot(steps=30, batch_size=24)
+recipe.fit(model, {"text": few[0], "task_ids": "desk"}, few[1], verbose=0)
+print(f"after:  {accuracy(model, 'desk', desk(new_test)):.2f}")
 
 after = old_logits(model)
 print("old tasks the same to the bit:", all(np.array_equal(before[t], after[t]) for t in old))
@@ -128,10 +127,10 @@ print("old tasks the same to the bit:", all(np.array_equal(before[t], after[t]) 
 
 # %%
 free = keras_mpt.load_adapter(backbone, "in_use", preprocessor=preprocessor, pooling="mean")
-free.add_task("sentence_topic", from_="headline_topic")
-recipe.fit(free, {"text": few[0], "task_ids": "sentence_topic"}, few[1], verbose=0)
+free.add_task("desk", num_classes=3)
+recipe.fit(free, {"text": few[0], "task_ids": "desk"}, few[1], verbose=0)
 print({task: round(accuracy(free, task, rows), 2) for task, rows in old.items()}, "old tasks")
-print(f"{accuracy(free, 'sentence_topic', sentence_topic(new_test)):.2f} the new one")
+print(f"{accuracy(free, 'desk', desk(new_test)):.2f} the new one")
 
 # %% [markdown]
 # ## A model of its own
@@ -143,14 +142,26 @@ print(f"{accuracy(free, 'sentence_topic', sentence_topic(new_test)):.2f} the new
 # %%
 apart = keras_mpt.adapt(
     "in_use",
-    "sentence_topic",
+    "desk",
     base=backbone,
-    from_="headline_topic",
+    num_classes=3,
     preprocessor=preprocessor,
     pooling="mean",
 )
-recipe.fit(apart, {"text": few[0], "task_ids": "sentence_topic"}, few[1], verbose=0)
-print(f"{accuracy(apart, 'sentence_topic', sentence_topic(new_test)):.2f}")
+recipe.fit(apart, {"text": few[0], "task_ids": "desk"}, few[1], verbose=0)
+print(f"{accuracy(apart, 'desk', desk(new_test)):.2f}")
+
+# %% [markdown]
+# ## The same classes as an old task
+#
+# Where the new task has the classes of an old one, in the same order, name it: the copy has its head too,
+# and answers before it has seen a row. Here the topics of sentences, by what was learned of headlines. A
+# few rows need not make that better: compare before you train it on.
+
+# %%
+model.add_task("sentence_topic", from_="headline_topic", train_shared=False)
+sentences = [s[2] for s in stories[400:500]], np.array([s[3] for s in stories[400:500]])
+print(f"{accuracy(model, 'sentence_topic', sentences):.2f}")
 
 # %% [markdown]
 # How alike the tasks' prompts have become:

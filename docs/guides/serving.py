@@ -65,9 +65,7 @@ another.save_adapter("adapters/irony")
 bank = keras_mpt.PromptBank(backbone, "adapters")
 names = ["news/topic", "news/tone", "irony"]
 print(bank.predict_labels(tokens, adapter=names))
-print(
-    f"largest difference {np.abs(bank.predict(tokens, adapter=names)[:2] - logits[:2]).max():.0e}"
-)
+print(f"off by {difference(bank.predict(tokens, adapter=names)[:2], logits[:2]):.0e}")
 
 # %% [markdown]
 # [The bank's page](../prompt_bank.md) has what it costs, and a server around it to copy

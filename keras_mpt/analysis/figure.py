@@ -47,7 +47,7 @@ def new_figure(function: str, width: float, height: float) -> Any:
         raise ImportError(
             f"`{function}` needs Matplotlib: `pip install keras-mpt[plot]`."
         ) from error
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure: Any = Figure(figsize=(width, height), layout="constrained")
     # A notebook shows what has this; it asks pyplot for others, which does not know the figure.
     figure._repr_png_ = functools.partial(as_png, figure)
     return figure
