@@ -51,6 +51,7 @@ def test_what_has_no_docstring_is_noticed():
         # Two are called so.
         ("`few_shot`", r"\ ``few_shot``\ "),
         ("`batch_size` is 2**18 of x_", r"\ ``batch_size``\  is 2\*\*18 of x\_"),
+        ("This *is* P * Q", r"This *is* P \* Q"),
         ("`own` and `adapt`", r"\ ``own``\  and \ ``adapt``\ "),
     ],
 )

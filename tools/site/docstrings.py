@@ -6,7 +6,6 @@ a line such as "Args:" with an indented block below it becomes a field of that n
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ CODE = re.compile(r"(`[^`]+`)", re.DOTALL)
 # What would be markup in Sphinx's language and is none in ours: references, substitutions, and
 # emphasis that only opens.
 MARKUP = re.compile(r"[*|\\]|(?<=\w)_(?!\w)")
+EMPHASIS = re.compile(r"((?<![\w*])\*\w[^*]*\*(?![\w*]))")
 
 
 def to_rst(text: str, own: frozenset[str] = frozenset()) -> list[str]:
@@ -138,8 +138,10 @@ def _inline(text: str, own: frozenset[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    # The star of a list stays.
-    return MARKUP.sub(lambda found: "\\" + found[0], text)
+    parts = EMPHASIS.split(text)
+    # Every second one is emphasis, which both languages write alike.
+    parts[::2] = [MARKUP.sub(lambda found: "\\" + found[0], part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def _code(part: str, own: frozenset[str]) -> str:
@@ -195,7 +197,7 @@ def _process(app: Any, what: str, name: str, item: Any, options: Any, lines: lis
 
 def _sign(app: Any, what: str, name: str, item: Any, *_: Any) -> tuple[str, str] | None:
     """Of Keras's classes, whose `__new__` takes anything, the constructor's arguments."""
-    if what != "class" or "__init__" not in vars(item) or dataclasses.is_dataclass(item):
+    if what != "class" or "__init__" not in vars(item):
         return None
     _self, *arguments = inspect.signature(item.__init__).parameters.values()
     bare = [p.replace(annotation=inspect.Parameter.empty) for p in arguments]
