@@ -19,7 +19,7 @@ import keras_mpt
 
 backbone = keras_hub.models.BertBackbone(
     vocabulary_size=100,
-    num_layers=2,
+    num_layers=1,
     num_heads=2,
     hidden_dim=16,
     intermediate_dim=32,
