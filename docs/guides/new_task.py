@@ -2,7 +2,7 @@
 # # A task next month, without touching the others
 #
 # A model of two tasks is in use. A third one comes, with few rows. Here it is added so that the old
-# tasks answer as before *to the bit*, and it is shown what is lost where P is trained on.
+# tasks answer as before *to the bit*, and it is shown what moves where P is trained on.
 #
 # ```
 # pip install "keras-mpt[data,plot]" torch
