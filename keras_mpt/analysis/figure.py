@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import math
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -45,10 +47,20 @@ def new_figure(function: str, width: float, height: float) -> Any:
         raise ImportError(
             f"`{function}` needs Matplotlib: `pip install keras-mpt[plot]`."
         ) from error
-    return Figure(figsize=(width, height), layout="constrained")
+    figure: Any = Figure(figsize=(width, height), layout="constrained")
+    # A notebook shows what has this; it asks pyplot for others, which does not know the figure.
+    figure._repr_png_ = functools.partial(as_png, figure)
+    return figure
 
 
-def saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
+def as_png(figure: Any) -> bytes:
+    """The figure as the bytes of a PNG file."""
+    file = io.BytesIO()
+    saved(figure, file)
+    return file.getvalue()
+
+
+def saved(figure: Any, path: str | os.PathLike[str] | IO[bytes] | None) -> Any:
     """The figure, after writing it to `path` where one is given."""
     if path is not None:
         with warnings.catch_warnings():

@@ -232,6 +232,11 @@ def test_numbers_as_text():
     assert [number(v, "+.1f") for v in (0.25, -0.5, 0)] == ["+0.2", "−0.5", "+0.0"]
 
 
+def test_a_notebook_shows_it(history):
+    figure = plot_curves(history)
+    assert figure._repr_png_()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
 def test_pyplot_is_left_alone(model, history):
     sys.modules.pop("matplotlib.pyplot", None)
     plot_curves(history)

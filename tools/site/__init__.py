@@ -1,0 +1,1 @@
+"""The documentation site: what Sphinx needs to build it from docs/ and the docstrings."""
