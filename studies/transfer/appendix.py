@@ -76,9 +76,9 @@ def costs(part: Part, runs: Runs) -> str:
     # They differ from task to task by the head.
     everything = {t: e["parameters"] for (m, _, t), own in runs.items() for e in own.values()
                   if m == "full"}  # fmt: skip
-    # Seconds of other numbers of threads do not compare: those of most runs are shown.
-    counted = collections.Counter(e.get("threads") for own in runs.values() for e in own.values())
-    threads = counted.most_common(1)[0][0]
+    # Seconds of other numbers of threads, or of a GPU, do not compare: those of most runs are shown.
+    counted = collections.Counter(_ran_on(e) for own in runs.values() for e in own.values())
+    ((threads, accelerator), _), *_ = counted.most_common(1)
     lines = []
     for name, method in part.methods.items():
         own = [e for (m, _, _), found in runs.items() if m == name for e in found.values()]
@@ -87,7 +87,7 @@ def costs(part: Part, runs: Runs) -> str:
         counts = [entry["parameters"] for entry in own]
         shares = [e["parameters"] / everything[e["task"]] for e in own if e["task"] in everything]
         share = f"{100 * max(shares):.3g}%" if shares else ""
-        timed = [entry for entry in own if entry.get("threads") == threads]
+        timed = [entry for entry in own if _ran_on(entry) == (threads, accelerator)]
         seconds = [[e["seconds"] for e in timed if e["shots"] == at] for at in shots]
         cells = [f"{statistics.median(values):.1f} s" if values else "" for values in seconds]
         low, high = f"{min(counts):,}", f"{max(counts):,}"
@@ -101,7 +101,13 @@ def costs(part: Part, runs: Runs) -> str:
         *map(rows_label, shots),
     ]
     on = "" if threads is None else f" with threads: {threads}"
+    on += f" on {accelerator}" if accelerator else ""
     return _COSTS.format(on=on) + table(columns, lines)
+
+
+def _ran_on(entry: Entry) -> tuple[int | None, str | None]:
+    """A run's threads and accelerator, where it noted them."""
+    return entry.get("threads"), entry.get("accelerator")
 
 
 def settings(part: Part, entries: Sequence[Entry], runs: Runs) -> str:

@@ -75,7 +75,8 @@ class Runner:
                         continue
                     sources = plan.possible_sources(asked, self.log.entries)
                     entry = execute(run, self.part.methods, self.bench, self.work, sources)
-                    self.log.add({**entry, "threads": threads})
+                    on = {"threads": threads, **({"accelerator": name} if (name := gpu()) else {})}
+                    self.log.add({**entry, **on})
                     with alone(self.work / "claims", "kept sources"):
                         keep(self.work, self.log.file.parent)
                 ran = True
