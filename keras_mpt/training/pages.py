@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,6 +74,13 @@ class Pages:
         )
         self._optimizer: Any = None
         self._kept: list[tuple[keras.Variable, keras.Variable]] = []
+
+    def are_of(self, tables: Sequence[keras.Variable]) -> bool:
+        """Whether these are the tables still: tasks that come or go make others."""
+        own = [table for _, table in self._factors]
+        return all(a is b for a, b in zip(own, tables, strict=True)) and (
+            own[0].shape[0] == self.window.tasks
+        )
 
     def follow(self, optimizer: Any) -> None:
         """Makes tables of what a built optimizer keeps of the window's factors: nothing yet."""

@@ -51,7 +51,7 @@ class SparseTraining(Fitting):
     Raises:
         ValueError: a model without tasks or without logits; in `compile` an optimizer that does not
             treat each number for itself; in `fit` a batch of more tasks, before its step; several
-            processes or devices.
+            processes or devices; a model whose tasks are others than they were.
 
     Example:
         ```python
@@ -171,6 +171,11 @@ class SparseTraining(Fitting):
         """As `keras.Model`; around each step the batch's tasks are in the window."""
         _check_optimizer(self.optimizer)
         _check_alone(self)
+        if not self.pages.are_of(_tables(self.model)):
+            raise ValueError(
+                "`SparseTraining` should be made anew after tasks were added or removed. Received: "
+                f"one for {self.window.tasks} tasks, and a model of {self.model.prompt.num_tasks}"
+            )
         super().make_train_function(force)
         self.pages.follow(self.optimizer)
         if not hasattr(self.train_function, "on_pages"):

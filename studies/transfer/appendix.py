@@ -76,7 +76,7 @@ def costs(part: Part, runs: Runs) -> str:
     # They differ from task to task by the head.
     everything = {t: e["parameters"] for (m, _, t), own in runs.items() for e in own.values()
                   if m == "full"}  # fmt: skip
-    # Seconds of other numbers of threads, or of a GPU, do not compare: those of most runs are shown.
+    # Seconds of other threads, or of a GPU, do not compare: those of most runs are shown.
     counted = collections.Counter(_ran_on(e) for own in runs.values() for e in own.values())
     ((threads, accelerator), _), *_ = counted.most_common(1)
     lines = []

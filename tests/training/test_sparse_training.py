@@ -5,6 +5,7 @@ import torch
 
 import keras_mpt
 from tests import tiny
+from tests.marks import only_eager
 
 TASKS, LENGTH = 6, 3
 
@@ -57,8 +58,12 @@ def few_tasks(model):
     "optimizer",
     [
         pytest.param(lambda: keras.optimizers.AdamW(0.05, weight_decay=0.1), id="adamw"),
-        pytest.param(lambda: keras.optimizers.Adagrad(0.1), id="adagrad"),
-        pytest.param(lambda: keras_mpt.two_speed_optimizer(0.01, 0.05, 0.02), id="two speeds"),
+        pytest.param(lambda: keras.optimizers.Adagrad(0.1), id="adagrad", marks=only_eager),
+        pytest.param(
+            lambda: keras_mpt.two_speed_optimizer(0.01, 0.05, 0.02),
+            id="two speeds",
+            marks=only_eager,
+        ),
     ],
 )
 def test_with_all_tasks_in_each_batch_it_is_a_plain_fit(optimizer):
@@ -78,7 +83,7 @@ def test_with_all_tasks_in_each_batch_it_is_a_plain_fit(optimizer):
         np.testing.assert_allclose(own, sparse_logs[name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("made", [classifier, language_model])
+@pytest.mark.parametrize("made", [classifier, pytest.param(language_model, marks=only_eager)])
 def test_by_sgd_it_is_a_plain_fit_whatever_batches_hold(made):
     trained = []
     for is_sparse in (False, True):
@@ -131,6 +136,7 @@ def test_adam_is_that_of_torch_for_sparse_gradients():
     assert np.abs(values(model)[1][[0, 1, 4, 5]] - start[[0, 1, 4, 5]]).min() > 1e-3
 
 
+@only_eager
 def test_frozen_tasks_and_streams(tmp_path):
     model = classifier(num_classes=2)
     model.add_task("new", from_="shared", train_shared=False)
@@ -152,6 +158,7 @@ def test_frozen_tasks_and_streams(tmp_path):
         training.save(tmp_path / "model.keras")
 
 
+@only_eager
 def test_what_a_task_keeps_is_its_own_through_steps_without_it():
     """Momentum that was gathered in one batch is there in the next one that holds the task."""
     trained = []
@@ -165,6 +172,7 @@ def test_what_a_task_keeps_is_its_own_through_steps_without_it():
     np.testing.assert_allclose(*trained, rtol=0, atol=1e-7)
 
 
+@only_eager
 def test_bad_input_changes_nothing():
     model = classifier()
     x, y = few_tasks(model)
@@ -196,3 +204,6 @@ def test_bad_input_changes_nothing():
         training.fit(mix, callbacks=[keras_mpt.ResumeTraining("unused", mix)], verbose=0)
     for own, old in zip(values(model), start, strict=True):
         np.testing.assert_array_equal(own, old)
+    model.add_task("new")
+    with pytest.raises(ValueError, match="made anew .* one for 6 tasks, and a model of 7"):
+        training.fit(x, y, batch_size=4, verbose=0)
