@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_mpt._keras import sublayers
 from keras_mpt.decoding.replayed_steps import ReplayedSteps
 from keras_mpt.decoding.sampler_steps import SamplerSteps, is_keras_hub_s
 from keras_mpt.splicing.view import View
@@ -67,8 +68,7 @@ class CompiledFunctions:
         """
 
         def step(inputs: Tensors, stop_token_ids: tuple[int, ...] | None = None) -> Tensors:
-            is_replayed = keras.backend.backend() == "torch" and not self._model.run_eagerly
-            steps = SamplerSteps(self.steps, owner) if is_replayed else None
+            steps = SamplerSteps(self.steps, owner) if _is_replayed(self._model) else None
             return function(owner, inputs, sampler, self._model, stop_token_ids, steps)
 
         return self._compiled((function, owner, sampler), step, sampler)
@@ -95,3 +95,15 @@ class CompiledFunctions:
             made = keras_hub.models.CausalLM.make_generate_function(view)
             return self._made.setdefault(key, made)
         return self._made[key]
+
+
+def _is_replayed(model: keras.Model) -> bool:
+    """Whether steps may be replayed: on PyTorch, in a model of Keras's and keras-hub's layers.
+
+    What these compute follows from a token's place by adding to it; of others' layers two
+    recordings would not tell.
+    """
+    if keras.backend.backend() != "torch" or model.run_eagerly:
+        return False
+    modules = {type(layer).__module__.partition(".")[0] for layer in sublayers(model)}
+    return modules <= {"keras", "keras_hub", "keras_mpt"}

@@ -22,6 +22,8 @@ Step = Callable[[int, Sequence[Tensor]], Sequence[Tensor]]
 """A function of a place and some tensors that gives tensors, and changes none."""
 
 
+# A recording holds what it computes, at most so many bytes: past them it is given up.
+MOST_BYTES = 2**29
 # Stands among operations for what reads a tensor's numbers.
 _READ = "numbers that Python reads"
 
@@ -58,6 +60,8 @@ class Recording(TorchDispatchMode):
         self.place, self.given = place, list(given)
         # All tensors are held, so that neither their ids nor their storages are used again.
         self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
+        self.is_too_large, self._bytes = False, 0
+        self._storages = {t.untyped_storage().data_ptr() for t in given}
         with self, _Reading(self):
             self.made = list(step(place, given))
 
@@ -66,11 +70,28 @@ class Recording(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         made = function(*args, **kwargs)
-        self.calls.append((function, args, kwargs, made))
+        if not self.is_too_large:
+            self.calls.append((function, args, kwargs, made))
+            self._hold(made)
         return made
 
+    def _hold(self, made: Any) -> None:
+        """Counts what is held from now on, and lets go of all if that is too much."""
+        for storage in (tensor.untyped_storage() for tensor in _tensors(made)):
+            if storage.data_ptr() not in self._storages:
+                self._storages.add(storage.data_ptr())
+                self._bytes += storage.nbytes()
+        if self._bytes > MOST_BYTES:
+            self.is_too_large = True
+            self.calls.clear()
+
     def without_tensors(self) -> Recording:
-        """The same without what was given and computed, for which `Known` stands."""
+        """The same without what was given and computed, for which `Known` stands.
+
+        Raises:
+            CannotReplay: a step that computes too much to be held.
+        """
+        self.check_size()
         outside: set[int] = set()
         known = {id(t): Known(t) for t in self.given}
         for _, args, kwargs, made in self.calls:
@@ -93,6 +114,11 @@ class Recording(TorchDispatchMode):
         found.given, found.made = of(self.given), of(self.made)
         found.calls = [(call[0], *map(of, call[1:])) for call in self.calls]
         return found
+
+    def check_size(self) -> None:
+        """Refuses a recording that was given up."""
+        if self.is_too_large:
+            raise CannotReplay(f"more than {MOST_BYTES >> 20} MiB, which a recording would hold")
 
 
 class _Reading(TorchFunctionMode):
@@ -138,6 +164,7 @@ class Graph:
     """
 
     def __init__(self, first: Recording, second: Recording) -> None:
+        second.check_size()
         self.graph, self._recordings = fx.Graph(), (first, second)
         self._shift = second.place - first.place
         self.place = self.graph.placeholder("place")
@@ -146,9 +173,13 @@ class Graph:
         # Of each recording, the nodes by the ids of tensors.
         self._known: tuple[dict[int, fx.Node], dict[int, fx.Node]] = ({}, {})
         self._of_steps: set[fx.Node] = set()
+        # What follows from no weight, and from nothing given.
+        self._constant: set[fx.Node] = {self.place}
         self._shifted: dict[Any, fx.Node] = {}
         self._numbers: dict[Any, fx.Node] = {}
         for i, pair in enumerate(zip(first.given, second.given, strict=True)):
+            if id(pair[1]) in self._known[1] or id(pair[0]) in self._known[0]:
+                raise CannotReplay("a tensor that is given twice")
             node = self._tensor(self.graph.placeholder(f"given_{i}"), *pair)
             # A step is given tensors in order: in it whatever was a view is one.
             tensor = node.meta["tensor"]
@@ -172,12 +203,20 @@ class Graph:
             raise CannotReplay(f"{function}, which draws numbers at random")
         args, kwargs = self._value(one[1], args), self._value(one[2], kwargs)
         if function in (_READ, torch.ops.aten._local_scalar_dense.default):
-            if args[0] in self._of_steps:
+            # A weight's number would be a constant here, and stay what it was when weights change.
+            if isinstance(args[0], fx.Node) and args[0] not in self._constant:
                 raise CannotReplay("a number that is read of what was computed")
             return
+        if _has_dynamic_shape(function, other[1]):
+            raise CannotReplay(f"{function}, whose shape depends on numbers")
         node = self.graph.call_function(function, args, kwargs)
         if any(n in self._of_steps for n in node.all_input_nodes):
             self._of_steps.add(node)
+        if all(n in self._constant for n in node.all_input_nodes):
+            self._constant.add(node)
+        for target in written_to(node):
+            if target in self.lasting:
+                raise CannotReplay("a constant or weight that is written to")
         if isinstance(made, torch.Tensor):
             # What is changed in place is still what it was.
             if id(made) not in self._known[1]:
@@ -187,6 +226,8 @@ class Graph:
             if isinstance(pair[1], torch.Tensor):
                 item = self.graph.call_function(operator.getitem, (node, i))
                 self._tensor(item, *pair)
+                if node in self._constant:
+                    self._constant.add(item)
                 if node in self._of_steps:
                     self._of_steps.add(item)
 
@@ -212,7 +253,8 @@ class Graph:
             return {name: self._value(one[name], other[name]) for name in other}
         if one == other or (one != one and other != other):
             return other
-        if isinstance(one, (int, float)) and other - one == self._shift:
+        is_number = isinstance(one, (int, float)) and not isinstance(one, bool)
+        if is_number and other - one == self._shift:
             return self._at_place(other)
         raise CannotReplay(f"{one!r}, and then {other!r}")
 
@@ -236,6 +278,7 @@ class Graph:
             node = self.graph.call_function(
                 torch.ops.aten.full.default, (list(other.shape), number), options
             )
+            self._constant.add(node)
             return self._tensor(node, one, other)
         elif other.numel() == 1:
             key = (other.dtype, other.device, tuple(other.shape), other.item())
@@ -250,6 +293,8 @@ class Graph:
         with self.graph.inserting_after([self.place, *self.given, *self.lasting][-1]):
             node = self.graph.placeholder(f"lasting_{len(self.lasting)}")
         self.lasting[node] = tensor
+        if not isinstance(tensor, torch.nn.Parameter):
+            self._constant.add(node)
         return node
 
     def _at_place(self, value: Any) -> fx.Node:
@@ -259,6 +304,7 @@ class Graph:
             offset = value - self._recordings[1].place
             node = self.graph.call_function(operator.add, (self.place, offset))
             self._shifted[key] = node
+            self._constant.add(node)
         return self._shifted[key]
 
 
@@ -269,6 +315,26 @@ def _draws(function: Any, args: Any, kwargs: Any) -> bool:
     names = [a.name for a in function._schema.arguments]
     given = dict(zip(names, args, strict=False)) | kwargs
     return "dropout_p" not in names or bool(given.get("dropout_p", 0.0))
+
+
+def written_to(node: fx.Node) -> list[fx.Node]:
+    """The arguments that a node's operation writes to."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.is_mutable:
+        return []
+    named = {a.name: node.args[i] for i, a in enumerate(schema.arguments) if i < len(node.args)}
+    named |= node.kwargs
+    writes = {a.name for a in schema.arguments if a.alias_info and a.alias_info.is_write}
+    return [v for name, v in named.items() if name in writes and isinstance(v, fx.Node)]
+
+
+def _has_dynamic_shape(function: Any, args: Any) -> bool:
+    """Whether how much an operation gives depends on numbers; an index's only if it is a mask."""
+    if torch.Tag.dynamic_output_shape not in function.tags:
+        return False
+    if function is not torch.ops.aten.index.Tensor:
+        return True
+    return any(t.dtype in (torch.bool, torch.uint8) for t in _tensors(args[1]))
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import fx
 
 from keras_mpt.decoding import shortening
-from keras_mpt.decoding.recording import Graph, Recording
+from keras_mpt.decoding.recording import CannotReplay, Graph, Recording
 from keras_mpt.types import Tensor
 
 # What is made of weights once for a whole loop has at most so many numbers: it is kept meanwhile.
@@ -35,6 +36,7 @@ class Replay:
         self._unchanged = [found.given.index(n) for n in unchanged]
         lasting = {node: t for node, t in found.lasting.items() if node.users}
         self._lasting = list(lasting.values())
+        self._lasting_layouts = [(t.shape, t.stride(), t.dtype) for t in self._lasting]
         before = _before(found, unchanged)
         self._before = _function([*unchanged, *lasting], before, before)
         steps = [n for n in found.graph.nodes if n.op == "call_function" and n not in before]
@@ -46,7 +48,12 @@ class Replay:
 
         Args:
             given: list of tensors. What the loop's first step is given.
+
+        Raises:
+            CannotReplay: weights that lie otherwise in memory than they did.
         """
+        if self._lasting_layouts != [(t.shape, t.stride(), t.dtype) for t in self._lasting]:
+            raise CannotReplay("weights that lie otherwise in memory than they did")
         rest = (*self._lasting, *self._before(*(given[i] for i in self._unchanged), *self._lasting))
         step = self._step
 
@@ -62,10 +69,14 @@ class Replay:
             given: list of tensors.
             copy: bool. Whether what the step writes to is copied in any case. Defaults to `False`.
         """
-        return [
-            self._laid(tensor, *layout, copy and i in self._written)
-            for i, (tensor, layout) in enumerate(zip(given, self._layouts, strict=True))
-        ]
+        seen: set[int] = set()
+        found = []
+        for i, (tensor, layout) in enumerate(zip(given, self._layouts, strict=True)):
+            memory = tensor.untyped_storage().data_ptr()
+            always = i in self._written and (copy or memory in seen)
+            seen.add(memory)
+            found.append(self._laid(tensor, *layout, always))
+        return found
 
     def _laid(self, tensor: Tensor, shape: Any, stride: Any, always: bool) -> Tensor:
         if tensor.stride() == stride and not always:
@@ -108,5 +119,9 @@ def _function(
         copies[node] = graph.node_copy(node, lambda n: copies[n])
         copies[node].meta = {}
     graph.output([copies[n] for n in made])
-    module = fx.GraphModule(torch.nn.Module(), graph)
-    return module.forward
+    # Not by a GraphModule: PyTorch keeps the source of each, for ever.
+    code = graph.python_code("self")
+    names = dict(code.globals)
+    exec(code.src, names)
+    made_function: Callable[..., Any] = functools.partial(names["forward"], None)
+    return made_function

@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from keras_mpt.decoding.recording import Graph
+from keras_mpt.decoding.recording import written_to as written_to
 from keras_mpt.types import Tensor
 
 aten = torch.ops.aten
@@ -59,17 +60,6 @@ def memory(node: Any) -> int | None:
     if found is None:
         return None
     return int(node.meta.get("memory", found.untyped_storage().data_ptr()))
-
-
-def written_to(node: fx.Node) -> list[fx.Node]:
-    """The arguments that a node's operation writes to."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None or not schema.is_mutable:
-        return []
-    named = {a.name: node.args[i] for i, a in enumerate(schema.arguments) if i < len(node.args)}
-    named |= node.kwargs
-    writes = {a.name for a in schema.arguments if a.alias_info and a.alias_info.is_write}
-    return [v for name, v in named.items() if name in writes and isinstance(v, fx.Node)]
 
 
 def is_view(node: fx.Node) -> bool:
@@ -128,7 +118,16 @@ def _parts_of_stacks(graph: Graph) -> None:
         later = max(written.get(memory(part), [-1]))
         is_same = given % rank == axis % rank and tensor(part).is_contiguous()
         if is_same and memory(stack) not in written and later < places[stack]:
+            views = _views_of(node)
             node.replace_all_uses_with(part)
+            for view in views:  # They look at the part's memory from now on.
+                view.meta["memory"] = memory(part)
+
+
+def _views_of(node: fx.Node) -> list[fx.Node]:
+    """A node's views, and theirs."""
+    own = [user for user in node.users if memory(user) == memory(node)]
+    return [*own, *(n for user in own for n in _views_of(user))]
 
 
 def _copies_for_readers(graph: Graph) -> None:
@@ -251,6 +250,8 @@ def _added(graph: Graph, node: fx.Node, product: Any, bias: Any) -> fx.Node | No
     while isinstance(seen, fx.Node) and is_view(seen) and len(seen.users) == 1:
         seen = seen.args[0]
     is_product = isinstance(seen, fx.Node) and seen.target in (aten.mm.default, aten.bmm.default)
+    if is_product and any(memory(n) in written_memory(graph) for n in seen.args):
+        return None
     if not is_product or bias not in graph.lasting or len(seen.users) != 1:
         return None
     shape, of_bias, of_product = tensor(node).shape, tensor(bias).shape, tensor(seen).shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -126,12 +127,22 @@ def forget_if_changed(model: Any) -> None:
         model: a `Fitting`.
     """
     variables = [(id(v), v.dtype, v.trainable) for v in model.variables]
-    policies = [layer.dtype_policy.name for layer in _keras.sublayers(model)]
+    layers = _keras.sublayers(model)
+    policies = [layer.dtype_policy.name for layer in layers]
     # One number: Keras would track a list on the model.
-    now = hash((*variables, *policies))
+    now = hash((*variables, *policies, *(s for layer in layers for s in _settings(layer))))
     if model.compiled_for not in (None, now):
         model.forget_compiled()
+        if hasattr(model, "kept_prompts"):  # Of a causal language model.
+            model.kept_prompts.clear()
     model.compiled_for = now
+
+
+def _settings(layer: Any) -> list[tuple[str, Any]]:
+    """A layer's public numbers, words and functions, such as LoRA's `lora_alpha`: no variables."""
+    own = [(name, value) for name, value in vars(layer).items() if not name.startswith("_")]
+    found = [(n, v) for n, v in own if isinstance(v, (int, float, str))]
+    return found + [(n, id(v)) for n, v in own if isinstance(v, types.FunctionType)]
 
 
 def fresh(item: Any) -> Any:

@@ -72,6 +72,10 @@ def test_replayed_logits_are_the_model_s(kind, dtype):
     assert step.is_checked
 
 
+WEIGHT = keras.Variable([2.0]) if keras.backend.backend() == "torch" else None
+TABLE = ops.convert_to_tensor([1.0, 2.0, 3.0])
+
+
 def scaled(place, given):
     x, y = given
     y = ops.slice_update(y, (0, place), x[:, :1] * place)
@@ -113,9 +117,15 @@ def test_what_follows_the_place_and_what_is_written():
         (lambda p, g: [g[0] + keras.random.normal((3,)), g[1]], ""),
         (lambda p, g: [g[0] + ops.convert_to_tensor([p, 2.0 * p, 0.0]), g[1]], "other numbers"),
         (lambda p, g: [g[0] * 2 if p % 2 else g[0] + 2, g[1]], "and then"),
+        (lambda p, g: [g[0] * float(WEIGHT[0]), g[1]], "a number that is read"),
+        (lambda p, g: [g[0] + g[1][g[1] < p].shape[0], g[1]], "whose shape depends on numbers"),
+        (lambda p, g: [g[0] + TABLE.add_(1.0), g[1]], "neither given nor a weight"),
     ],
-    ids=["a square", "item", "numpy", "random", "a table", "a branch"],
-)
+    ids=[
+        "a square", "item", "numpy", "random", "a table", "a branch", "a weight's number",
+        "a mask's count", "a constant that changes",
+    ],
+)  # fmt: skip
 def test_what_a_recording_does_not_tell_runs_as_it_is(step, why, caplog):
     import torch
 
@@ -131,6 +141,40 @@ def test_what_a_recording_does_not_tell_runs_as_it_is(step, why, caplog):
     (said,) = caplog.messages
     assert said.startswith("A step of `generate` runs through Keras, which is slower: ")
     assert why in said
+
+
+def test_what_is_large_is_not_held(monkeypatch, caplog):
+    from keras_mpt.decoding import recording
+
+    monkeypatch.setattr(recording, "MOST_BYTES", 100)
+    with caplog.at_level(logging.WARNING):
+        given = [ops.ones((2, 3)), ops.zeros((2, 9))]
+        assert run(scaled, range(2, 8), given).is_refused
+    assert "which a recording would hold" in caplog.messages[0]
+
+
+def test_under_autocast_it_is_another_step():
+    import torch
+
+    model = make("gpt2")
+    for _ in range(3):
+        tokens(model)
+    assert checked(model) == (2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens(model)
+    assert checked(model)[1] == 4
+
+
+class Own(keras.layers.LayerNormalization):
+    """Not Keras's own."""
+
+
+def test_others_layers_run_through_keras():
+    model = make("gpt2")
+    model.backbone.get_layer("layer_norm").__class__ = Own
+    for _ in range(3):
+        tokens(model)
+    assert checked(model) == (0, 0)
 
 
 def test_a_wrong_recording_is_found_out(monkeypatch):
@@ -155,7 +199,7 @@ def test_few_steps_are_kept(monkeypatch):
     assert [sizes[0][0] for _, sizes in kept._steps] == [(1, 5), (1, 4)]
 
 
-@pytest.mark.parametrize("change", ["weights", "training", "int8", "lora", "other dtype"])
+@pytest.mark.parametrize("change", ["weights", "training", "int8", "lora", "setting"])
 def test_weights_that_change_after_a_step_was_recorded(change):
     model = make("gpt2")
     for _ in range(3):
@@ -176,16 +220,16 @@ def test_weights_that_change_after_a_step_was_recorded(change):
         model.backbone.token_embedding.enable_lora(2)
         for weight in model.backbone.token_embedding.weights[1:]:
             weight.assign(np.random.default_rng(3).normal(size=weight.shape))
-    else:
+    else:  # A number that Python reads of a layer.
         for layer in model.backbone.transformer_layers:
-            layer.dtype_policy = keras.DTypePolicy("float64")
+            layer._feedforward_layer_norm.epsilon = 1e4
     after = [tokens(model) for _ in range(3)]
     assert checked(model) == (2, 2)
     model.kept_prompts.clear()
     wanted = as_it_is(model)
     for found in after:
         np.testing.assert_array_equal(found, wanted)
-    if change in ("weights", "training"):
+    if change in ("weights", "training", "setting"):
         assert (wanted != before).any()
 
 
