@@ -53,7 +53,11 @@ def own_inputs(models, x, rows, i):
 
 
 def assert_equal_to_own_models(found, models, x, rows):
-    """Each row's outputs are its own model's: to 1e-6 of the largest."""
+    """Each row's outputs are its own model's, to rounding.
+
+    Two float32 programs: 1e-6 of the largest on processors with AVX-512, 1.003e-6 at one logit of
+    300 on one without.
+    """
     for i in range(len(rows)):
         model, own = own_inputs(models, x, rows, i)
         expected = model.predict(own, verbose=0)
@@ -72,7 +76,7 @@ def assert_equal_outputs(found, expected):
     np.testing.assert_array_equal(found[~is_there], expected[~is_there])
     found, expected = found[is_there], expected[is_there]
     most = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * most)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1.5e-6 * most)
 
 
 def backbone(kind):
