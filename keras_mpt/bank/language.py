@@ -36,11 +36,12 @@ class Decoders:
     Args:
         kind: the adapters' kind.
         room: the sizes that are compiled.
-        cache_bytes: int. How much is kept of prompts' keys and values.
+        cache_bytes: int. How much is kept of prompts' keys and values. With 0 all prompts run by
+            one compiled way, whatever their lengths.
     """
 
     def __init__(self, kind: Kind, room: Room, cache_bytes: int) -> None:
-        self.kind, self.room = kind, room
+        self.kind, self.room, self.keeps = kind, room, cache_bytes > 0
         self.reader = Reader(kind.splice, kind.model.prompt, kind.head)
         self.whole_text = WholeText(self.reader)
         model = kind.model
@@ -70,7 +71,8 @@ class Decoders:
             return self._after_encoder
         if any(s.adapter.at for s in served):
             return None
-        shared, shortest = self.room.shared, min(s.adapter.length for s in served)
+        shared = self.room.shared if self.keeps else 1
+        shortest = min(s.adapter.length for s in served)
         return self._prefix_decoder(shortest if is_exact else shared if shortest >= shared else 1)
 
     def caches(self, decoder: PrefixDecoder, rows: Sequence[Served], first: np.ndarray) -> Tensors:
@@ -151,7 +153,7 @@ class CallDecoding(Decoding):
             before = RowPrompts((), np.arange(len(rows), dtype="int32"), caches)
             prompts = [prompt[shared:] for prompt in prompts]
         own = own_prompts(rows, shared, len(splice.token_inputs))
-        if shared and not own[-1].sizes.any():
+        if shared and self._decoders.keeps and not own[-1].sizes.any():
             return Placed(token_ids, lengths, Context(before, rest))
         room = self._longest - shared
         x = {**rest, decoder.reader.ids_name: token_ids}

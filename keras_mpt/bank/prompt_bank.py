@@ -20,6 +20,7 @@ from keras_mpt.bank.language import Decoders
 from keras_mpt.bank.request import Request, check_count, without_adapter
 from keras_mpt.bank.room import Room
 from keras_mpt.bank.shelf import Shelf, absolute
+from keras_mpt.checks import check_count as check_whole
 from keras_mpt.checks import check_flag, check_keywords, check_size, received
 from keras_mpt.config_values import TaskType
 from keras_mpt.decoding import generate as generating
@@ -41,7 +42,7 @@ class PromptBank:
     a row's answer is that of the adapter's own model. One model answers for all: a row's prompt
     stands among its tokens, so prompts of any length run together, and to load, replace or drop an
     adapter compiles nothing anew. (In language models prompts as long as the first one, longer ones
-    and shorter ones are compiled each when they first come.)
+    and shorter ones are compiled each when they first come, unless `cache_bytes` is 0.)
 
     Args:
         base: as in `keras_mpt.prompt_tune`.
@@ -53,8 +54,9 @@ class PromptBank:
             of the first adapter.
         max_bytes: int. How much memory adapters may take: those asked for longest ago leave it, and
             are read again when they are named. Defaults to `None`: no limit.
-        cache_bytes: int. The same of prompts' keys and values, which causal models keep. Defaults
-            to `536870912`, 512 MiB.
+        cache_bytes: int. The same of prompts' keys and values, which causal models keep. With 0
+            they keep none, run each prompt in each call, and compile one way for all lengths.
+            Defaults to `536870912`, 512 MiB.
         num_virtual_tokens: int. The longest prompt that there will be. A longer one is taken too,
             but what was compiled has to be compiled again for it. Defaults to `None`: that of the
             adapters so far.
@@ -107,7 +109,7 @@ class PromptBank:
         known = {*inspect.signature(PromptBank).parameters} - {"kwargs"}
         check_keywords("PromptBank", kwargs, {*known, "truncation_side", "add_end_token"})
         self._max_bytes = None if max_bytes is None else check_size("max_bytes", max_bytes)
-        self._cache_bytes = check_size("cache_bytes", cache_bytes)
+        self._cache_bytes = check_whole("cache_bytes", cache_bytes)
         self._room = Room()
         if num_virtual_tokens is not None:
             self._room.longest = check_size("num_virtual_tokens", num_virtual_tokens)

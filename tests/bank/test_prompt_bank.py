@@ -200,9 +200,11 @@ def test_arguments(of, folder, x):
     bank = keras_mpt.PromptBank
     with pytest.raises(ValueError, match="`directory` should be a folder"):
         bank(of, folder / "nothing")
-    for name in ("max_bytes", "cache_bytes", "num_virtual_tokens"):
+    for name in ("max_bytes", "num_virtual_tokens"):
         with pytest.raises(ValueError, match=f"`{name}` should be a positive integer"):
             bank(of, **{name: 0})
+    with pytest.raises(ValueError, match="`cache_bytes` should be an integer, 0 or more"):
+        bank(of, cache_bytes=-1)
     with pytest.raises(ValueError, match="`base` should be a keras-hub Backbone"):
         bank("bert")
     with pytest.raises(ValueError, match="`task_type` should be one of"):
