@@ -8,7 +8,7 @@ from keras_mpt.splicing.prefix_cache import PrefixCache
 from tests import tiny
 from tests.bank.adapters import ROWS, backbone, config, models, own_inputs, randomized
 from tests.decoding.language_models import causal_preprocessor, seq2seq_preprocessor
-from tests.marks import IS_EAGER, only_torch
+from tests.marks import IS_EAGER, only_torch, slow_on_tensorflow
 
 CANDIDATES = [[5, 6], [7], [8, 9, 10]]
 _KINDS = [
@@ -74,7 +74,7 @@ def test_a_replaced_adapter_s_keys_are_not_served(tmp_path):
     assert np.abs(after - before).max() > 0.1
 
 
-@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("keeps", [True, pytest.param(False, marks=slow_on_tensorflow)])
 def test_nothing_is_compiled_anew(keeps, tmp_path, monkeypatch):
     """Another adapter in the place of one, and one more: as long, longer and shorter.
 

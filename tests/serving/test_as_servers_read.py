@@ -138,8 +138,8 @@ def test_a_server_that_multiplies_all_it_is_given(pair_of, tmp_path):
         np.testing.assert_allclose(4 * plain, row, rtol=1e-6)
     model.export_prompt_embeds(0, tmp_path / "a.npy", scaled=False)
     model.export_prompt_table(tmp_path / "table.npy", scaled=True)
-    np.testing.assert_array_equal(
-        np.load(tmp_path / "table.npy")[0], 4 * np.load(tmp_path / "a.npy")
+    np.testing.assert_allclose(
+        np.load(tmp_path / "table.npy")[0], 4 * np.load(tmp_path / "a.npy"), rtol=1e-6
     )
 
 
