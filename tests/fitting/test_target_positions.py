@@ -89,8 +89,9 @@ def assert_alike(found, expected):
         assert ours.keys() == theirs.keys()
         for name in ours:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-6, atol=1e-7, err_msg=name)
+    # Four steps apart: 2.03e-6 at most on a processor without AVX-512, under 1e-6 on others.
     for ours, theirs in zip(found[2], expected[2], strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+        np.testing.assert_allclose(ours, theirs, atol=3e-6)
 
 
 REDUCTIONS = ["sum_over_batch_size", "mean_with_sample_weight", "sum", "mean"]

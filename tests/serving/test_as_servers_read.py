@@ -24,8 +24,12 @@ from tests.parity.measure import (
 )
 
 # GPT-2 adds positions to embeddings, Llama turns keys by them, Gemma multiplies embeddings by √d.
-# Llama has nothing of its own here, and is compiled for long.
-FAMILIES = ("gpt2", "gemma", *(("llama",) if IS_EAGER else ()))
+# Llama has nothing of its own here, and is compiled for long; Gemma is compiled for long by JAX.
+FAMILIES = (
+    "gpt2",
+    pytest.param("gemma", marks=slow_on_jax),
+    *(("llama",) if IS_EAGER else ()),
+)
 
 
 @pytest.fixture(params=FAMILIES)
@@ -128,6 +132,7 @@ def test_the_table_of_tensorrt_llm(pair, tmp_path):
         assert close(theirs_at(pair.base, scale * looked_up), ours_at(pair, model, d, b))
 
 
+@slow_on_jax
 def test_a_server_that_multiplies_all_it_is_given(pair_of, tmp_path):
     pair = pair_of("gemma")
     model, d = load_peft_adapter(pair), data()
