@@ -59,7 +59,7 @@ def _plain(**kwargs: Any) -> Any:
     return keras.Model({"token_ids": ids, "padding_mask": mask}, tokens + states, **kwargs)
 
 
-def with_large_weights(of: Any, seed: int = 0) -> Any:
+def with_large_weights(of: Any, seed: int = 0, deviation: float = 0.3) -> Any:
     """The backbone with random matrices that do not make all it is given small.
 
     As they start, backbones hardly look at their tokens, let alone at a prompt.
@@ -67,7 +67,7 @@ def with_large_weights(of: Any, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     for variable in of.weights:
         if len(variable.shape) > 1:
-            variable.assign(rng.normal(0, 0.3, variable.shape))
+            variable.assign(rng.normal(0, deviation, variable.shape))
     return of
 
 

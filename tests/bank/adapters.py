@@ -53,11 +53,7 @@ def own_inputs(models, x, rows, i):
 
 
 def assert_equal_to_own_models(found, models, x, rows):
-    """Each row's outputs are its own model's, to rounding.
-
-    Two float32 programs: 1e-6 of the largest on processors with AVX-512, 1.003e-6 at one logit of
-    300 on one without.
-    """
+    """Each row's outputs are its own model's: to 1e-6 of the largest."""
     for i in range(len(rows)):
         model, own = own_inputs(models, x, rows, i)
         expected = model.predict(own, verbose=0)
@@ -76,16 +72,12 @@ def assert_equal_outputs(found, expected):
     np.testing.assert_array_equal(found[~is_there], expected[~is_there])
     found, expected = found[is_there], expected[is_there]
     most = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1.5e-6 * most)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * most)
 
 
 def backbone(kind):
     """A backbone that looks at its prompts."""
-    made = tiny.with_large_weights(tiny.backbone(kind))
-    if kind == "t5":
-        # It does not divide its scores by √d: rows that are only padded wider would already differ
-        # by 2e-6 in their own model.
-        for variable in made.weights:
-            if len(variable.shape) > 1:
-                variable.assign(keras.ops.convert_to_numpy(variable) / 2)
-    return made
+    # T5 does not divide its scores by √d: rows that are only padded wider would already differ by
+    # 2e-6 in their own model. GPT-2's would by 1.003e-6, on a processor without AVX-512.
+    deviation = 0.15 if kind in ("t5", "gpt2") else 0.3
+    return tiny.with_large_weights(tiny.backbone(kind), deviation=deviation)

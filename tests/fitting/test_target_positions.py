@@ -31,7 +31,9 @@ def make(way="prefix cache"):
         num_tasks=2,
         task_names=NAMES,
     )
-    backbone = tiny.with_large_weights(tiny.backbone(kind, **given))
+    # T5 does not divide its scores by √d: large weights would make much of a rounding.
+    deviation = 0.15 if kind == "t5" else 0.3
+    backbone = tiny.with_large_weights(tiny.backbone(kind, **given), deviation=deviation)
     return keras_mpt.prompt_tune(backbone, config, **kwargs)
 
 
@@ -89,9 +91,8 @@ def assert_alike(found, expected):
         assert ours.keys() == theirs.keys()
         for name in ours:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-6, atol=1e-7, err_msg=name)
-    # Four steps apart: 2.03e-6 at most on a processor without AVX-512, under 1e-6 on others.
     for ours, theirs in zip(found[2], expected[2], strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=3e-6)
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 REDUCTIONS = ["sum_over_batch_size", "mean_with_sample_weight", "sum", "mean"]

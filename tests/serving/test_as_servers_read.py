@@ -143,9 +143,11 @@ def test_a_server_that_multiplies_all_it_is_given(pair_of, tmp_path):
         np.testing.assert_allclose(4 * plain, row, rtol=1e-6)
     model.export_prompt_embeds(0, tmp_path / "a.npy", scaled=False)
     model.export_prompt_table(tmp_path / "table.npy", scaled=True)
-    np.testing.assert_allclose(
-        np.load(tmp_path / "table.npy")[0], 4 * np.load(tmp_path / "a.npy"), rtol=1e-6
-    )
+    model.export_prompt_table(tmp_path / "plain.npy", scaled=False)
+    a, plain, table = (np.load(tmp_path / f"{name}.npy") for name in ("a", "plain", "table"))
+    np.testing.assert_array_equal(table, 4 * plain)
+    # A prompt alone and among others is multiplied in another order on some processors.
+    np.testing.assert_allclose(plain[0], a, rtol=1e-6)
 
 
 @slow_on_jax
