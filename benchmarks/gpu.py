@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.cases import Case, small
-from benchmarks.part import Results, said, say
+from benchmarks.part import QUIET, Results, said, say
 from benchmarks.timing import middle
 
 if TYPE_CHECKING:
@@ -59,12 +59,9 @@ LIMIT = 120.0
 # What became of opening a shape on a backend.
 Opened = dict[tuple[str, str], Results]
 _ENVIRONMENT = {
+    **QUIET,
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # Half of the process is PyTorch's.
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_OFFLINE": "1",
-    "PYTHONWARNINGS": "ignore",
 }
 
 

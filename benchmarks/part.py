@@ -19,6 +19,13 @@ from benchmarks.timing import REPEATS, WARM_UPS, middle
 
 _BEGAN = time.perf_counter()
 Results = dict[str, Any]
+# Notices and progress bars of others would hide our own progress.
+QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONWARNINGS": "ignore",
+}
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.chart import draw
 from benchmarks.page import render
-from benchmarks.part import agrees, say
+from benchmarks.part import QUIET, agrees, say
 from tools.backends import NAMES
 from tools.machine import processor, versions
 from tools.threads import pin_threads
@@ -37,13 +37,6 @@ PARTS = (
 PACKAGES = (
     "keras", "keras-hub", "tensorflow", "jax", "torch", "peft", "transformers", "numpy",
 )  # fmt: skip
-# Notices and progress bars of others would hide our own progress.
-_QUIET = {
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "PYTHONWARNINGS": "ignore",
-}
 
 
 def main() -> int:
@@ -90,7 +83,7 @@ def _measure(report: dict[str, Any], given: argparse.Namespace) -> list[str]:
 
 def _run(part: str, backend: str, quick: bool) -> dict[str, Any] | None:
     """A part's results, from a process of its own: Keras fixes its backend at import."""
-    environment = {**_QUIET, **os.environ, "KERAS_BACKEND": backend}
+    environment = {**QUIET, **os.environ, "KERAS_BACKEND": backend}
     command = [sys.executable, "-m", f"benchmarks.{part}", *(["--quick"] if quick else [])]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     lines = done.stdout.strip().splitlines()

@@ -10,13 +10,11 @@ import keras
 from keras import ops
 
 from keras_mpt.checks import check_choice, check_flag, check_number, is_integer
-from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.fitting import Fitting
 from keras_mpt.fitting.own_columns import Part, of_tasks, values_of
 from keras_mpt.fitting.parts import mean_of_part
 from keras_mpt.fitting.targets import mask_of
-from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.tasks import multitask_config
 from keras_mpt.splicing.insert import insert_constant
@@ -26,6 +24,7 @@ from keras_mpt.training.distances import (
     states_distance,
     weighted_mean,
 )
+from keras_mpt.training.multitask import check_multitask
 from keras_mpt.training.teachers import Teachers, load_teachers
 from keras_mpt.training.term_report import TermReport
 from keras_mpt.types import Config, Tensor, Tensors
@@ -103,7 +102,7 @@ class Distillation(Fitting):
         hidden_reduction: str = "mean",
         **kwargs: Any,
     ) -> None:
-        _check_student(student)
+        check_multitask("student", student)
         check_choice("hidden_reduction", hidden_reduction, ("mean", "sum"))
         check_number("logits_weight", logits_weight, least=0.0)
         check_number("hidden_weight", hidden_weight, least=0.0)
@@ -266,16 +265,6 @@ def _split(y_pred: Tensors) -> tuple[Tensors, dict[str, Tensor]]:
     if not (isinstance(y_pred, dict) and "outputs" in y_pred):
         return y_pred, {}
     return y_pred["outputs"], {k: v for k, v in y_pred.items() if k != "outputs"}
-
-
-def _check_student(student: Any) -> None:
-    config = getattr(student, "config", None)
-    is_multitask = isinstance(config, MultitaskPromptTuningConfig)
-    if not is_multitask or isinstance(student, PromptTunedBackbone):
-        raise ValueError(
-            "`student` should be a prompt-tuned model with a MultitaskPromptTuningConfig that "
-            f"gives logits. Received: a {type(student).__name__} with a {type(config).__name__}"
-        )
 
 
 def _checked_layers(layers: Any, count: int) -> tuple[int, ...]:

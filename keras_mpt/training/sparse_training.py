@@ -11,13 +11,12 @@ import numpy as np
 from keras_mpt._keras import has_strategy
 from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import check_size
-from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.fitting import Fitting
 from keras_mpt.fitting.kept import Kept, KeptPart
-from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.processes import process_count
+from keras_mpt.training.multitask import check_multitask
 from keras_mpt.training.pages import Pages, Window
 from keras_mpt.types import Config, Tensor, Tensors
 
@@ -74,13 +73,7 @@ class SparseTraining(Fitting):
     """
 
     def __init__(self, model: PromptTunedModel, tasks_per_batch: int = 32, **kwargs: Any) -> None:
-        config = getattr(model, "config", None)
-        is_multitask = isinstance(config, MultitaskPromptTuningConfig)
-        if not is_multitask or isinstance(model, PromptTunedBackbone):
-            raise ValueError(
-                "`model` should be a prompt-tuned model with a MultitaskPromptTuningConfig that "
-                f"gives logits. Received: a {type(model).__name__} with a {type(config).__name__}"
-            )
+        check_multitask("model", model)
         slots = min(check_size("tasks_per_batch", tasks_per_batch), model.prompt.num_tasks)
         super().__init__(
             model.model_inputs, model.targets, has_one_output=model.has_one_output, **kwargs
