@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from benchmarks.cells import in_rows, in_time, mebibytes, ratio
+from benchmarks.cells import Parts, in_rows, in_time, mebibytes, ratio
 from tools.markdown import table
 
 _BANK = """\
@@ -22,19 +20,19 @@ rows' own models'. keras_mpt alone: PEFT's mixed batches are of one adapter's ta
 """
 
 
-def bank(parts: dict[str, Any]) -> str:
-    """The section, from the content of `benchmarks.json`."""
+def bank(parts: Parts) -> str:
+    """The section."""
     columns = [
         "case", "N", "backend", "mixed", "over alone", "first asked, over alone",
         "model by model over mixed", "cold", "to read one", "memory of all", "difference",
     ]  # fmt: skip
     lines = []
-    for backend, row in in_rows(parts["bank"]):
+    for run, row in in_rows(parts["bank"]):
         s = row["seconds"]
         cells = [in_time(s["bank"]), ratio(s["bank"], s["alone"])]
         cells += [ratio(s["fresh"], s["alone"]) if "fresh" in s else ""]
         cells += [ratio(s["apart"], s["bank"]) if "apart" in s else ""]
         cells += [in_time(s["cold"]), in_time([row["load"]]), mebibytes(row["bytes"])]
         cells += [f"{row['difference']:.0e}"]
-        lines.append([row["case"], f"{row['adapters']:,}", backend, *cells])
+        lines.append([row["case"], f"{row['adapters']:,}", run.label, *cells])
     return _BANK + table(columns, lines)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import least_seconds, peak
+from benchmarks.cells import Parts, Run, chart_of, least_seconds, lettered, peak, together
 from benchmarks.timing import middle, ratios, spread
-from tools.backends import NAMES
 from tools.charts import chart, legend_below
 
 # Distinct for colour-blind readers too, and in the order of the tables.
@@ -15,28 +15,29 @@ COLOURS = {"tensorflow": "#E69F00", "jax": "#0072B2", "torch": "#009E73"}
 PEFT = "#444444"
 
 
-def draw(report: dict[str, Any], folder: Path) -> None:
-    """Writes the charts of the parts that were measured."""
-    parts = report["results"]
-    if "training" in parts:
-        _training(parts, folder / "training.svg")
-    if "tasks" in parts:
-        _tasks(parts, folder / "tasks.svg")
+def draw(reports: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Writes the charts of the parts that each machine measured."""
+    for letter, report in lettered(reports).items():
+        parts = together({"": report})
+        if "training" in parts:
+            _training(parts, folder / chart_of("training", letter))
+        if "tasks" in parts:
+            _tasks(parts, folder / chart_of("tasks", letter))
 
 
-def _training(parts: dict[str, Any], file: Path) -> None:
+def _training(parts: Parts, file: Path) -> None:
     """Bars: PEFT's time divided by ours. Marks: by that of the least arithmetic."""
-    results = {b: parts["training"][b] for b in NAMES if b in parts["training"]}
+    results = parts["training"]
     cases = [row["case"] for row in next(iter(results.values()))["rows"]]
     thickness = 0.8 / len(results)
     with chart(file, figsize=(9, 0.85 * len(cases) + 1.2)) as (figure, axes):
-        for i, (backend, result) in enumerate(results.items()):
+        for i, (run, result) in enumerate(results.items()):
             for k, row in enumerate(result["rows"]):
                 s, place = row["seconds"], k + (i - (len(results) - 1) / 2) * thickness
                 value, low, high = spread(ratios(s["peft"], s["ours"]))
                 axes.barh(
-                    place, value, 0.9 * thickness, color=COLOURS[backend],
-                    label=NAMES[backend] if k == 0 else None,
+                    place, value, 0.9 * thickness, color=COLOURS[run.backend],
+                    label=run.label if k == 0 else None,
                 )  # fmt: skip
                 axes.plot([low, high], [place, place], color="black", linewidth=1)
                 least = least_seconds(s)
@@ -56,32 +57,32 @@ def _training(parts: dict[str, Any], file: Path) -> None:
         legend_below(figure, columns=len(results) + 1)
 
 
-def _tasks(parts: dict[str, Any], file: Path) -> None:
+def _tasks(parts: Parts, file: Path) -> None:
     """Lines against T: the step's time, and peak memory where it was measured."""
-    results = {b: parts["tasks"][b]["rows"] for b in NAMES if b in parts["tasks"]}
+    results = {run: found["rows"] for run, found in parts["tasks"].items()}
     memory = parts.get("memory", {})
     first = next(iter(results.values()))
     tasks = [row["tasks"] for row in first]
     with chart(file, columns=2, figsize=(10, 4.2)) as (figure, (left, right)):
         theirs = [middle(row["seconds"]["peft"]) for row in first]
         left.plot(tasks, theirs, "s--", color=PEFT, label="PEFT")
-        _plot_memory(right, tasks, memory, "torch", "peft", "s--", PEFT)
-        for backend, rows in results.items():
-            colour = COLOURS[backend]
+        _plot_memory(right, tasks, memory, Run("torch"), "peft", "s--", PEFT)
+        for run, rows in results.items():
+            colour = COLOURS[run.backend]
             left.plot(
                 tasks, [middle(r["seconds"]["ours"]) for r in rows], "o-", color=colour,
-                label=NAMES[backend],
+                label=run.label,
             )  # fmt: skip
             if all("sparse" in row["seconds"] for row in rows):
                 left.plot(
                     tasks, [middle(r["seconds"]["sparse"]) for r in rows], ".-.", color=colour,
-                    label=f"sparse, {NAMES[backend]}",
+                    label=f"sparse, {run.label}",
                 )  # fmt: skip
             left.plot(
                 tasks, [middle(r["seconds"]["adam"]) for r in rows], "x:", color=colour,
-                label=f"Adam alone, {NAMES[backend]}",
+                label=f"Adam alone, {run.label}",
             )  # fmt: skip
-            _plot_memory(right, tasks, memory, backend, "ours", "o-", colour)
+            _plot_memory(right, tasks, memory, run, "ours", "o-", colour)
         for axes, title in ((left, "a step, seconds"), (right, "peak memory of a step, MiB")):
             axes.set_xscale("log")
             axes.set_xticks(tasks, [f"{count:,}" for count in tasks])
@@ -93,9 +94,9 @@ def _tasks(parts: dict[str, Any], file: Path) -> None:
 
 
 def _plot_memory(
-    axes: Any, tasks: list[int], memory: Any, backend: str, side: str, style: str, colour: str
+    axes: Any, tasks: list[int], memory: Any, run: Run, side: str, style: str, colour: str
 ) -> None:
-    found = [(count, peak(memory, backend, f"T {count}", side)) for count in tasks]
+    found = [(count, peak(memory, run, f"T {count}", side)) for count in tasks]
     known = [(count, value / 2**20) for count, value in found if value is not None]
     if known:
         axes.plot(*zip(*known, strict=True), style, color=colour)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,11 +24,11 @@ from benchmarks.chart import draw
 from benchmarks.page import render
 from benchmarks.part import QUIET, agrees, say
 from tools.backends import NAMES
-from tools.machine import processor, versions
+from tools.machine import kind_of_processor, versions
 from tools.threads import pin_threads
 
 FOLDER = Path(__file__).parents[1] / "docs" / "benchmarks"
-NUMBERS, PAGE = "benchmarks.json", "README.md"
+PROCESSORS, PAGE = "processors", "README.md"  # A file for each kind of processor.
 GPUS = "gpu.json"  # Of `benchmarks/gpu.sh`.
 BACKENDS = tuple(NAMES)
 PARTS = (
@@ -50,20 +51,32 @@ def main() -> int:
     given = parser.parse_args()
     if given.quick and given.folder == FOLDER and not given.render:
         parser.error("--quick should go with a --folder of its own: its numbers mean nothing")
-    given.folder.mkdir(parents=True, exist_ok=True)
-    report = _read(given.folder / NUMBERS) or {"results": {}}
-    failed = [] if given.render else _measure(report, given)
-    (given.folder / PAGE).write_text(render(report, _read(given.folder / GPUS)))
-    draw(report, given.folder)
+    (given.folder / PROCESSORS).mkdir(parents=True, exist_ok=True)
+    failed = [] if given.render else _measure(_file(given.folder), given)
+    reports = known(given.folder)
+    (given.folder / PAGE).write_text(render(reports, _read(given.folder / GPUS)))
+    draw(reports, given.folder)
     if failed:
         say(f"outputs differ, or the part did not end, in: {', '.join(failed)}")
     return 1 if failed else 0
 
 
-def _measure(report: dict[str, Any], given: argparse.Namespace) -> list[str]:
-    """Fills the report, part by part, and saves it after each. Returns what failed."""
+def known(folder: Path) -> list[dict[str, Any]]:
+    """What each kind of processor measured."""
+    return [_read(file) for file in sorted((folder / PROCESSORS).glob("*.json"))]
+
+
+def _file(folder: Path) -> Path:
+    """Where the numbers of this machine's kind of processor are."""
+    name = re.sub(r"[^a-z0-9]+", "-", kind_of_processor().lower()).strip("-")
+    return folder / PROCESSORS / f"{name}.json"
+
+
+def _measure(file: Path, given: argparse.Namespace) -> list[str]:
+    """Fills a processor's report, part by part, and saves it after each. Returns what failed."""
+    report = {"results": {}} | _read(file)
     report |= {
-        "machine": processor(),
+        "machine": kind_of_processor(),
         "threads": pin_threads(),
         "packages": versions(PACKAGES),
         "quick": given.quick,
@@ -77,7 +90,7 @@ def _measure(report: dict[str, Any], given: argparse.Namespace) -> list[str]:
                 failed.append(f"{part} on {backend}")
             if found is not None:
                 report["results"].setdefault(part, {})[backend] = found
-            (given.folder / NUMBERS).write_text(json.dumps(report, indent=1) + "\n")
+            file.write_text(json.dumps(report, indent=1) + "\n")
     return failed
 
 

@@ -7,6 +7,15 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+# As makers name them, and as Linux does, on x86 and on ARM.
+_EXTENSIONS = {
+    "AVX2": {"avx2"},
+    "AVX-512": {"avx512f"},
+    "AMX": {"amx_tile"},
+    "SVE": {"sve"},
+    "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
+}
+
 
 def processor() -> str:
     """The processor's name, where the system tells."""
@@ -16,11 +25,25 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def extensions() -> list[str]:
+    """Which of the processor's instructions matter to matrix products, where the system tells."""
+    flags = _flags()
+    return [name for name, any_of in _EXTENSIONS.items() if flags & any_of]
+
+
+def kind_of_processor() -> str:
+    """The processor's name and `extensions`: two that share both are one kind to a benchmark."""
+    return ", ".join([processor(), *extensions()])
+
+
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself, or there is an NVIDIA GPU."""
+    return bool(_flags() & {"avx512_bf16", "amx_bf16"}) or Path("/proc/driver/nvidia").exists()
+
+
+def _flags() -> set[str]:
     file = Path("/proc/cpuinfo")
-    flags = set(file.read_text().split()) if file.exists() else set()
-    return bool(flags & {"avx512_bf16", "amx_bf16"}) or Path("/proc/driver/nvidia").exists()
+    return set(file.read_text().split()) if file.exists() else set()
 
 
 def gpu() -> str:

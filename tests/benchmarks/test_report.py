@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import gpu, report
+from benchmarks.cells import chart_of, lettered
 from benchmarks.gpu_page import on_gpu
 from benchmarks.page import render
-from benchmarks.report import BACKENDS, FOLDER, GPUS, NUMBERS, PAGE
+from benchmarks.report import BACKENDS, FOLDER, GPUS, PAGE, PROCESSORS, known
+from tools.backends import NAMES
 
-NUMBERS_NOW = json.loads((FOLDER / NUMBERS).read_text())
+NUMBERS_NOW = known(FOLDER)
 GPUS_NOW = json.loads((FOLDER / GPUS).read_text()) if (FOLDER / GPUS).exists() else {}
 
 
@@ -21,29 +23,33 @@ def test_page_is_made_of_the_numbers():
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_a_quick_run_is_shown_as_one(quick):
-    page = render({**NUMBERS_NOW, "quick": quick}, {})
+    page = render([{**NUMBERS_NOW[0], "quick": quick}], {})
     assert ("Its numbers mean nothing" in page) is quick
 
 
 def test_outputs_agreed_wherever_they_were_compared():
-    for results in NUMBERS_NOW["results"].values():
-        for result in results.values():
-            assert report.agrees(result)
+    for processor in NUMBERS_NOW:
+        for results in processor["results"].values():
+            for result in results.values():
+                assert report.agrees(result)
 
 
 def test_compiled_once_an_epoch():
-    counts = {b: r["compilations"] for b, r in NUMBERS_NOW["results"]["training"].items()}
-    assert counts == {"tensorflow": 1, "jax": 1, "torch": None}
+    for processor in NUMBERS_NOW:
+        for backend, found in processor["results"].get("training", {}).items():
+            assert found["compilations"] == (None if backend == "torch" else 1)
 
 
 def test_charts_show_every_case_and_backend():
     pytest.importorskip("matplotlib", reason="charts are drawn with it")
-    drawn = "".join(xml.etree.ElementTree.parse(FOLDER / "training.svg").getroot().itertext())
-    for result in NUMBERS_NOW["results"]["training"].values():
-        for row in result["rows"]:
+    for letter, processor in lettered(NUMBERS_NOW).items():
+        file = FOLDER / chart_of("training", letter)
+        drawn = "".join(xml.etree.ElementTree.parse(file).getroot().itertext())
+        results = processor["results"].get("training", {})
+        for row in (row for found in results.values() for row in found["rows"]):
             assert row["case"] in drawn
-    for name in ("TensorFlow", "JAX", "PyTorch", "PEFT"):
-        assert name in drawn
+        for name in ("PEFT", *(NAMES[backend] for backend in results)):
+            assert name in drawn
 
 
 def test_numbers_are_kept_part_by_part_and_failures_told(tmp_path, monkeypatch):
@@ -55,15 +61,54 @@ def test_numbers_are_kept_part_by_part_and_failures_told(tmp_path, monkeypatch):
     given = SimpleNamespace(
         parts=("imports", "adapters"), backends=("jax", "torch"), quick=True, folder=tmp_path
     )
-    kept = {"results": {"imports": {"tensorflow": {"seconds": {"old": [1.0]}}}}}
-    failed = report._measure(kept, given)
+    file = tmp_path / "this.json"
+    file.write_text(json.dumps({"results": {"imports": {"tensorflow": {"seconds": [1.0]}}}}))
+    failed = report._measure(file, given)
     assert failed == ["imports on torch", "adapters on jax", "adapters on torch"]
-    written = json.loads((tmp_path / NUMBERS).read_text())
+    written = json.loads(file.read_text())
     assert written["results"] == {
-        "imports": {"tensorflow": {"seconds": {"old": [1.0]}}, "jax": {"seconds": {}}},
+        "imports": {"tensorflow": {"seconds": [1.0]}, "jax": {"seconds": {}}},
         "adapters": {"jax": {"rows": [{"agrees": False}]}},
     }
     assert set(BACKENDS) == {"tensorflow", "jax", "torch"}
+
+
+def a_processor(name, seconds):
+    """A report of one case, and of a second where there are seconds for it."""
+    row = {"attention": "sdpa", "difference": 1e-6, "agrees": True}
+    rows = [
+        {**row, "case": f"case {i}", "seconds": {"peft": [2.0], "ours": [s], "floor": [1.0]}}
+        for i, s in enumerate(seconds)
+    ]
+    training = {"torch": {"rows": rows, "compilations": None}}
+    return {
+        "machine": name, "threads": 2, "packages": {}, "quick": False,
+        "results": {"training": training},
+    }  # fmt: skip
+
+
+def test_each_kind_of_processor_has_a_column():
+    page = render([a_processor("One", [1.0]), a_processor("Other, AMX", [4.0, 0.5])], {})
+    assert "- **A**: One; 2 threads" in page and "- **B**: Other, AMX; 2 threads" in page
+    assert "| case | backend | A | B |" in page
+    one, other = "2.00 (2.00 to 2.00)", "0.50 (0.50 to 0.50)"
+    assert f"| training: case 0 | PyTorch | {one} | {other} |" in page
+    assert "| training: case 1 | PyTorch |  | 4.00 (4.00 to 4.00) |" in page
+    assert "| case 0 | PyTorch, A | 2.00 s | 1.00 s |" in page
+    assert "| case 0 | PyTorch, B | 2.00 s | 4.00 s |" in page
+    assert "](training_a.svg)" in page and "](training_b.svg)" in page
+
+
+def test_a_run_replaces_the_numbers_of_its_own_kind_of_processor_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "kind_of_processor", lambda: "New, AMX")
+    old, new = tmp_path / PROCESSORS / "old.json", tmp_path / PROCESSORS / "new-amx.json"
+    old.parent.mkdir()
+    old.write_text(json.dumps({"machine": "Old", "results": {}}))
+    assert report._file(tmp_path) == new
+    monkeypatch.setattr(report, "_run", lambda part, backend, quick: {"seconds": {}})
+    given = SimpleNamespace(parts=["imports"], backends=["jax"], quick=False)
+    assert report._measure(new, given) == []
+    assert [found["machine"] for found in known(tmp_path)] == ["New, AMX", "Old"]
 
 
 def a_gpus_rows():
