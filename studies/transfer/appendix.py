@@ -76,9 +76,11 @@ def costs(part: Part, runs: Runs) -> str:
     # They differ from task to task by the head.
     everything = {t: e["parameters"] for (m, _, t), own in runs.items() for e in own.values()
                   if m == "full"}  # fmt: skip
-    # Seconds of other threads, or of a GPU, do not compare: those of most runs are shown.
-    counted = collections.Counter(_ran_on(e) for own in runs.values() for e in own.values())
-    ((threads, accelerator), _), *_ = counted.most_common(1)
+    # Seconds of other threads, or of a GPU, do not compare: those of most runs are shown. Of
+    # a machine that did other work as well none are.
+    quiet = [e for own in runs.values() for e in own.values() if not e.get("busy")]
+    counted = collections.Counter(map(_ran_on, quiet))
+    ((threads, accelerator), _), *_ = counted.most_common(1) or [((None, None), 0)]
     lines = []
     for name, method in part.methods.items():
         own = [e for (m, _, _), found in runs.items() if m == name for e in found.values()]
@@ -87,7 +89,7 @@ def costs(part: Part, runs: Runs) -> str:
         counts = [entry["parameters"] for entry in own]
         shares = [e["parameters"] / everything[e["task"]] for e in own if e["task"] in everything]
         share = f"{100 * max(shares):.3g}%" if shares else ""
-        timed = [entry for entry in own if _ran_on(entry) == (threads, accelerator)]
+        timed = [e for e in own if not e.get("busy") and _ran_on(e) == (threads, accelerator)]
         seconds = [[e["seconds"] for e in timed if e["shots"] == at] for at in shots]
         cells = [f"{statistics.median(values):.1f} s" if values else "" for values in seconds]
         low, high = f"{min(counts):,}", f"{max(counts):,}"

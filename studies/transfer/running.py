@@ -33,10 +33,18 @@ class Runner:
         log: where finished runs go.
         bench: the part's workbench.
         work: folder of trained sources, and of what processes have claimed.
+        is_busy: bool. Whether the machine does other work, so that seconds say nothing. Defaults to
+            `False`.
     """
 
-    def __init__(self, part: Part, log: Log, bench: Any, work: Path) -> None:
+    def __init__(self, part: Part, log: Log, bench: Any, work: Path, is_busy: bool = False) -> None:
         self.part, self.log, self.bench, self.work = part, log, bench, work
+        # What a run was had on, beside what it is of.
+        self._on = {
+            "threads": pin_threads(),
+            **({"accelerator": name} if (name := gpu()) else {}),
+            **({"busy": True} if is_busy else {}),
+        }
         with alone(work / "claims", "kept sources"):
             restore(log.file.parent, work)
 
@@ -61,7 +69,6 @@ class Runner:
 
     def _run_all(self, wanted: Callable[[], Iterable[Entry]], asked: plan.Asked) -> None:
         """Until all are in the log: grids may have grown meanwhile."""
-        threads = pin_threads()
         while True:
             self.log.refresh()
             waiting = self._waiting(wanted())
@@ -75,8 +82,7 @@ class Runner:
                         continue
                     sources = plan.possible_sources(asked, self.log.entries)
                     entry = execute(run, self.part.methods, self.bench, self.work, sources)
-                    on = {"threads": threads, **({"accelerator": name} if (name := gpu()) else {})}
-                    self.log.add({**entry, **on})
+                    self.log.add({**entry, **self._on})
                     with alone(self.work / "claims", "kept sources"):
                         keep(self.work, self.log.file.parent)
                 ran = True

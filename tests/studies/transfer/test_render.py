@@ -137,6 +137,14 @@ def test_seconds_of_other_numbers_of_threads_are_left_out():
     assert "| prompt tuning | 6,914 |  | 27,656 | 5.0 s |" in text
 
 
+def test_seconds_of_a_busy_machine_are_left_out():
+    runs = [run("prompt", "cr", seed, 0.5) | {"seconds": 90.0, "busy": True} for seed in (0, 1)]
+    runs.append(run("prompt", "cr", 2, 0.5) | {"seconds": 5.0})
+    text = page(runs)
+    assert "5.0 s" in text and "90.0 s" not in text
+    assert "90.0 s" not in page(runs[:2])
+
+
 def test_costs_and_settings():
     text = page(ENTRIES)
     assert "| MPT | 6,914 | 0.0314% | 27,656 | 10.5 s |" in text
