@@ -30,16 +30,13 @@ import pytest  # noqa: E402
 # On TensorFlow XLA takes two thirds of a first `fit`. Where it may matter who compiles the
 # graph, and in the tests of what users do first, "auto" means XLA, as users have it.
 _WITH_XLA = (
-    "decoding/",
+    "decoding/test_generate.py",
+    "decoding/test_score.py",
     "families/",
-    "fitting/test_bad_input.py",
-    "fitting/test_kinds_of_tasks.py",
-    "fitting/test_losses.py",
     "fitting/test_whole_steps.py",
     "models/test_text_classifier.py",
     "parity/",
-    "saving/",
-    "training/test_resume.py",
+    "saving/test_saving.py",
 )
 
 

@@ -47,22 +47,9 @@ OBJECTS = public_objects()
 EXAMPLES = {n: o for n, o in OBJECTS.items() if FENCE.search(inspect.getdoc(o) or "")}
 
 
-# What these train is trained on every backend by tests of their own.
-TRAINING = (
-    "Distillation",
-    "ResumeTraining",
-    "adapt",
-    "train_teachers",
-    "ForgettingMonitor",
-    "BestWeights",
-    "Recipe",
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=only_eager) if n in TRAINING else n for n in EXAMPLES],
-)
+# What they do is tested on every backend by tests of its own.
+@only_eager
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_example_runs(name, tmp_path):
     for code in FENCE.findall(inspect.getdoc(EXAMPLES[name])):
         for module in re.findall(r"^import (\w+)$", code, re.MULTILINE):

@@ -31,7 +31,11 @@ def served(request, tmp_path_factory):
     return made, keras_mpt.PromptBank(of, folder, sampler="greedy"), tiny.inputs(of, rows=6)
 
 
-@pytest.mark.parametrize("rows", [ROWS, ["a/0", "c", "a/1", "c", "a/0", "c"]], ids=["mixed", "one"])
+@pytest.mark.parametrize(
+    "rows",
+    [ROWS, pytest.param(["a/0", "c", "a/1", "c", "a/0", "c"], marks=slow_on_tensorflow)],
+    ids=["mixed", "one"],
+)
 def test_scores(served, rows):
     """Of prompts of several lengths, and of one, whose keys and values are kept."""
     made, bank, x = served
@@ -120,6 +124,7 @@ def _with_words(folder, of, preprocessor, task_type):
     return made
 
 
+@slow_on_tensorflow
 @pytest.mark.parametrize("task_type", ["CAUSAL_LM", pytest.param("SEQ_2_SEQ_LM", marks=only_torch)])
 def test_each_row_is_answered_in_its_own_words(task_type, tmp_path):
     is_causal = task_type == "CAUSAL_LM"

@@ -10,6 +10,7 @@ import pytest
 import keras_mpt
 from tests import tiny
 from tests.data.mixes import MORE, datasets, next_epoch
+from tests.marks import only_eager
 
 STEPS, EPOCHS = 5, 3
 SAMPLINGS = [{}, {"max_tasks_per_batch": 3}]
@@ -116,7 +117,13 @@ def tokens(batches):
 
 
 @pytest.mark.parametrize("when", ["before fit", "on_train_begin"])
-@pytest.mark.parametrize(("workers", "step"), [(1, 0), (1, 2), (1, STEPS - 1), (2, STEPS - 1)])
+@pytest.mark.parametrize(
+    ("workers", "step"),
+    [
+        *((1, 2), (2, STEPS - 1)),
+        *(pytest.param(1, step, marks=only_eager) for step in (0, STEPS - 1)),
+    ],
+)
 def test_fit_reads_the_rest_of_an_epoch_and_then_whole_ones(recording, workers, when, step):
     settings = {"steps": STEPS, "max_tasks_per_batch": 3, "workers": workers}
     unbroken, resumed = (keras_mpt.TaskMix(classified(), 4, **settings) for _ in range(2))

@@ -16,11 +16,11 @@ WRITTEN = json.loads(NUMBERS.read_text())
 
 # `make serving` measures all; each takes seconds to write.
 OF_SLOW = {
-    "tf_saved_model": ("question answerer (BERT)", "causal LM (GPT-2)"),
-    "litert": ("text classifier (BERT)", "causal LM (Llama)"),
-    "onnx": ("text classifier (RoBERTa), one prompt", "token classifier (BERT)"),
+    "tf_saved_model": ("causal LM (GPT-2)",),
+    "litert": ("text classifier (BERT)",),
+    "onnx": ("text classifier (RoBERTa), one prompt",),
     "openvino": ("token classifier (BERT)",),
-    "torch": ("masked LM (BERT)", "seq2seq LM (T5)"),
+    "torch": ("question answerer (BERT)", "seq2seq LM (T5)"),
 }
 
 

