@@ -10,6 +10,7 @@ from keras import ops
 
 import keras_mpt
 from tests import tiny
+from tests.marks import only_eager
 
 
 def config(**kwargs):
@@ -142,6 +143,7 @@ REFUSED = {
 }
 
 
+@only_eager
 @pytest.mark.parametrize("what", REFUSED)
 def test_an_adapter_that_does_not_fit_changes_nothing(tmp_path, what):
     changes, num_classes, message = REFUSED[what]

@@ -10,7 +10,7 @@ from keras_mpt.analysis import ForgettingMonitor, forgetting, task_scores
 from keras_mpt.analysis.task_logs import tasks_and_measures
 from tests import tiny
 from tests.analysis import models
-from tests.marks import only_eager
+from tests.marks import only_eager, slow_on_tensorflow
 
 NAN = float("nan")
 
@@ -158,6 +158,7 @@ def test_it_scores_each_task_before_and_after_each_epoch(model):
     assert monitor.scores[-1]["tone"] != monitor.scores[0]["tone"]
 
 
+@slow_on_tensorflow
 def test_training_is_the_same_bit_for_bit_with_it(start):
     x, y = data(start[0])["tone"]
     validation, runs = ({**x, "task_ids": "tone"}, y), []

@@ -62,6 +62,7 @@ def assert_nothing_is_cut_off(figure):
     assert (box.min >= 0).all() and (box.max <= size).all(), (box, size)
 
 
+@only_eager
 def test_curves_of_a_fit(history, tmp_path):
     figure = plot_curves(history, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"

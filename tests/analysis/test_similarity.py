@@ -9,6 +9,7 @@ from keras_mpt.analysis import prompt_similarity, task_similarity
 from keras_mpt.prompts import cosines
 from tests import tiny
 from tests.analysis import models
+from tests.marks import only_eager
 
 
 def cosine(a, b):
@@ -87,6 +88,7 @@ def test_a_task_s_own_prompt_is_nearest_to_it(model):
     np.testing.assert_array_equal(found.argmax(axis=1), [0, 1, 2])
 
 
+@only_eager
 def test_an_encoder_decoder_s_two_prompts_are_one_task_s():
     config = keras_mpt.MultitaskPromptTuningConfig(
         task_type="SEQ_2_SEQ_LM", num_virtual_tokens=2, num_tasks=2

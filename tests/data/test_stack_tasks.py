@@ -6,6 +6,7 @@ import pytest
 import keras_mpt
 from tests import tiny
 from tests.data.mixes import SIZES, datasets
+from tests.marks import slow_on_jax
 
 
 def test_every_row_is_there_once_with_its_task():
@@ -44,6 +45,7 @@ def setting():
     return model, data
 
 
+@slow_on_jax
 def test_validation_reports_each_task_as_evaluate_does():
     """Whatever order the tasks are in: their names tell them apart."""
     model, data = setting()

@@ -9,7 +9,7 @@ from keras import ops
 import keras_mpt
 from tests.data.tables import Column, Series
 from tests.decoding.language_models import IDS, KINDS, generated, inputs, make
-from tests.marks import IS_EAGER, only_torch, slow_on_jax
+from tests.marks import IS_EAGER, only_eager, only_torch, slow_on_jax
 
 TASK_IDS = [0, 2]
 
@@ -129,6 +129,7 @@ def test_strings_in_strings_out(preprocessor):
     assert isinstance(model.generate("d", task_ids=2), str)  # To the tokenizer's end token.
 
 
+@only_eager
 @pytest.mark.parametrize("column", [tuple, Series, Column])
 def test_strings_in_other_columns(preprocessor, column):
     model = make("gpt2", preprocessor)
@@ -296,7 +297,7 @@ def test_no_rows_are_refused():
             act()
 
 
-@slow_on_jax
+@only_eager
 def test_mixed_text_trains_a_language_model(preprocessor):
     """The preprocessor makes the targets, and weights that leave padding out."""
     model = make("gpt2", preprocessor)

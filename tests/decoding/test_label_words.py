@@ -11,7 +11,7 @@ import keras_mpt
 from tests import tiny
 from tests.decoding.language_models import make
 from tests.decoding.test_score import VOCABULARY, by_predict, causal_preprocessor
-from tests.marks import only_torch
+from tests.marks import only_torch, slow_on_jax
 
 WORDS = {"a": ["b", " cd", "a"], "c": ["ab", "d"]}
 # The longest first, and the two tasks in turns.
@@ -47,6 +47,7 @@ def softmax(scores):
     return p / p.sum(axis=1, keepdims=True)
 
 
+@slow_on_jax
 def test_each_row_has_its_own_task_s_words():
     model = model_with()
     expected = whole_passes(model)

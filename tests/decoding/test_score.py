@@ -152,7 +152,7 @@ def test_after_a_task_was_added():
     np.testing.assert_allclose(same, before, rtol=1e-6)
 
 
-@slow_on_jax
+@only_eager
 def test_after_a_task_was_removed_from_a_model_that_is_not_compiled(tmp_path):
     """As one is that was loaded for use alone: an encoder-decoder reads its prompts in a trace."""
     make("t5").save(tmp_path / "m.keras")
@@ -174,7 +174,7 @@ def test_task_ids_are_given_once():
             call({**inputs("gpt2"), "task_ids": [0, 1]}, [1, 0])
 
 
-@slow_on_jax
+@only_eager
 def test_strings():
     model = make("gpt2", causal_preprocessor())
     start, space = VOCABULARY["<|endoftext|>"], VOCABULARY["Ġ"]

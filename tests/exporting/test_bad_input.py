@@ -7,6 +7,7 @@ from keras_mpt.exporting import export as exporting
 from keras_mpt.exporting.formats import FORMATS
 from tests.exporting import cases
 from tests.exporting.measure import formats_here
+from tests.marks import slow_on_jax
 
 BACKEND = keras.backend.backend()
 HERE = formats_here()[0]
@@ -128,6 +129,7 @@ def test_text_to_labels_needs_a_tokenizer_in_the_graph(model, tmp_path):
     refused(model, tmp_path / f"m{SUFFIX}", match, text_to_labels=True)
 
 
+@slow_on_jax
 def test_a_quantized_backbone(tmp_path):
     quantized = cases.make("causal LM (GPT-2)")
     quantized.quantize("int8")

@@ -7,13 +7,14 @@ from keras import ops
 import keras_mpt
 from tests.families.configurations import FAMILIES, VOCABULARY
 from tests.families.measure import move_weights
-from tests.marks import IS_EAGER
+from tests.marks import IS_EAGER, slow_on_jax
 
 NAMES = list(FAMILIES)[list(FAMILIES).index("BLOOM") :]  # Those before are encoders.
 TASK_IDS = [0, 2, 1, 2]
 LENGTHS, NEW = np.array([4, 2, 3, 1]), 3
 
 
+@slow_on_jax
 @pytest.mark.parametrize("name", NAMES if IS_EAGER else ["GPT-2"])
 def test_ragged_rows_are_brute_force_s(name):
     backbone = FAMILIES[name].build()

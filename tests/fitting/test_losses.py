@@ -36,6 +36,7 @@ NAMED = {
 }
 
 
+@only_eager
 @pytest.mark.parametrize("loss", NAMED)
 def test_a_name_means_the_loss_of_logits(loss):
     model, x, logits = make(3, 2)

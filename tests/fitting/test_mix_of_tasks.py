@@ -9,7 +9,7 @@ from keras import ops
 
 import keras_mpt
 from tests import tiny
-from tests.marks import only_torch
+from tests.marks import only_torch, slow_on_tensorflow
 from tests.models.classifiers import randomized
 
 NAMES, CLASSES = ["a", "b", "c"], [2, 3, 4]
@@ -95,6 +95,7 @@ def test_predict_and_evaluate_too(model):
     assert found == pytest.approx(expected, abs=1e-6)
 
 
+@slow_on_tensorflow
 def test_a_task_that_was_added_is_trained_alone():
     model = made()
     model.add_task("new", from_="b", num_classes=2)

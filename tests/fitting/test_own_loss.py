@@ -8,7 +8,7 @@ from keras import ops
 import keras_mpt
 from tests import tiny
 from tests.fitting.kinds import log_softmax
-from tests.marks import only_eager
+from tests.marks import only_eager, slow_on_jax
 
 LENGTH = 6
 TOKENS, ROWS = ("CAUSAL_LM", "TOKEN_CLS"), 4
@@ -140,6 +140,7 @@ def with_an_axis(y, y_pred):
     return each(y, y_pred)[..., None]
 
 
+@slow_on_jax
 @pytest.mark.parametrize("task_type", TOKENS)
 @pytest.mark.parametrize(
     "loss",

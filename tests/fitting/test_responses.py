@@ -11,7 +11,7 @@ from tests.decoding.language_models import (
     seq2seq_preprocessor,
 )
 from tests.fitting.test_plain_words import assert_says
-from tests.marks import only_torch
+from tests.marks import only_torch, slow_on_jax
 
 PROMPTS, RESPONSES = ["ab c", "d"], ["a", "bcd"]
 DATA = {"prompts": PROMPTS, "responses": RESPONSES, "task_ids": ["a", "c"]}
@@ -42,6 +42,7 @@ def test_tokens_of_a_causal_model():
     assert weight is None
 
 
+@slow_on_jax
 def test_losses_and_scores():
     """The loss is that of the response's tokens alone, and what `score` gives."""
     model = make("gpt2", causal_preprocessor(WIDTH))

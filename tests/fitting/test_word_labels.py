@@ -16,7 +16,7 @@ from tests.decoding.language_models import (
 )
 from tests.decoding.test_label_words import model_with
 from tests.fitting.test_plain_words import assert_says
-from tests.marks import only_eager, only_torch
+from tests.marks import only_eager, only_torch, slow_on_jax
 
 END, SPACE = VOCABULARY["<|endoftext|>"], VOCABULARY["Ġ"]
 # One token per word, and several.
@@ -55,6 +55,7 @@ def test_labels_are_the_words_tokens():
     np.testing.assert_array_equal(model.prepared(*column)[1], y)
 
 
+@slow_on_jax
 def test_loss_and_accuracy_are_of_labels():
     model = model_with(SINGLE)
     model.compile(jit_compile=keras.backend.backend() == "jax")

@@ -11,7 +11,7 @@ from keras import ops
 import keras_mpt
 from keras_mpt.adapters.backbone_identity import backbone_difference, backbone_identity
 from keras_mpt.layer_settings import apply_settings, read_settings
-from tests.marks import only_torch
+from tests.marks import only_torch, slow_on_jax
 
 IDS = np.array([[5, 6, 7, 8], [8, 7, 6, 5]])
 INPUTS = {"token_ids": IDS, "padding_mask": np.ones_like(IDS), "task_ids": np.array([0, 1])}
@@ -51,6 +51,7 @@ CONFIG = keras_mpt.MultitaskPromptTuningConfig(
 )
 
 
+@slow_on_jax
 def test_a_saved_model_computes_the_same(tmp_path):
     before = gemma()
     plain = ops.convert_to_numpy(keras_mpt.prompt_tune(before, CONFIG)(INPUTS))

@@ -7,6 +7,7 @@ import pytest
 
 import keras_mpt
 from tests import tiny
+from tests.marks import only_eager
 
 TextClassifier = keras_mpt.models.PromptTunedTextClassifier
 
@@ -73,6 +74,7 @@ def test_a_config_that_does_not_fit_the_backbone(backbone, kwargs, words):
     assert_refused(words, keras_mpt.prompt_tune, backbone, config(**kwargs))
 
 
+@only_eager
 def test_one_position_for_tokens_is_enough(backbone):
     model = keras_mpt.prompt_tune(backbone, config(num_virtual_tokens=31, token_dim=16))
     x = {**tiny.inputs(backbone, length=1), "task_ids": 0}

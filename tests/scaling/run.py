@@ -23,8 +23,8 @@ WAYS = {
     "torch": {"processes": KINDS, "wrapped": KINDS[:1]},
 }
 
-# What is trained in each run of the tests; `--all-ways` trains all.
-OFTEN = ("data parallel", "mirrored", "processes")
+# What is trained in each run of the tests, of each backend one; `--all-ways` trains all.
+OFTEN = {"jax": "data parallel", "tensorflow": "mirrored", "torch": "processes"}
 
 
 def main(way, folder, index=0, ports=()):

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 import keras_mpt
 from tests import tiny
 from tests.files.attack import Attack
-from tests.marks import IS_EAGER
+from tests.marks import IS_EAGER, slow_on_jax
 
 L, WIDTH = 3, tiny.WIDTH
 CONFIG = keras_mpt.MultitaskPromptTuningConfig
@@ -95,6 +95,7 @@ def test_without_pytorch(model, monkeypatch, tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
+@slow_on_jax
 def test_an_encoder_decoder_s_folder(torch, t5, tmp_path):
     model = tuned(t5, num_transformer_submodules=2)
     model.export_prompt_embeds(1, tmp_path / "both")

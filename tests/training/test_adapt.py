@@ -67,6 +67,7 @@ def test_p_is_trained_or_frozen(train_shared, tmp_path):
     )
 
 
+@only_eager
 @pytest.mark.parametrize("start", ["average", "topic", "shared"])
 def test_more_ranks_leave_the_start_as_it_is_and_learn(start, tmp_path):
     source = source_model()
@@ -214,6 +215,7 @@ def test_bad_arguments(arguments, message):
         keras_mpt.adapt(source_model(), **given)
 
 
+@only_eager
 def test_no_source_is_nearest_where_the_probe_tells_nothing():
     source = source_model(kind="gpt2")
     state = source.prompt.get_peft_state_dict()

@@ -47,7 +47,7 @@ def logs_of(setting, distillation, y, **kwargs):
     [
         "bert",
         pytest.param("gpt2", marks=slow_on_jax),
-        pytest.param("t5", marks=slow_on_jax),
+        pytest.param("t5", marks=only_eager),
     ],
 )
 def test_the_whole_loss_is_numpys(kind):

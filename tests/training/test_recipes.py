@@ -10,7 +10,7 @@ from keras import ops
 
 import keras_mpt
 from keras_mpt import recipes
-from tests.marks import IS_EAGER, only_eager, only_torch
+from tests.marks import IS_EAGER, only_eager, only_torch, slow_on_tensorflow
 from tests.training import runs
 from tests.training.setting import Setting
 from tests.training.test_adapt import source_model
@@ -173,6 +173,7 @@ def unbroken(tmp_path_factory):
     return run(tmp_path_factory.mktemp("unbroken") / "run")
 
 
+@slow_on_tensorflow
 def test_a_training_ends_with_its_best_weights(unbroken):
     model, history, validation = unbroken
     scores = scores_of(history)

@@ -34,6 +34,7 @@ def unbroken(tmp_path_factory):
     return runs.outcome(model, history)
 
 
+@slow_on_tensorflow
 def test_the_run_is_one_that_could_differ(unbroken):
     """Dropout, seeds that move, and metrics that change from epoch to epoch."""
     arrays, log = unbroken
@@ -49,6 +50,7 @@ def test_the_run_is_one_that_could_differ(unbroken):
     assert losses[0] != log["logs"]["loss"][0]
 
 
+@slow_on_tensorflow
 def test_killed_and_resumed_in_fresh_processes(unbroken, tmp_path):
     """Killed in the second epoch, and later in the third: states are two steps apart.
 

@@ -101,6 +101,7 @@ def test_a_directory_of_teachers_teaches(tmp_path):
     assert np.isfinite(history["topic_logits_kl"][0])
 
 
+@only_eager
 def test_teachers_made_for_something_else(tmp_path):
     setting = Setting("bert")
     train(setting, tmp_path)
