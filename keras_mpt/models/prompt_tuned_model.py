@@ -332,12 +332,13 @@ class PromptTunedModel(Fitting):
         return tasks.fold(self, task)
 
     def save_adapter(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Saves what was trained as a PEFT adapter: `adapter_config.json`, and the weights.
+        """Saves what was trained as a PEFT adapter: `adapter_config.json`, the weights, and a card.
 
         It is written whole or not at all: whoever is killed or reads finds the old or the new one.
         PEFT opens it; keras_mpt's own fields stand in a file of their own. What it reads
         differently, such as another `prompt_position` than `"before"`, is warned of once. Of
-        several processes that train together the first one writes, and the others return.
+        several processes the first one writes, and the others return. The card, `README.md`, has
+        what the last `evaluate` gave, of these weights; a page that somebody wrote or edited stays.
 
         Args:
             directory: string. Where to; made where it is missing.
