@@ -142,7 +142,9 @@ print(f"moved by {np.sqrt(((trained - fresh) ** 2).mean()):.3f} a number")
 # %% [markdown]
 # ## Pooling
 #
-# The same checkpoint, read at `[CLS]` and by its mean. all-MiniLM was trained for the mean.
+# The same checkpoint, read at `[CLS]` and by its mean. all-MiniLM was trained for the mean. Without
+# `pooling` a model on what `backbone_from_pretrained` read would have warned; after keras-hub's
+# `from_preset` it cannot, unless the config's `base_model_name_or_path` is the folder.
 
 # %%
 recipe = keras_mpt.recipes.few_shot(steps=30, batch_size=16)
