@@ -56,7 +56,7 @@ class PromptTunedModel(Fitting):
     export = export
     export_prompt_embeds = serving.export_prompt_embeds
     export_prompt_table = serving.export_prompt_table
-    print_trainable_parameters = shown.print_trainable_parameters
+    summary, print_trainable_parameters = shown.summary, shown.print_trainable_parameters
     __repr__, __str__ = shown.model_in_a_line, shown.model_in_words
 
     def __init__(
