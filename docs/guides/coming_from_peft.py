@@ -8,6 +8,7 @@
 #
 # ```
 # pip install keras-mpt torch peft transformers
+# export KERAS_BACKEND=torch  # as in this run; Keras's own default is TensorFlow
 # ```
 
 # %%
