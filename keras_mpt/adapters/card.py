@@ -102,9 +102,8 @@ def _method(config: PromptTuningConfig) -> str:
 def _front_matter(config: PromptTuningConfig, kind: _Kind | None) -> str:
     """A hub's own fields, as YAML."""
     lines = ["library_name: keras_mpt"]
-    name = config.base_model_name_or_path
-    # A path says nothing elsewhere, and is nobody's business.
-    if name and _ON_A_HUB.fullmatch(name) and not os.path.exists(name):
+    name = _name_of_base(config)
+    if name is not None:
         lines.append(f"base_model: {json.dumps(name)}")
     if kind is not None:
         lines.append(f"pipeline_tag: {kind.pipeline}")
@@ -112,10 +111,17 @@ def _front_matter(config: PromptTuningConfig, kind: _Kind | None) -> str:
     return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
 
 
+def _name_of_base(config: PromptTuningConfig) -> str | None:
+    """The base's name on a hub. A path of this machine says nothing elsewhere."""
+    name = config.base_model_name_or_path
+    is_name = name and _ON_A_HUB.fullmatch(name) and not os.path.exists(name)
+    return name if is_name else None
+
+
 def _facts(parts: CardParts) -> list[tuple[str, str]]:
     config, backbone = parts.config, parts.backbone
     of = f"{_code(backbone['class_name'])}, {backbone['num_parameters']:,} numbers"
-    name = config.base_model_name_or_path
+    name = _name_of_base(config)
     where = {"before": "before all tokens", "after_start": "after the start token"}
     facts = [
         ("model", f"`keras_mpt.models.{parts.model}`"),

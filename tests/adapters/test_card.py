@@ -195,6 +195,7 @@ def test_hubs_read_its_fields_and_names_are_no_markup(tmp_path):
     text = card(model, tmp_path)
     found = hub.ModelCard.load(tmp_path / CARD).data
     assert found.library_name == "keras_mpt" and found.base_model == "owner/some-bert"
+    assert table(text, "")["base"][0].endswith(" numbers, `owner/some-bert`")
     assert found.tags == ["keras", "peft", "multitask-prompt-tuning"]
     assert list(table(text, "task")) == [
         r"`` '# a\|b `c`\n---\n<b>\ud800' ``",
@@ -202,8 +203,8 @@ def test_hubs_read_its_fields_and_names_are_no_markup(tmp_path):
     ]
     for path in (str(tmp_path), "./here", "a/b/c"):
         model = classifier(base_model_name_or_path=path)
-        assert "base_model: " not in card(model, tmp_path)
-        assert f", `{path}` |" in card(model, tmp_path) or len(path) > 60
+        text = card(model, tmp_path)
+        assert "base_model: " not in text and path not in text
 
 
 @only_torch
