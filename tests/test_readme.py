@@ -10,6 +10,7 @@ import pytest
 
 import keras_mpt
 from tests.marks import only_eager
+from tools.index_readme import for_index
 
 ROOT = Path(__file__).parents[1]
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "guide.md"
@@ -87,6 +88,16 @@ def test_broken_links_are_found(tmp_path, monkeypatch):
     )
     (tmp_path.parent / "out.md").touch()
     assert broken_links(page) == ["gone.svg", "other.md#no-heading", "#gone", "../out.md"]
+
+
+def test_on_an_index_all_links_are_absolute():
+    text = README.read_text(encoding="utf-8")
+    assert len(links(text)) > 10
+    found = for_index(text, "https://example.org/a/b/", "v1")
+    assert links(found) == []
+    assert "](https://example.org/a/b/raw/v1/docs/idea.svg)" in found
+    assert "](https://example.org/a/b/blob/v1/docs/studies/transfer/README.md#goals)" in found
+    assert found.count("](https://keras.io/") == text.count("](https://keras.io/") > 0
 
 
 def test_the_citation_is_of_this_version():

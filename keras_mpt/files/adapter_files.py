@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from keras_mpt.files.atomic import Steps, write_steps
+from keras_mpt.files.card_file import CARD_NAME, may_be_replaced
 from keras_mpt.files.config_files import CONFIG_NAME, OWN_CONFIG_NAME, config_bytes, json_object
 from keras_mpt.files.sealed import digest, is_sealed, sealed
 from keras_mpt.files.state_dict import BIN_NAME, SAFETENSORS_NAME, state_and_texts
@@ -65,6 +66,7 @@ def write_adapter(
     own_fields: dict[str, Any],
     state: Mapping[str, np.ndarray],
     overwrite: bool = False,
+    card: bytes | None = None,
 ) -> None:
     """Writes an adapter, whole or not at all; a reader finds the old one or the new one.
 
@@ -74,6 +76,8 @@ def write_adapter(
         own_fields: dict of JSON values, for ours.
         state: mapping of name to array.
         overwrite: bool. Whether an adapter may be there. Defaults to `False`.
+        card: bytes. A card beside it, where no other page than a card of ours is. Defaults to
+            `None`.
 
     Raises:
         ValueError: an adapter is there, and `overwrite` is `False`.
@@ -98,7 +102,9 @@ def write_adapter(
         # From the first step on the new adapter is there. The last takes out what readers need
         # meanwhile, so that an adapter's bytes do not tell what was there before it.
         last = [(SAFETENSORS_NAME, weights({}))] if replaces else []
-        return [(SAFETENSORS_NAME, weights(replaces)), *configs.items(), *last]
+        writes_card = card is not None and may_be_replaced(target / CARD_NAME)
+        page = [(CARD_NAME, card or b"")] if writes_card else []
+        return [(SAFETENSORS_NAME, weights(replaces)), *configs.items(), *page, *last]
 
     write_steps(directory, plan, remove=[BIN_NAME])
 

@@ -16,6 +16,7 @@ from keras_mpt.fitting import saving, step_data
 from keras_mpt.fitting.alone import alone
 from keras_mpt.fitting.frozen import freeze
 from keras_mpt.fitting.kept import Kept, step_that_keeps
+from keras_mpt.fitting.measuring import noted
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.objective import Objective
 from keras_mpt.fitting.other_names import explaining
@@ -51,6 +52,7 @@ class Fitting(keras.Model, abc.ABC):
     test_function: Any
     predict_function: Any
     compiled_for: int | None = None
+    measured: Any = None  # What `measuring.py` notes.
     save, save_weights = saving.save, saving.save_weights
 
     def __init__(
@@ -67,7 +69,7 @@ class Fitting(keras.Model, abc.ABC):
         self.has_one_output = has_one_output
         self.kept = Kept()
         self.objective: Objective | None = None
-        self._task_report = TaskReport((), None)
+        self.task_report = TaskReport((), None)
 
     @property
     @abc.abstractmethod
@@ -213,9 +215,7 @@ class Fitting(keras.Model, abc.ABC):
                 x = build_from(self, x, y, sample_weight)
             callbacks = without_gaps(callbacks, self.metrics)
             given = (x, y, batch_size, verbose, sample_weight, steps, callbacks, True)
-            logs: dict[str, float] = super().evaluate(*given, **kwargs)
-            if steps is None:  # Else the logs are of some of the rows alone.
-                logs |= self.exact_metrics((x, y, sample_weight), logs, batch_size)
+            logs = noted(self, super().evaluate(*given, **kwargs), given, kwargs)
             return logs if return_dict else as_list(logs, self.metrics)
 
     @alone
@@ -316,7 +316,7 @@ class Fitting(keras.Model, abc.ABC):
         if isinstance(self.loss, OwnColumnsLoss):  # What a user may hand on is what was given.
             self.loss = goals["loss"]
         self.objective = objective
-        self._task_report = TaskReport(names if task_logs else (), objective)
+        self.task_report = TaskReport(names if task_logs else (), objective)
 
     def compile_arguments(self) -> Config:
         """What `compile` was given, to compile another model with."""
@@ -331,7 +331,7 @@ class Fitting(keras.Model, abc.ABC):
     @property
     def metrics(self) -> list[keras.Metric]:
         """All metrics, those of single tasks last."""
-        return super().metrics + self._task_report.metrics
+        return super().metrics + self.task_report.metrics
 
     def compute_loss(
         self,
@@ -355,7 +355,7 @@ class Fitting(keras.Model, abc.ABC):
         """Updates the metrics of all rows and of each task."""
         data = step_data.of_metrics(self, x, y, y_pred, sample_weight)
         with of_tasks(x.get("task_ids")):
-            self._task_report.update(x.get("task_ids"), data)
+            self.task_report.update(x.get("task_ids"), data)
             logs: dict[str, Any] = super().compute_metrics(x, *data.for_metrics)
         return logs_of_part(logs)
 

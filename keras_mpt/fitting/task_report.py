@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -67,6 +67,19 @@ class TaskReport:
     def metrics(self) -> list[RowsMetric]:
         """All tasks' metrics, in the tasks' order."""
         return [of[k] for k in self._tasks for _, of in self._reports if k in of]
+
+    def by_task(self, logs: Mapping[str, float]) -> dict[int, dict[str, float]]:
+        """Each task's own of a model's logs, by the names that they have for all rows.
+
+        Args:
+            logs: mapping of name to number.
+        """
+        found: dict[int, dict[str, float]] = {}
+        for measure, reports in self._reports:
+            for k, report in reports.items():
+                if report.name in logs:
+                    found.setdefault(k, {})[measure.name] = logs[report.name]
+        return dict(sorted(found.items()))
 
     def update(self, task_ids: Tensor, data: StepData) -> None:
         """Feeds each task's metrics with its rows.

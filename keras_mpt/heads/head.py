@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NoReturn, Self
 
@@ -135,6 +137,9 @@ class FrozenHead(UntrainedHead):
         self.graph = graph
         known = {id(v) for v in backbone.variables}
         self.has_own_weights = any(id(v) not in known for v in graph.variables)
+        # Of its row in a `summary`: the output embedding is counted with the backbone.
+        sizes = [math.prod(v.shape) for v in graph.weights if id(v) not in known]
+        graph.count_params = functools.partial(sum, sizes)
 
     def __call__(self, inputs: list[Tensor], training: bool | None = None) -> Tensor:
         """Logits of what the graph takes, (B, S, V); of P positions that it is given, (B, P, V)."""

@@ -20,6 +20,7 @@ from keras_mpt.hugging_face.checkpoint_config import (
 from keras_mpt.hugging_face.comparison import compare
 from keras_mpt.hugging_face.mends import mend
 from keras_mpt.hugging_face.refusals import refuse
+from keras_mpt.hugging_face.sentence_pooling import note_folder
 from keras_mpt.hugging_face.sizes import check_sizes
 from keras_mpt.hugging_face.t5 import T5_KINDS, t5_from_pretrained
 from keras_mpt.hugging_face.weights import left_out, open_weights
@@ -82,6 +83,7 @@ def backbone_from_pretrained(
         backbone = _read(path, config, dtype)
     if verify:
         compare(backbone, path)
+    note_folder(backbone, path)
     return backbone
 
 

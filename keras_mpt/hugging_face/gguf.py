@@ -80,11 +80,12 @@ def convert_gguf(
 
 
 def _check_packages() -> None:
-    missing = [n for n in ("gguf", "torch", "transformers") if importlib.util.find_spec(n) is None]
+    names = ("accelerate", "gguf", "torch", "transformers")
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
-            f"GGUF files are read by transformers with gguf and PyTorch, of which {missing} are "
-            'missing: pip install "keras-mpt[gguf]"'
+            "GGUF files are read by transformers with accelerate, gguf and PyTorch, of which "
+            f'{missing} are missing: pip install "keras-mpt[gguf]"'
         )
 
 

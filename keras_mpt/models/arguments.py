@@ -13,6 +13,8 @@ from keras_mpt.adapters.directory import AdapterParts
 from keras_mpt.checks import received
 from keras_mpt.config import config_from_dict
 from keras_mpt.fitting.frozen import check_frozen, set_trainable
+from keras_mpt.fitting.masked_tokens import MaskedTokens
+from keras_mpt.fitting.measuring import measured_now
 from keras_mpt.fitting.saving import not_h5
 from keras_mpt.layer_settings import apply_settings, left_out_arguments, read_settings
 from keras_mpt.types import Config, Task
@@ -76,6 +78,9 @@ def adapter_parts(model: Any) -> AdapterParts:
         embedding_scale=model.embedding_scale,
         head_weights=model.head.weights(),
         head_settings=model.head_settings(),
+        model=type(model).__name__,
+        is_masked=isinstance(model.targets, MaskedTokens),
+        measured=measured_now(model),
     )
 
 

@@ -76,7 +76,7 @@ def prompt_layer(config: PromptTuningConfig, backbone: Backbone) -> Prompt:
         )
     else:
         layer = PromptEmbedding(**sizes, name="prompt", dtype=dtype)
-    layer.build()
+    layer.build((None,))  # With a shape, for `summary` to show what comes out.
     return layer
 
 

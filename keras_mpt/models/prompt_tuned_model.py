@@ -56,7 +56,7 @@ class PromptTunedModel(Fitting):
     export = export
     export_prompt_embeds = serving.export_prompt_embeds
     export_prompt_table = serving.export_prompt_table
-    print_trainable_parameters = shown.print_trainable_parameters
+    summary, print_trainable_parameters = shown.summary, shown.print_trainable_parameters
     __repr__, __str__ = shown.model_in_a_line, shown.model_in_words
 
     def __init__(
@@ -332,12 +332,13 @@ class PromptTunedModel(Fitting):
         return tasks.fold(self, task)
 
     def save_adapter(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Saves what was trained as a PEFT adapter: `adapter_config.json`, and the weights.
+        """Saves what was trained as a PEFT adapter: `adapter_config.json`, the weights, and a card.
 
         It is written whole or not at all: whoever is killed or reads finds the old or the new one.
         PEFT opens it; keras_mpt's own fields stand in a file of their own. What it reads
         differently, such as another `prompt_position` than `"before"`, is warned of once. Of
-        several processes that train together the first one writes, and the others return.
+        several processes the first one writes, and the others return. The card, `README.md`, has
+        what the last `evaluate` gave, of these weights; a page that somebody wrote or edited stays.
 
         Args:
             directory: string. Where to; made where it is missing.

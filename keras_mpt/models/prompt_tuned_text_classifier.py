@@ -15,6 +15,7 @@ from keras_mpt.heads.labels import RowLabels
 from keras_mpt.heads.linear_head import linear_head
 from keras_mpt.heads.num_classes import checked_num_classes
 from keras_mpt.heads.pooling import POOLS
+from keras_mpt.hugging_face.sentence_pooling import warn_of_pooling
 from keras_mpt.models.answers import predicted_labels
 from keras_mpt.models.arguments import hub_model
 from keras_mpt.models.classifier import Classifier
@@ -39,8 +40,9 @@ class PromptTunedTextClassifier(Classifier):
         pooling: `"base"`: as keras-hub's text classifier for this backbone pools (start token,
             pooler, extra layers); `"mean"`: over the user's tokens, prompts and padding left out;
             `"last"`: the last user token, as transformers' decoders classify, under a head without
-            bias. `None` is `"base"` where keras-hub has such a classifier, else `"mean"`. Defaults
-            to `None`.
+            bias. `None` is `"base"` where keras-hub has such a classifier, else `"mean"`. A
+            checkpoint of sentence embeddings wants its own, mostly `"mean"`: one that
+            `backbone_from_pretrained` read warns where `None` is not that. Defaults to `None`.
         head_config: dict. Arguments for keras-hub's classifier under `"base"`, such as `dropout`.
             Defaults to `None`.
         **kwargs: `preprocessor` (keras-hub's; the model then takes text), `tokenizer`,
@@ -94,12 +96,19 @@ class PromptTunedTextClassifier(Classifier):
         **kwargs: Any,
     ) -> None:
         classifier = task_class("TextClassifier", backbone)
+        is_given = pooling is not None or not kwargs.get(
+            "initialize", True
+        )  # As an adapter has it.
         pooling = _checked_pooling(pooling, classifier, backbone)
         # transformers' decoders classify their last token without a bias.
         has_bias = pooling != "last"
         head = linear_head(checked_num_classes(num_classes, config), PREFIX, has_bias)
         super().__init__(backbone, config, head=head, targets=RowLabels(head), **kwargs)
         self.pooling = pooling
+        if not is_given:
+            warn_of_pooling(
+                backbone, pooling, (config.base_model_name_or_path, config.tokenizer_name_or_path)
+            )
         below: list[keras.layers.Layer] = []
         if classifier is not None and pooling == "base":
             ours = {"backbone": backbone, "num_classes": 2, "preprocessor": None, "compile": False}

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
+import keras
 import numpy as np
 
 # Of tasks' names, so many are shown.
@@ -18,7 +19,7 @@ def model_in_words(model: Any) -> str:
     of, length = type(model.backbone).__name__, config.num_virtual_tokens
     lines = [
         f"{type(model).__name__}(",
-        f"  backbone: {of}, {_numbers(model.backbone.variables):,} numbers, frozen",
+        f"  backbone: {of}, {_numbers(model.backbone.weights):,} numbers, frozen",
         f"  prompt: {length} virtual tokens of width {config.token_dim}"
         + (f", {config.prompt_position!r}" if config.prompt_position else ""),
     ]
@@ -42,6 +43,27 @@ def model_in_a_line(model: Any) -> str:
         f"<{type(model).__name__} {model.name!r} on {type(model.backbone).__name__}, {of}, "
         f"{model.parameter_count():,} numbers trained>"
     )
+
+
+def summary(
+    model: Any,
+    line_length: int | None = None,
+    positions: Any = None,
+    print_fn: Any = None,
+    expand_nested: bool = False,
+    show_trainable: bool = False,
+    layer_range: Any = None,
+) -> None:
+    """`keras.Model.summary`, with a line more where tasks are frozen: they lie amid variables."""
+    keras.Model.summary(
+        model, line_length, positions, print_fn, expand_nested, show_trainable, layer_range
+    )
+    trained, of = model.parameter_count(), _numbers(model.trainable_variables)
+    if trained != of:
+        (print_fn or print)(
+            f" Of the trainable params {of - trained:,} are frozen tasks' and stay as they are: "
+            f"{trained:,} are trained."
+        )
 
 
 def print_trainable_parameters(model: Any) -> None:
@@ -68,7 +90,7 @@ def _some(words: Iterable[str]) -> str:
 
 
 def _share(model: Any) -> str:
-    trained, all_of = model.parameter_count(), _numbers(model.variables)
+    trained, all_of = model.parameter_count(), _numbers(model.weights)
     return f"{trained:,} of {all_of:,} numbers ({100 * trained / all_of:.2g}%)"
 
 

@@ -50,6 +50,11 @@ class Prompt(keras.layers.Layer, abc.ABC):
         """M·L, the rows of P."""
         return self.num_transformer_submodules * self.num_virtual_tokens
 
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """Of the prompts of some rows: (None, M·L, d)."""
+        return (None, self.total_virtual_tokens, self.token_dim)
+
     def build(self, input_shape: object = None) -> None:
         """Makes P; the shape of the input plays no part."""
         self.prompt_embeddings = self.add_weight(

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 import keras_mpt
 from keras_mpt.adapters.reading import read_adapter
 from keras_mpt.files.adapter_files import CHECKSUM
+from keras_mpt.files.card_file import CARD_NAME
 from tests.marks import only_torch
 from tests.soak import files as soak
 from tests.soak.adapters import PAIR, held, make_pair
@@ -99,7 +100,7 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(models, before, tmp_path
         # Stages of processes that were killed go with the next save.
         models[2.0].save_adapter(target, overwrite=True)
         assert held(target) == 2.0
-        assert {p.name for p in target.iterdir()} == set(FILES)
+        assert {p.name for p in target.iterdir()} == {*FILES, CARD_NAME}
         assert [p.name for p in tmp_path.iterdir()] == ["adapter"]
     assert seen == sorted(seen) and {1.0, 2.0} == set(seen) and len(seen) > 5
 

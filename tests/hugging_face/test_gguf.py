@@ -1,5 +1,8 @@
 """`convert_gguf`: a file of llama.cpp's as a Hugging Face folder."""
 
+import tomllib
+from pathlib import Path
+
 import gguf
 import keras
 import keras_hub
@@ -172,3 +175,12 @@ def test_a_model_with_the_folders_tokenizer_is_saved_whole(tmp_path):
     texts = ["abc", "cab"]
     np.testing.assert_allclose(loaded.score(texts), model.score(texts), atol=1e-6)
     assert loaded.predict_labels(texts) == model.predict_labels(texts)
+
+
+def test_what_it_needs_is_what_its_extra_brings(monkeypatch, tmp_path):
+    pyproject = Path(__file__).parents[2] / "pyproject.toml"
+    extra = tomllib.loads(pyproject.read_text())["project"]["optional-dependencies"]["gguf"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError) as raised:
+        keras_mpt.convert_gguf(tmp_path / "a.gguf", tmp_path / "folder")
+    assert f"of which {extra} are missing: pip install " in str(raised.value)
