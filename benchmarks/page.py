@@ -16,6 +16,7 @@ from benchmarks.cells import (
     ratio,
 )
 from benchmarks.gpu_page import on_gpu
+from benchmarks.lengths_page import lengths
 from benchmarks.timing import middle
 from tools.backends import NAMES
 from tools.machine import in_words
@@ -179,6 +180,7 @@ def render(report: dict[str, Any], gpus: dict[str, Any]) -> str:
     sections = [
         (_training, "training"),
         (_label_words, "label_words"),
+        (lengths, "lengths"),
         (_distillation, "distillation"),
         (_generation, "generation"),
         (bank, "bank"),

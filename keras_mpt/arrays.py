@@ -88,7 +88,7 @@ def up_to_few(width: int) -> int:
 
     Up to 512 there are 16.
     """
-    step = max(WIDTH_STEP, 2 ** (max(width - 1, 1).bit_length() - 3))
+    step = max(WIDTH_STEP, 2 ** (max(int(width) - 1, 1).bit_length() - 3))
     return int(-(-width // step) * step)
 
 

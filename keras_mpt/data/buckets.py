@@ -8,6 +8,7 @@ without those before it.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -23,14 +24,16 @@ from keras_mpt.types import Tensor
 POOL = 32
 # The end of a padding mask's name.
 _MASK = "padding_mask"
+# A word or a mark. A long word is several tokens, and so are words without spaces between them.
+_PIECE, _BYTES = re.compile(r"\w+|[^\w\s]"), 6
 
 
 def with_lengths(tasks: Mapping[str, TaskRows]) -> list[np.ndarray]:
     """Each task's number and its rows' lengths.
 
     A row is as long as its tokens up to the last that is no padding, those of an encoder and of a
-    decoder together. Of text it is the number of its bytes (UTF-8) that stands for it, all of a
-    row's texts together: tokens are made later, by the model's preprocessor.
+    decoder together. Of text, whose tokens the model's preprocessor makes later, words and marks
+    stand for them, all of a row's texts together: one for each six bytes (UTF-8) of a word.
 
     Args:
         tasks: dict of task name to rows, which all have the same inputs.
@@ -51,7 +54,7 @@ def with_lengths(tasks: Mapping[str, TaskRows]) -> list[np.ndarray]:
                 "'padding_mask' (N, S), by which their lengths differ. Received: "
                 f"bucket_by_length=True and task {name!r} with inputs {list(task.x)}"
             )
-        parts = [_bytes(text) for text in texts] or [last_used(mask) for mask in masks]
+        parts = [_words(text) for text in texts] or [last_used(mask) for mask in masks]
         lengths = np.sum(parts, axis=0)
         found.append(np.stack([np.full_like(lengths, k), lengths], axis=1))
     return found
@@ -68,9 +71,10 @@ def last_used(mask: Tensor) -> np.ndarray:
     return np.where(is_used.any(axis=1), is_used.shape[1] - after, 0).astype("int64")
 
 
-def _bytes(text: np.ndarray) -> np.ndarray:
-    """How many bytes each row of text has, (N,)."""
-    sizes = [len(str(one).encode()) for one in text.reshape(-1)]
+def _words(text: np.ndarray) -> np.ndarray:
+    """About how many tokens each row of text has, (N,)."""
+    pieces = (_PIECE.findall(str(one)) for one in text.reshape(-1))
+    sizes = [sum(-(-len(piece.encode()) // _BYTES) for piece in found) for found in pieces]
     return np.asarray(sizes, "int64").reshape(len(text), -1).sum(axis=1)
 
 

@@ -71,7 +71,7 @@ class TaskMix(keras.utils.PyDataset):
             model's `fit` and `evaluate` then leave out. Rows are dealt among 32 batches at a time:
             an epoch holds the same rows, but by default only so many batches together have each
             task's share. With `max_tasks_per_batch` each batch keeps its tasks. Lengths are those
-            of `padding_mask`; of text, its bytes. Defaults to `False`.
+            of `padding_mask`; of text, about its words. Defaults to `False`.
         **kwargs: those of `keras.utils.PyDataset`.
 
     Yields:

@@ -7,6 +7,7 @@ import pytest
 
 import keras_mpt
 from keras_mpt.data import buckets
+from keras_mpt.data.task_rows import TaskRows
 from tests.data.mixes import next_epoch, rows_of_task, values
 
 SIZES, WIDTH = {"tone": 60, "topic": 90, "intent": 70}, 40
@@ -141,7 +142,12 @@ def test_runs_with_and_without_are_two():
     assert json.loads(json.dumps(dealt)) == dealt
 
 
-def test_texts_go_by_their_bytes():
+def test_texts_go_by_their_words():
+    """A word of up to six bytes is one, as a mark is; a longer one is more."""
+    counts = {"": 0, "a good film.": 4, "sixsix sevens!": 3, "evenings": 2, "Tür": 1, "电影很好": 2}
+    texts = np.array([[text, ""] for text in counts])
+    tasks = {"a": TaskRows({"text": texts}, None, None)}
+    assert buckets.with_lengths(tasks)[0][:, 1].tolist() == list(counts.values())
     texts = {"a": (["x" * n for n in (1, 30, 2, 31)], [0, 1, 2, 3]),
              "b": ([("x" * n, "ü") for n in (1, 28, 2, 29)], [4, 5, 6, 7])}  # fmt: skip
     batches = next_epoch(keras_mpt.TaskMix(texts, 4, bucket_by_length=True))
