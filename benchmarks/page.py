@@ -10,6 +10,7 @@ from benchmarks.beside_peft import distillation, generation, label_words, traini
 from benchmarks.cells import lettered, together
 from benchmarks.costs import adapters, imports, memory, tasks, variants
 from benchmarks.gpu_page import on_gpu
+from benchmarks.lengths_page import lengths
 from benchmarks.summary import summary
 from tools.machine import in_words
 
@@ -65,6 +66,7 @@ def render(reports: Sequence[dict[str, Any]], gpus: dict[str, Any]) -> str:
     sections = [
         (training, "training"),
         (label_words, "label_words"),
+        (lengths, "lengths"),
         (distillation, "distillation"),
         (generation, "generation"),
         (bank, "bank"),

@@ -83,6 +83,15 @@ def to_power_of_two(values: np.ndarray) -> np.ndarray:
     return np.concatenate([values, np.repeat(values[:1], size - len(values), axis=0)])
 
 
+def up_to_few(width: int) -> int:
+    """The width, up to one of few: a multiple of `WIDTH_STEP`, and above 64 four to each doubling.
+
+    Up to 512 there are 16.
+    """
+    step = max(WIDTH_STEP, 2 ** (max(int(width) - 1, 1).bit_length() - 3))
+    return int(-(-width // step) * step)
+
+
 def up_to_step(width: int) -> int:
     """The width, up to a multiple of `WIDTH_STEP`."""
     return int(-(-width // WIDTH_STEP) * WIDTH_STEP)

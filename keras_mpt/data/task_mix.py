@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_mpt.checks import check_count, check_flag, check_keywords, check_size, is_integer
+from keras_mpt.data.buckets import BucketedRows, with_lengths
 from keras_mpt.data.sampling import SampledRows, check_max_tasks, check_shard, task_weights
 from keras_mpt.data.task_rows import task_rows
 
@@ -65,6 +67,11 @@ class TaskMix(keras.utils.PyDataset):
             another, are the batch that one process would read, and all have as many steps. B is
             still the rows of a whole batch, and a multiple of `count`. `None` is all of it.
             Defaults to `None`.
+        bucket_by_length: bool. Whether rows of like length stand in one batch, whose padding a
+            model's `fit` and `evaluate` then leave out. Rows are dealt among 32 batches at a time:
+            an epoch holds the same rows, but by default only so many batches together have each
+            task's share. With `max_tasks_per_batch` each batch keeps its tasks. Lengths are those
+            of `padding_mask`; of text, about its words. Defaults to `False`.
         **kwargs: those of `keras.utils.PyDataset`.
 
     Yields:
@@ -112,6 +119,7 @@ class TaskMix(keras.utils.PyDataset):
         max_tasks_per_batch: int | None = None,
         size_limit: int | None = None,
         shard: tuple[int, int] | None = None,
+        bucket_by_length: bool = False,
         **kwargs: Any,
     ) -> None:
         check_keywords("TaskMix", kwargs, [*_OF_KERAS, *inspect.signature(TaskMix).parameters])
@@ -122,6 +130,7 @@ class TaskMix(keras.utils.PyDataset):
         self.shuffle = check_flag("shuffle", shuffle)
         self.seed = check_count("seed", seed)
         self.shard = check_shard(shard, self.batch_size)
+        self.bucket_by_length = check_flag("bucket_by_length", bucket_by_length)
         grain = _grain()
         tasks = task_rows(datasets)
         sizes = [len(task) for task in tasks]
@@ -134,19 +143,32 @@ class TaskMix(keras.utils.PyDataset):
         self.first_step = 0
         self._is_counted = self._is_being_read = False
         self._tasks = tasks
-        streams = []
-        for k, task in enumerate(tasks):
-            stream = grain.MapDataset.source(task).seed(self.seed + k)
-            streams.append((stream.shuffle() if shuffle else stream).repeat())
-        if max_tasks_per_batch is None:
-            mixed = grain.MapDataset.mix(streams, self.weights)
-        else:
-            rows = SampledRows(
-                self.weights, max_tasks_per_batch, self.batch_size, self.steps, self.seed
-            )
-            mixed = grain.MapDataset.select_from_datasets(streams, rows)
+        mixed = self._mixed(grain, tasks)
+        if self.bucket_by_length:
+            keys = self._mixed(grain, with_lengths(dict(zip(datasets, tasks, strict=True))))
+            keeps_tasks = max_tasks_per_batch is not None
+            settings = self.batch_size, self.steps, self.seed, keeps_tasks
+            mixed = grain.MapDataset.source(BucketedRows(mixed, keys, *settings))
         # Parts of batches, one after another.
         self._parts = mixed.batch(self.batch_size // self.shard[1])
+
+    def _mixed(self, grain: Any, sources: Sequence[Any]) -> Any:
+        """Rows of all tasks in the order in which they are drawn.
+
+        Args:
+            grain: the library.
+            sources: what each task's rows, or what stands for them, are found in by number.
+        """
+        streams = []
+        for k, source in enumerate(sources):
+            stream = grain.MapDataset.source(source).seed(self.seed + k)
+            streams.append((stream.shuffle() if self.shuffle else stream).repeat())
+        if self.max_tasks_per_batch is None:
+            return grain.MapDataset.mix(streams, self.weights)
+        rows = SampledRows(
+            self.weights, self.max_tasks_per_batch, self.batch_size, self.steps, self.seed
+        )
+        return grain.MapDataset.select_from_datasets(streams, rows)
 
     def __repr__(self) -> str:
         rows = {
@@ -163,12 +185,19 @@ class TaskMix(keras.utils.PyDataset):
         return self.steps - (self.first_step if self._is_being_read else 0)
 
     def __getitem__(self, index: int) -> tuple[Any, ...] | None:
+        return self._read(index, [self.shard[0]])
+
+    def _read(self, index: int, parts: Sequence[int]) -> tuple[Any, ...] | None:
         step = self.first_step + index
         if step >= self.steps and self._is_counted:
             # Keras's workers may have counted before the epoch began. They leave out a `None`.
             return None
-        index, count = self.shard
-        return tuple(self._parts[(self.epoch * self.steps + step) * count + index])
+        first = (self.epoch * self.steps + step) * self.shard[1]
+        found = [tuple(self._parts[first + part]) for part in parts]
+        if len(found) == 1:
+            return found[0]
+        joined: tuple[Any, ...] = keras.tree.map_structure(lambda *a: np.concatenate(a), *found)
+        return joined
 
     def start_at(self, epoch: int, step: int = 0) -> None:
         """Goes to a place in the order of batches, for a run that was cut short there.
@@ -225,6 +254,8 @@ class TaskMix(keras.utils.PyDataset):
             ```
         """
         most = self.max_tasks_per_batch
+        # Runs of before there was a choice go on.
+        dealt = {"bucket_by_length": True} if self.bucket_by_length else {}
         return {
             "task_names": self.task_names,
             "rows": [len(task) for task in self._tasks],
@@ -235,6 +266,7 @@ class TaskMix(keras.utils.PyDataset):
             "shuffle": self.shuffle,
             "seed": self.seed,
             "max_tasks_per_batch": None if most is None else int(most),
+            **dealt,
         }
 
     @property
@@ -261,6 +293,28 @@ def _grain() -> Any:
     except ImportError as error:
         raise ImportError("`TaskMix` needs Grain: `pip install keras-mpt[data]`.") from error
     return grain
+
+
+def whole_batch(mix: TaskMix, index: int) -> tuple[Any, ...] | None:
+    """A batch of a mix with all its parts, whichever of them is the mix's own.
+
+    Args:
+        mix: the mix.
+        index: int. As of `mix[index]`.
+    """
+    return mix._read(index, range(mix.shard[1]))
+
+
+def own_part(mix: TaskMix, batch: Any) -> Any:
+    """A mix's own part of a whole batch.
+
+    Args:
+        mix: the mix.
+        batch: arrays (B, …), nested.
+    """
+    index, count = mix.shard
+    rows = mix.batch_size // count
+    return keras.tree.map_structure(lambda v: v[index * rows : (index + 1) * rows], batch)
 
 
 def shuffle_of(x: Any, shuffle: bool | None) -> bool:

@@ -19,6 +19,7 @@ from keras_mpt.data.task_mix import TaskMix
 from keras_mpt.data.texts import PROMPTS, RESPONSES, TEXT_NAMES
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.model_inputs import ModelInputs, in_memory
+from keras_mpt.fitting.padding_cut import PaddingCut
 from keras_mpt.fitting.partial_batches import take_partial_batches
 from keras_mpt.fitting.step_data import Measured
 from keras_mpt.fitting.stream_widths import StreamWidths
@@ -40,6 +41,9 @@ class Preparation:
         needs_targets: bool. Whether data without targets are refused. Defaults to `False`.
         adds_positions: bool. Whether inputs get the positions of the targets that count, where that
             is worth it: a model then computes nothing at the others. Defaults to `False`.
+        cut: what leaves out the padding of a `TaskMix`'s batches of like length. Defaults to
+            `None`: it stays.
+        for_step: bool. Whether nobody but Keras sees the data. Defaults to `True`.
     """
 
     def __init__(
@@ -49,12 +53,16 @@ class Preparation:
         with_targets: bool = True,
         needs_targets: bool = False,
         adds_positions: bool = False,
+        cut: PaddingCut | None = None,
+        for_step: bool = True,
     ) -> None:
         self.inputs = inputs
         self.check_targets = check_targets
         self.with_targets = with_targets
         self.needs_targets = needs_targets
         self.adds_positions = adds_positions
+        self.cut = cut
+        self.for_step = for_step
         # The words of errors that were raised within another library, which may wrap them.
         self.errors: list[str] = []
 
@@ -65,11 +73,17 @@ class Preparation:
             is_first = itertools.chain([is_tf], itertools.repeat(False))
             # The shapes of an only batch would be those of what comes in later epochs.
             is_only = is_tf and number_of_batches(x) == 1
-            packs = is_tf and self.inputs.packs_text
-            widths = StreamWidths(self.inputs, is_only) if packs else None
+            is_cut = isinstance(x, TaskMix) and x.bucket_by_length and not is_only
+            cut = self.cut if is_cut else None
+            packs = self.inputs.packing is not None
+            per_token = packs or (cut is not None and cut.targets.per_token)
+            varies = is_tf and (self.inputs.packs_text or cut is not None)
+            # Of a mix Keras makes the batches anew that it has looked at.
+            given = self.inputs, per_token, is_only, cut is not None and self.for_step
+            widths = StreamWidths(*given) if varies else None
             adds = self.adds_positions and not is_only
-            given = self._ids_of_mix(x), adds, is_first, widths
-            arrays = functools.partial(self._of_stream, *given)
+            ids = self._ids_of_mix(x)
+            arrays = functools.partial(self._of_stream, ids, adds, is_first, widths, cut)
             stream = map_batches(x, self._noting(arrays), self._noting(self._tensors))
             return stream, y, sample_weight
         x, y, sample_weight = self._arrays(x, y, sample_weight)
@@ -100,6 +114,7 @@ class Preparation:
         adds_positions: bool,
         is_first: Iterator[bool],
         widths: StreamWidths | None,
+        cut: PaddingCut | None,
         x: Data,
         *targets: Any,
     ) -> Batch:
@@ -111,6 +126,7 @@ class Preparation:
             is_first: whether a batch is the first of a stream on TensorFlow. Keras takes the first
                 two batches for the shapes of all; so their numbers of positions must differ.
             widths: what makes their widths differ there, where they may; else `None`.
+            cut: what leaves out padding, or `None`.
             x: the batch's inputs.
             *targets: its targets and their weights.
         """
@@ -118,8 +134,12 @@ class Preparation:
             x = {**x, "task_ids": ids[x["task_ids"]]}
         is_text = isinstance(x, dict) and any(name in x for name in TEXT_NAMES)
         x, y, sample_weight = self._arrays(x, *targets)
-        if widths is not None and is_text:
-            x, y, sample_weight = widths(x, y, sample_weight)
+        widest = None
+        is_packed = is_text and self.inputs.packs_text
+        if cut is not None:
+            x, y, sample_weight, widest = cut(x, y, sample_weight)
+        if widths is not None and (is_packed or widest is not None):
+            x, y, sample_weight = widths(x, y, sample_weight, None if is_packed else widest)
         if adds_positions and target_positions.have_weights(y, sample_weight):
             positions = target_positions.find(sample_weight)
             if next(is_first):
@@ -216,7 +236,11 @@ def preparation_of(
     take_partial_batches()
     needs_targets = needs_targets and bool(model.compiled) and model.loss is not None
     positions = for_step and model.takes_positions and target_positions.suffice(model.objective)
-    return Preparation(model.model_inputs, check_targets, with_targets, needs_targets, positions)
+    inputs = model.model_inputs
+    token_inputs = inputs.splice.token_inputs
+    cut = PaddingCut(token_inputs, model.targets, model.objective) if with_targets else None
+    wanted = with_targets, needs_targets, positions
+    return Preparation(inputs, check_targets, *wanted, cut, for_step)
 
 
 def build_from(
@@ -233,8 +257,9 @@ def build_from(
     has_strategy = _keras.has_strategy(model)
     if isinstance(x, keras.utils.PyDataset):
         if has_strategy or keras.backend.backend() != "tensorflow":
-            # Anew: on TensorFlow the first batch of a preparation is made for Keras to look at.
-            stream, _, _ = preparation_of(model)(x.dataset)
+            # Anew: on TensorFlow the first batch of a preparation is made for Keras to look at, and
+            # here a model is called with it.
+            stream, _, _ = preparation_of(model, for_step=not has_strategy)(x.dataset)
             _keras.build_from_batch(model, stream[0])
     elif has_strategy:
         batch: Any = getattr(x, "element_spec", (x, y, sample_weight))

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mpt.data.task_mix import TaskMix, own_part, whole_batch
+
 Prepare = Callable[[Any, Any, Any], tuple[Any, Any, Any]]
 
 
@@ -99,9 +101,14 @@ class _MappedPyDataset(keras.utils.PyDataset):
         self.function = function
 
     def __getitem__(self, index: int) -> Any:
-        batch = self.dataset[index]
+        mix = self.dataset
+        # Padding is cut to the longest row of all parts: devices take parts of one shape.
+        is_whole = isinstance(mix, TaskMix) and mix.bucket_by_length
+        batch = whole_batch(mix, index) if is_whole else mix[index]
         # Keras's workers leave out a `None`, such as one past the end of a `TaskMix`'s epoch.
-        return None if batch is None else self.function(batch)
+        if batch is None:
+            return None
+        return own_part(mix, self.function(batch)) if is_whole else self.function(batch)
 
     @property
     def num_batches(self) -> int | None:

@@ -62,6 +62,17 @@ def suffice(objective: Objective | None) -> bool:
     return all(asked.weighted and _is_of_keras(asked.metric) for asked in objective.asked)
 
 
+def are_alone(objective: Objective | None) -> bool:
+    """Whether what does not count changes nothing: no mean divides by its number either.
+
+    Args:
+        objective: what a model was compiled for, or `None`.
+    """
+    return (
+        objective is not None and suffice(objective) and objective.reduction not in _MEANS_OVER_ALL
+    )
+
+
 def _is_of_keras(metric: Any) -> bool:
     """Whether it is known what a metric makes of weights: of one of a user's own it is not."""
     if isinstance(metric, str):

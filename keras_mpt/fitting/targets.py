@@ -34,6 +34,8 @@ class Targets(abc.ABC):
 
     # Whether a row has several targets, such as one per token.
     several_per_row: ClassVar[bool] = False
+    # Whether each token of the last text has one.
+    per_token: ClassVar[bool] = False
     # A label that does not count, if there is one.
     ignored: ClassVar[int | None] = None
     # Whether they are of logits; of other outputs nothing is known.
@@ -165,6 +167,8 @@ class Tokens(Targets):
 
 class NextTokens(Tokens):
     """A token per token, (B, S): those of language models."""
+
+    per_token = True
 
     def check(self, inputs: ModelInputs, x: Inputs, y: TargetData, objective: Objective) -> None:
         """Refuses labels outside the vocabulary: backends differ in what they make of these.

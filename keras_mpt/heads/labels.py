@@ -150,7 +150,7 @@ class RowLabels(Labels):
 class TokenLabels(Labels):
     """A class per token, (B, S); -100 and padding count for nothing."""
 
-    several_per_row = True
+    several_per_row = per_token = True
     ignored = IGNORED
     reduction = "mean_with_sample_weight"
     each = "token"

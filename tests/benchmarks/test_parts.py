@@ -17,6 +17,7 @@ from benchmarks import (  # noqa: E402
     floor,
     generation,
     label_words,
+    lengths,
     memory,
     steps,
     tasks,
@@ -71,6 +72,15 @@ def test_both_train_towards_the_one_word():
         for _ in range(3):
             run()
     assert steps.difference(case, ours, theirs, data) < 1e-5
+
+
+@only_eager
+def test_lengths():
+    case = sized(lengths.CASE, True)
+    with written(case) as folder:
+        row = lengths.row(case, cases.open_ours(case, folder), quick=True)
+    check(row, ("plain", "bucketed"))
+    assert row["difference"] < 1e-5
 
 
 @only_eager
