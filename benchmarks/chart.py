@@ -17,6 +17,10 @@ PEFT = "#444444"
 
 def draw(reports: Sequence[dict[str, Any]], folder: Path) -> None:
     """Writes the charts of the parts that each machine measured."""
+    # Letters may have changed.
+    for part in ("training", "tasks"):
+        for old in folder.glob(f"{part}*.svg"):
+            old.unlink()
     for letter, report in lettered(reports).items():
         parts = together({"": report})
         if "training" in parts:
