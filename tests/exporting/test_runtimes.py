@@ -20,7 +20,7 @@ OF_SLOW = {
     "litert": ("text classifier (BERT)",),
     "onnx": ("text classifier (RoBERTa), one prompt",),
     "openvino": ("token classifier (BERT)",),
-    "torch": ("question answerer (BERT)", "seq2seq LM (T5)"),
+    "torch": ("seq2seq LM (T5)",),
 }
 
 
