@@ -24,6 +24,9 @@ from keras.src.utils.io_utils import ask_to_proceed_with_overwrite
 
 from keras_mpt.types import Config, Tensor, Tensors
 
+# `_compute_attention`: where an attention layer has queries, keys, values and mask; nothing public.
+ATTENTION, _SPECIAL = "_compute_attention", "_special_token_attrs"
+
 # `in_symbolic_scope`: whether Keras is working out shapes. On PyTorch it may do so on tensors of
 # ones, whose values mean nothing and must not be checked; nothing about those tensors shows it.
 #
@@ -376,9 +379,6 @@ def set_special_tokens(tokenizer: Any, tokens: Mapping[str, str]) -> None:
     setattr(tokenizer, _SPECIAL, [])
     for name, token in tokens.items():
         tokenizer._add_special_token(token, name)
-
-
-_SPECIAL = "_special_token_attrs"
 
 
 def may_overwrite(filepath: Any) -> bool:

@@ -170,6 +170,16 @@ class KeepsKeys(Decoder):
         """None: it was read."""
         return ids[row_of, :0]
 
+    def taken(self, cache: Tensors, rows: Tensor, queries: int) -> Tensors:
+        """What is kept of some rows.
+
+        Args:
+            cache: what `read` or a step gave.
+            rows: int tensor (P,). These.
+            queries: int. How many of their tokens come next.
+        """
+        return taken(cache, rows)
+
     def score(self, cache: Tensors, pairs: Pairs) -> Tensor:
         """From the keys and values of each row's text.
 
@@ -177,7 +187,8 @@ class KeepsKeys(Decoder):
         row has: the causal mask hides what is left of that.
         """
         tokens = ops.cast(pairs.tokens, "int32")
-        logits, _, _ = self.step(tokens[:, :-1], taken(cache, pairs.rows), pairs.start)
+        kept = self.taken(cache, pairs.rows, tokens.shape[1] - 1)
+        logits, _, _ = self.step(tokens[:, :-1], kept, pairs.start)
         return _sum_of_first(_chosen(log_softmax(logits), tokens[:, 1:]), pairs.sizes - 1)
 
 

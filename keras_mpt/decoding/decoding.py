@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_mpt.decoding.compiled import CompiledFunctions
 from keras_mpt.decoding.decoder import Decoder, WholeText
+from keras_mpt.decoding.prefix_decoder import PrefixDecoder
 from keras_mpt.decoding.reader import Reader
 from keras_mpt.decoding.state import Context
 
@@ -35,6 +36,7 @@ class Decoding:
         reader: how it reads a whole text.
         functions: the model's functions, compiled.
         cached: the decoder that keeps what can be kept, or `None` where nothing can.
+        apart: the decoder that does so with prompts that rows read in common, or `None`.
     """
 
     def __init__(
@@ -42,18 +44,27 @@ class Decoding:
         reader: Reader,
         functions: CompiledFunctions,
         cached: Decoder | None,
+        apart: PrefixDecoder | None = None,
     ) -> None:
         self.reader = reader
         self.functions = functions
-        self.cached = cached
+        self.cached, self.apart = cached, apart
         self.whole_text = WholeText(reader)
 
-    def decoder(self, use_cache: bool) -> Decoder:
+    def decoder(
+        self, use_cache: bool, rows: int | None = None, more: int = 0, task_ids: Any = None
+    ) -> Decoder:
         """The decoder to use.
 
         Args:
             use_cache: bool. Whether to keep what can be kept.
+            rows: int. B, where rows stay as they are from token to token. Defaults to `None`.
+            more: int. How many tokens a row has at most. Defaults to 0.
+            task_ids: int array (B,), each row's task. Defaults to `None`.
         """
+        apart = self.apart
+        if apart and use_cache and rows is not None and apart.is_better(rows, more, task_ids):
+            return apart
         return self.cached if use_cache and self.cached is not None else self.whole_text
 
     def placed(

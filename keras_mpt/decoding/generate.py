@@ -23,7 +23,7 @@ from keras_mpt.decoding.generation_inputs import (
     without_input,
     without_task_ids,
 )
-from keras_mpt.decoding.sampler_steps import SamplerSteps, is_plain
+from keras_mpt.decoding.sampler_steps import SamplerSteps, is_plain, keeps_rows
 from keras_mpt.decoding.state import Batch
 from keras_mpt.decoding.watched import draw
 from keras_mpt.fitting.model_inputs import ModelInputs
@@ -63,7 +63,13 @@ def generate(
         trim(x, token_input)
     # Positions of the user's own are no cache's.
     own_positions = any(name in x for name in last.other_names)
-    decoder = decoding.decoder(use_cache and not own_positions)
+    rows, width = x[reader.mask_name].shape
+    decoder = decoding.decoder(
+        use_cache and not own_positions,
+        rows if keeps_rows(sampler) else None,
+        width,
+        x.get("task_ids"),
+    )
     batch, columns = _batch(decoding, decoder, x)
     found = decoding.functions.drawing(generate_step, decoder, sampler)(batch, stop_token_ids=stops)
     token_ids, mask, is_right = map(to_numpy, found)

@@ -153,6 +153,14 @@ def is_keras_hub_s(sampler: Any) -> bool:
     return type(sampler).__module__.partition(".")[0] in ("keras_hub", types.__name__)
 
 
+def keeps_rows(sampler: Any) -> bool:
+    """Whether a sampler of keras-hub's leaves the cache as it is: each row goes on from its own."""
+    import keras_hub
+
+    is_base_s = type(sampler).__call__ is keras_hub.samplers.Sampler.__call__
+    return is_base_s and is_keras_hub_s(sampler)
+
+
 def is_plain(sampler: Any) -> bool:
     """Whether a sampler of keras-hub's goes on from one text at a time, and draws nothing."""
     import keras_hub

@@ -122,7 +122,8 @@ def _log_likelihoods(
     use_cache: bool,
 ) -> np.ndarray:
     """The sums (B, C)."""
-    decoder, others = decoding.decoder(use_cache), dict(x)
+    others, more = dict(x), width + candidates.longest
+    decoder = decoding.decoder(use_cache, len(lengths), more, x.get("task_ids"))
     ids = others.pop(decoding.reader.ids_name).astype("int32")[:, :width]
     ids = np.pad(ids, [(0, 0), (0, width - ids.shape[1])])
     placed = decoding.placed(decoder, ids, lengths, others, candidates.longest - 1)

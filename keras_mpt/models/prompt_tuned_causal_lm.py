@@ -21,6 +21,7 @@ from keras_mpt.models.language_model import LanguageModel
 from keras_mpt.prompts.distinct import distinct_tasks
 from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.serving import embeds
+from keras_mpt.splicing.apart import is_long
 from keras_mpt.splicing.prefix_cache import PrefixCache, prefix_cache
 from keras_mpt.types import Backbone, Config, Tensor
 
@@ -113,10 +114,13 @@ class PromptTunedCausalLM(LanguageModel):
         self.share_prompts, self.remat = share_prompts, remat
         self.prefix_cache = prefix_cache(task, self.splice)
         self.kept_prompts = KeptPrompts(self._cache_after, self._backbone_sample)
-        cached = None
+        cached = apart = None
         if self.prefix_cache is not None:
-            cached = PrefixDecoder(self.reader, self.prefix_cache, self.kept_prompts)
-        self._decoding = Decoding(self.reader, self.functions, cached)
+            if is_long(self.prefix_cache.length):
+                self.prefix_cache.can_attend_apart(None)
+            given = self.reader, self.prefix_cache, self.kept_prompts
+            cached, apart = PrefixDecoder(*given), PrefixDecoder(*given, is_apart=True)
+        self._decoding = Decoding(self.reader, self.functions, cached, apart)
         if share_prompts is True and not self._can_share():
             raise ValueError(
                 "`share_prompts` should be 'auto' or False where keras-hub keeps no keys and "
@@ -173,6 +177,7 @@ class PromptTunedCausalLM(LanguageModel):
             layers,
             inputs.get(TARGET_POSITIONS),
             float(self.remat) if training else 0.0,
+            cache.blocks(distinct.rows, count, token_ids.shape[1], training),
         )
         return ops.cast(logits, self.logits_dtype), states
 

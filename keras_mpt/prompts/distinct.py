@@ -70,7 +70,7 @@ def distinct_tasks(
 
 
 def seen_tasks(
-    task_ids: np.ndarray | None, num_tasks: int | None, batch_size: int
+    task_ids: np.ndarray | None, num_tasks: int | None, batch_size: int, is_few: bool = False
 ) -> tuple[np.ndarray | None, int, np.ndarray]:
     """The different tasks of a batch whose ids were checked: min(T, B), the first ones repeated.
 
@@ -80,6 +80,7 @@ def seen_tasks(
         task_ids: int array (B,), or `None` without tasks.
         num_tasks: int. T, or `None` without tasks.
         batch_size: int. B.
+        is_few: bool. Whether there are only as many as the next power of two. Defaults to `False`.
 
     Returns:
         Task ids (K,), or `None`; K, 1 without tasks; and which of them each row has (B,).
@@ -88,6 +89,8 @@ def seen_tasks(
         return None, 1, np.zeros(batch_size, "int32")
     tasks, rows = _different(task_ids)
     number = min(num_tasks, batch_size)
+    if is_few:
+        number = min(number, 1 << (len(tasks) - 1).bit_length())
     return np.resize(tasks, number), number, rows
 
 

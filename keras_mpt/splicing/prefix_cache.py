@@ -7,6 +7,7 @@ and in training alike.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -18,13 +19,25 @@ from keras_mpt._keras import hub_cache_builder
 from keras_mpt.arrays import concrete
 from keras_mpt.families import cache_takes_left_padding, has_right_cache
 from keras_mpt.splicing import slice_update_gradient
+from keras_mpt.splicing.apart import saves_time
 from keras_mpt.splicing.at_positions import at_positions
+from keras_mpt.splicing.cache_layout import (
+    Cache,
+    allocated,
+    build_cache,
+    differing_axis,
+    empty_like,
+    handed_to_layers,
+    mask_name,
+)
+from keras_mpt.splicing.joined_attention import Prefix, as_prefix
+from keras_mpt.splicing.layer_views import layer_views
+from keras_mpt.splicing.row_blocks import RowBlocks, row_blocks
+from keras_mpt.splicing.shared_cache import SharedCache
 from keras_mpt.splicing.splice import Splice
+from keras_mpt.splicing.split_layers import SplitLayer, look_back, split_layers
 from keras_mpt.splicing.view import View
 from keras_mpt.types import Task, Tensor, Tensors
-
-Cache = list[Tensors]
-"""What each layer keeps: a tensor of keys and values, or a pair of them."""
 
 
 class PrefixCache:
@@ -42,7 +55,7 @@ class PrefixCache:
 
     def __init__(self, task: Task, splice: Splice, length_axis: int, has_pairs: bool) -> None:
         self.task, self.length, self.length_axis = task, splice.num_virtual_tokens, length_axis
-        self.has_pairs = has_pairs
+        self.has_pairs, self.layers = has_pairs, task.backbone.transformer_layers
         # Whether `whole_rows` is right whatever the padding.
         self.takes_padding = cache_takes_left_padding(task.backbone)
         # Whether layers add a loss while training, a mean over positions: that of experts' balance
@@ -52,6 +65,47 @@ class PrefixCache:
             for name, value in vars(task.backbone).items()
             if name.startswith("router_aux_loss_coef")
         )
+
+    @functools.cached_property
+    def splits(self) -> list[SplitLayer]:
+        """The layers as they attend to prompt and text apart; empty where one of them cannot.
+
+        To be asked for first where numbers can be seen, and not in what is compiled.
+        """
+        if self.length_axis != -3:
+            return []
+        try:
+            return split_layers(self.layers, *handed_to_layers(self.task)) or []
+        except Exception:  # Blocks that nobody has seen fail in ways of their own: they get copies.
+            return []
+
+    def can_attend_apart(self, more: int | None, training: bool | None = False) -> bool:
+        """Whether rows may attend to their prompt where all have it.
+
+        Args:
+            more: int. How many tokens come after it, or `None` where that is not known.
+            training: bool. Whether numbers may be dropped at random. Defaults to `False`.
+        """
+        if not self.splits or (training and any(split.drops_out for split in self.splits)):
+            return False
+        return look_back(self.splits, None if more is None else self.length + more)
+
+    def blocks(
+        self, rows: Tensor, number: int | None, more: int | None, training: bool | None
+    ) -> RowBlocks | None:
+        """Rows by their prompts, where these are better read in common, else `None`.
+
+        Args:
+            rows: int tensor (B,). Which of the prompts each row has.
+            number: int. K, how many prompts there are, or `None` where that is not known.
+            more: int. S, the tokens that come after them, or `None`.
+            training: bool. Whether gradients are wanted.
+        """
+        if number is None or not saves_time(self.length, rows.shape[0], number):
+            return None
+        if not self.can_attend_apart(more, training):
+            return None
+        return row_blocks(rows, number, more, concrete(rows, "rows"))
 
     def after(self, prompts: Tensor) -> Cache:
         """The cache after each of K prompts.
@@ -70,9 +124,9 @@ class PrefixCache:
 
         instead = self._embedding_by(token_embedding)
         filled: Cache = []
-        layers = self._layers(keep=filled)
+        layers = layer_views(self.layers, self.length_axis, keep=filled)
         ids = ops.zeros(ops.shape(prompts)[:2], "int32")
-        _build_cache(self._view(**instead, transformer_layers=layers), ids)
+        build_cache(self._view(**instead, transformer_layers=layers), ids)
         return filled
 
     def whole_rows(
@@ -85,6 +139,7 @@ class PrefixCache:
         layers: tuple[int, ...] = (),
         positions: Tensor | None = None,
         remat: float = 0.0,
+        blocks: RowBlocks | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Whole rows after their prompts, for training: no cache is kept.
 
@@ -101,23 +156,38 @@ class PrefixCache:
                 Defaults to `None`.
             remat: float. The share of the layers, the first ones, that run once more on the way
                 back: what is within them is not kept till then. Defaults to 0.
+            blocks: the rows by their prompts, to which they then attend where these are. Defaults
+                to `None`: each row gets a copy of its prompt.
 
         Returns:
             Logits (B, S, V), and a list of hidden states (B, S, d): of the last layer, those that
             the logits are made of.
         """
         batch_size, more = ops.shape(token_ids)
-        prompt_mask = ops.ones((batch_size, self.length), "int32")
+        slots = self.length if blocks is None else 1
+        prompt_mask = ops.ones((batch_size, slots), "int32")
         mask = ops.concatenate([prompt_mask, ops.cast(padding_mask, "int32")], axis=1)
 
-        def gathered(part: Tensors) -> Tensors:
-            """A layer's part, gathered and grown just before its use."""
-            return self._of_rows(part, rows, more)
+        def of_part(i: int, part: Tensors) -> tuple[keras.layers.Layer, Tensors]:
+            """A layer with its part, gathered and grown just before its use; or apart from it."""
+            if blocks is None:
+                return self.layers[i], self._of_rows(part, rows, more)
+            own = keras.tree.map_structure(lambda t: empty_like(t, batch_size, 1 + more), part)
+            return self._after(i, as_prefix(self._apart(part), blocks), blocks), own
 
         # Without gradients, states that nobody asks for need not be kept from layer to layer.
         states: list[Tensor] | None = [] if layers else None
-        seen = self._layers(
-            cache, gathered, self.length, states=states, mask=mask, poison=poison, remat=remat
+        seen = layer_views(
+            self.layers,
+            self.length_axis,
+            cache,
+            of_part,
+            self.length,
+            states=states,
+            mask=mask,
+            poison=poison,
+            remat=remat,
+            not_counted=self.length - slots,
         )
         index = ops.convert_to_tensor(self.length, "int32")
         real = self.task.backbone.token_embedding
@@ -139,6 +209,20 @@ class PrefixCache:
         given = [] if states is None else [*states[:-1], last]
         return logits, [given[i] for i in layers]
 
+    def for_rows_apart(self, cache: Cache, rows: Tensor, more: int) -> SharedCache:
+        """Each row's own cache for more tokens, beside what all rows read.
+
+        Args:
+            cache: what `after` gave for K prompts.
+            rows: int tensor (B,). Which of them each row has.
+            more: int. S, the tokens to come.
+        """
+        blocks = row_blocks(rows, keras.tree.flatten(cache[0])[0].shape[0])
+        parts = [self._apart(part) for part in cache]
+        of_rows = ops.shape(rows)[0]
+        own = [tuple(empty_like(t, of_rows, 1 + more) for t in part) for part in parts]
+        return SharedCache(own, [as_prefix(part, blocks) for part in parts], blocks)
+
     def for_rows(self, cache: Cache, rows: Tensor, more: int) -> Cache:
         """Each row's own cache, with room for more tokens.
 
@@ -155,17 +239,17 @@ class PrefixCache:
     def step(
         self,
         token_ids: Tensor,
-        cache: Cache,
+        cache: Cache | SharedCache,
         index: int | Tensor,
         with_logits: bool = True,
         last: Tensor | None = None,
         look_up: Callable[[Tensor], Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor, Cache]:
+    ) -> tuple[Tensor, Tensor, Cache | SharedCache]:
         """Runs tokens that come after those in the cache.
 
         Args:
             token_ids: int tensor (B, n).
-            cache: what `for_rows` or an earlier step gave.
+            cache: what `for_rows`, `for_rows_apart` or an earlier step gave.
             index: int or int tensor (). How many of the user's tokens are before these.
             with_logits: bool. `False` where only the cache and the states are wanted: what stands
                 for the logits then means nothing. Defaults to `True`.
@@ -191,7 +275,24 @@ class PrefixCache:
         filled: Cache = []
         known = concrete(index)
         place = None if known is None else self.length + int(known)
-        layers = self._layers(cache, self._together, place, keep=filled)
+        shared = cache if isinstance(cache, SharedCache) else None
+        parts = cache.own if isinstance(cache, SharedCache) else cache
+
+        def of_part(i: int, part: Tensors) -> tuple[keras.layers.Layer, Tensors]:
+            layer = self.layers[i]
+            if shared is not None:
+                layer = self._after(i, shared.prefixes[i], shared.blocks)
+            return layer, self._together(part)
+
+        layers = layer_views(
+            self.layers,
+            self.length_axis,
+            parts,
+            of_part,
+            place,
+            keep=filled,
+            not_counted=0 if shared is None else self.length - 1,
+        )
         instead: dict[str, Any] = {"transformer_layers": layers}
         if look_up is not None:
             instead |= self._embedding_by(token_embedding)
@@ -201,7 +302,12 @@ class PrefixCache:
         logits, states, _ = self._view(**instead).call_with_cache(token_ids, _Unused(), index)
         if last is not None and not made:  # Of an output layer of its own.
             logits = at_positions(logits, last[:, None])
-        return logits, states, [self._apart(part) for part in filled]
+        own = [self._apart(part) for part in filled]
+        return logits, states, own if shared is None else shared._replace(own=own)
+
+    def _after(self, i: int, prefix: Prefix, blocks: RowBlocks) -> keras.layers.Layer:
+        """A layer that attends to prompts beside its cache."""
+        return self.splits[i].after(prefix, blocks, self.length)
 
     def _embedding_by(self, token_embedding: Callable[..., Tensor]) -> dict[str, Any]:
         """The attributes of a backbone that embeds tokens otherwise."""
@@ -222,66 +328,6 @@ class PrefixCache:
         """The task as if its backbone had other attributes."""
         return View(self.task, backbone=View(self.task.backbone, **instead))
 
-    def _layers(
-        self,
-        cache: Cache | None = None,
-        of_part: Callable[[Tensors], Tensors] | None = None,
-        place: int | None = None,
-        keep: list[Tensors] | None = None,
-        states: list[Tensor] | None = None,
-        mask: Tensor | None = None,
-        poison: Tensor | None = None,
-        remat: float = 0.0,
-    ) -> list[View]:
-        """The backbone's layers, seen with other arguments.
-
-        Args:
-            cache: each layer's part of it; `None` leaves it what the task gives. Defaults to
-                `None`.
-            of_part: what a layer gets of its part. Defaults to `None`.
-            place: int. Where the new tokens' keys and values come, where that is known. Keras on
-                PyTorch writes at a tensor's place entry by entry. Defaults to `None`.
-            keep: list that gets each layer's part, with the new tokens. Defaults to `None`.
-            states: list that gets what each layer gives. Defaults to `None`.
-            mask: int tensor (B, L + S), the padding mask that the layers get. Defaults to `None`.
-            poison: float tensor (B,), added to what enters the first layer. Defaults to `None`.
-            remat: float. The share of the layers that run once more on the way back. The last ones
-                keep what is within them, which is gone before the first ones run again. Defaults
-                to 0.
-        """
-        layers = self.task.backbone.transformer_layers
-        again = round(remat * len(layers))
-
-        def seen(i: int, layer: keras.layers.Layer) -> View:
-            def call(x: Tensor, **given: Any) -> tuple[Tensor, Tensors]:
-                if i == 0 and poison is not None:
-                    x = x + ops.cast(poison, x.dtype)[:, None, None]
-                if place is not None:
-                    given |= {name: place for name in _place_names(layer) if name in given}
-                if mask is not None:
-                    given[str(_mask_name(layer))] = mask
-                part = () if cache is None else cache[i]
-
-                def run(x: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensors]:
-                    # All that has a gradient is handed on, where TensorFlow finds it.
-                    own = {}
-                    if cache is not None and of_part is not None:
-                        found = of_part(keras.tree.pack_sequence_as(part, tensors))
-                        own = {name: found for name in given if name.endswith("cache")}
-                    x, filled = layer(x, **{**given, **own})
-                    if keep is not None:
-                        keep.append(filled)
-                    return x, keras.tree.map_structure(self._nothing_of, filled)
-
-                x, nothing = (keras.remat(run) if i < again else run)(x, *keras.tree.flatten(part))
-                if states is not None:
-                    states.append(x)
-                return x, nothing
-
-            return View(layer, __call__=call)
-
-        return [seen(i, layer) for i, layer in enumerate(layers)]
-
     def _apart(self, part: Tensors) -> Tensors:
         """A layer's keys and values as two tensors, which a compiler can update in place.
 
@@ -294,10 +340,6 @@ class PrefixCache:
         """What `_apart` was given: the compiler sees that nothing needs to be copied for it."""
         is_pair = isinstance(part, (tuple, list)) and not self.has_pairs
         return ops.stack(part, axis=1) if is_pair else part
-
-    def _nothing_of(self, tensor: Tensor) -> Tensor:
-        """A cache of length 0: tasks stack what their layers give, which costs a copy of it."""
-        return tensor[(..., slice(0, 0), *[slice(None)] * (-self.length_axis - 1))]
 
     def _of_rows(self, part: Tensors, rows: Tensor, more: int | Tensor) -> Tensors:
         """What a layer keeps of each row's prompt, with `more` zeros after it."""
@@ -334,7 +376,7 @@ def prefix_cache(task: Task, splice: Splice) -> PrefixCache | None:
     if splice.at:  # The start token is in front of the prompt, and rows may differ in it.
         return None
     layers = getattr(task.backbone, "transformer_layers", [])
-    if not layers or not all(_mask_name(layer) for layer in layers):
+    if not layers or not all(mask_name(layer) for layer in layers):
         return None
     if getattr(task.backbone, "num_kv_shared_layers", 0):  # A layer's cache is another's as well.
         return None
@@ -344,53 +386,10 @@ def prefix_cache(task: Task, splice: Splice) -> PrefixCache | None:
         "cache_update_index",
     ]:
         return None
-    lengths = (keras.tree.flatten(_allocated(task, n)) for n in (2, 3))
-    axes = {_differing_axis(short, long) for short, long in zip(*lengths, strict=True)}
+    lengths = (keras.tree.flatten(allocated(task, n)) for n in (2, 3))
+    axes = {differing_axis(short, long) for short, long in zip(*lengths, strict=True)}
     (axis,) = axes if len(axes) == 1 else (None,)
     if axis is None:
         return None
     slice_update_gradient.register()
-    return PrefixCache(task, splice, axis, has_pairs=not ops.is_tensor(_allocated(task, 2)))
-
-
-def _allocated(task: Task, length: int) -> Tensors:
-    """The empty cache that the task makes for one row."""
-    made: list[Tensors] = []
-
-    def call_with_cache(token_ids: Tensor, cache: Tensors, *args: Any, **kwargs: Any) -> Any:
-        made.append(cache)
-        return None, None, cache
-
-    _build_cache(View(task, call_with_cache=call_with_cache), ops.zeros((1, length), "int32"))
-    return made[0]
-
-
-def _build_cache(view: View, token_ids: Tensor) -> Cache:
-    """The task's `_build_cache` on text alone: what it takes for images and sounds is `None`."""
-    build = hub_cache_builder(view)
-    assert build is not None
-    names = list(inspect.signature(build).parameters)[1:]
-    given = {name: None for name in names}
-    if "padding_mask" in given:
-        given["padding_mask"] = ops.ones_like(token_ids)
-    return build(token_ids, **given)[1]
-
-
-def _mask_name(layer: keras.layers.Layer) -> str | None:
-    """What a layer calls its padding mask."""
-    names = inspect.signature(layer.call).parameters
-    return next((name for name in names if name.endswith("padding_mask")), None)
-
-
-def _place_names(layer: keras.layers.Layer) -> list[str]:
-    """What a layer calls the place of new tokens, where it names it; what it only hands on, Keras
-    wants to be a tensor beside tensors.
-    """
-    names = inspect.signature(layer.call).parameters
-    return [name for name in names if name.endswith("cache_update_index")]
-
-
-def _differing_axis(short: Tensor, long: Tensor) -> int | None:
-    """The one axis whose length differs, counted from the last, or `None`."""
-    axes = [i for i, (a, b) in enumerate(zip(short.shape, long.shape, strict=True)) if a != b]
-    return axes[0] - len(short.shape) if len(axes) == 1 else None
+    return PrefixCache(task, splice, axis, has_pairs=not ops.is_tensor(allocated(task, 2)))

@@ -33,3 +33,19 @@ class View:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Python looks `__call__` up on the class, not on the object."""
         return self._instead["__call__"](*args, **kwargs)
+
+
+def shadow(layer: Any, **instead: Any) -> Any:
+    """A layer of the same class, variables and layers, with other attributes.
+
+    Where a `View` runs one method, this is called as the layer is: with Keras's casts and scopes.
+
+    Args:
+        layer: a built layer. It is left as it is.
+        **instead: attributes in the place of its own.
+    """
+    # Past `__init__`, which would make weights, and `__setattr__`, which would track them.
+    made = object.__new__(type(layer))
+    made.__dict__.update(layer.__dict__)
+    made.__dict__.update(instead)
+    return made

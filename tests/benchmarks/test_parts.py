@@ -19,6 +19,7 @@ from benchmarks import (  # noqa: E402
     label_words,
     lengths,
     memory,
+    prompts_apart,
     steps,
     tasks,
     training,
@@ -75,6 +76,11 @@ def test_both_train_towards_the_one_word():
 
 
 @only_eager
+def test_prompts_apart():
+    row = prompts_apart.row(sized(prompts_apart.CASES[1], True), 2, quick=True)
+    assert row["agrees"] and row["prompts"] == 4 and set(map(len, row["seconds"].values())) == {2}
+
+
 def test_lengths():
     case = sized(lengths.CASE, True)
     with written(case) as folder:
