@@ -84,7 +84,8 @@ class Preparation:
             adds = self.adds_positions and not is_only
             ids = self._ids_of_mix(x)
             arrays = functools.partial(self._of_stream, ids, adds, is_first, widths, cut)
-            stream = map_batches(x, self._noting(arrays), self._noting(self._tensors))
+            noting = self._noting(arrays), self._noting(self._tensors)
+            stream = map_batches(x, *noting, self._is_whole(x, adds))
             return stream, y, sample_weight
         x, y, sample_weight = self._arrays(x, y, sample_weight)
         if self.adds_positions and target_positions.have_weights(y, sample_weight):
@@ -92,6 +93,15 @@ class Preparation:
             if target_positions.are_few(positions, y.shape[1]):
                 x = {**x, TARGET_POSITIONS: positions}
         return x, y, sample_weight
+
+    def _is_whole(self, x: Data, adds_positions: bool) -> bool:
+        """Whether a mix's batches are prepared with all their parts."""
+        if not isinstance(x, TaskMix):
+            return False
+        # JAX's devices take parts of one shape, and text is as wide as the longest row.
+        is_of_several = keras.backend.backend() == "jax" and x.shard[1] > 1
+        varies = self.inputs.packs_text or adds_positions
+        return x.bucket_by_length or (is_of_several and varies)
 
     @contextlib.contextmanager
     def plain_errors(self) -> Iterator[None]:

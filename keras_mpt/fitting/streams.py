@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mpt.data.task_mix import TaskMix, own_part, whole_batch
+from keras_mpt.data.task_mix import own_part, whole_batch
 
 Prepare = Callable[[Any, Any, Any], tuple[Any, Any, Any]]
 
@@ -29,7 +29,7 @@ def is_stream(x: Any) -> bool:
     )
 
 
-def map_batches(stream: Any, prepare: Prepare, prepare_tf: Prepare) -> Any:
+def map_batches(stream: Any, prepare: Prepare, prepare_tf: Prepare, is_whole: bool = False) -> Any:
     """A stream of the same kind whose batches went through `prepare`.
 
     Args:
@@ -37,6 +37,8 @@ def map_batches(stream: Any, prepare: Prepare, prepare_tf: Prepare) -> Any:
             dataset or generator, of `x`, `(x, y)` or `(x, y, sample_weight)` batches.
         prepare: function of `(x, y, sample_weight)` on arrays; it returns the same three.
         prepare_tf: the same for symbolic tensors, inside `tf.data`.
+        is_whole: bool. Whether the stream is a `TaskMix` whose batches are prepared with all their
+            parts, of which its own is taken: so all parts are of one shape. Defaults to `False`.
 
     Returns:
         A stream.
@@ -53,7 +55,7 @@ def map_batches(stream: Any, prepare: Prepare, prepare_tf: Prepare) -> Any:
     if _comes_from(stream, "tensorflow", "Dataset"):
         return stream.map(lambda *batch: _apply(prepare_tf, batch))
     if isinstance(stream, keras.utils.PyDataset):
-        return _MappedPyDataset(stream, on_batch)
+        return _MappedPyDataset(stream, on_batch, is_whole)
     if _comes_from(stream, "torch", "DataLoader"):
         return _mapped_loader(stream, on_batch)
     if _comes_from(stream, "grain", "MapDataset", "IterDataset"):
@@ -91,7 +93,7 @@ def _comes_from(x: Any, package: str, *names: str) -> bool:
 
 
 class _MappedPyDataset(keras.utils.PyDataset):
-    def __init__(self, dataset: Any, function: Callable[[Any], Any]) -> None:
+    def __init__(self, dataset: Any, function: Callable[[Any], Any], is_whole: bool) -> None:
         super().__init__(
             workers=dataset.workers,
             use_multiprocessing=dataset.use_multiprocessing,
@@ -99,16 +101,15 @@ class _MappedPyDataset(keras.utils.PyDataset):
         )
         self.dataset = dataset
         self.function = function
+        self.is_whole = is_whole
 
     def __getitem__(self, index: int) -> Any:
-        mix = self.dataset
-        # Padding is cut to the longest row of all parts: devices take parts of one shape.
-        is_whole = isinstance(mix, TaskMix) and mix.bucket_by_length
-        batch = whole_batch(mix, index) if is_whole else mix[index]
+        batch = whole_batch(self.dataset, index) if self.is_whole else self.dataset[index]
         # Keras's workers leave out a `None`, such as one past the end of a `TaskMix`'s epoch.
         if batch is None:
             return None
-        return own_part(mix, self.function(batch)) if is_whole else self.function(batch)
+        made = self.function(batch)
+        return own_part(self.dataset, made) if self.is_whole else made
 
     @property
     def num_batches(self) -> int | None:

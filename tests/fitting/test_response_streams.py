@@ -142,3 +142,26 @@ def test_an_only_batch_of_another_width_in_a_later_epoch(model):
     drawn = Drawn(batches, 1, workers=0)
     losses = model.fit(drawn, epochs=2, verbose=0).history["loss"]
     assert losses[0] != losses[1]
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="other backends take parts of any width"
+)
+def test_parts_of_a_mix_are_as_wide_as_the_whole_batch(model):
+    rows = {"a": [0, 3], "b": [1, 5], "c": [2, 4]}
+    text = {n: np.array(DATA[n]) for n in ("prompts", "responses")}
+    tasks = {k: ({n: v[i] for n, v in text.items()}, Y[i]) for k, i in rows.items()}
+
+    def batches(**kwargs):
+        mix = keras_mpt.TaskMix(tasks, 2, steps=4, shuffle=False, **kwargs)
+        prepared, _, _ = model.prepared(mix)
+        return [prepared[i] for i in range(4)]
+
+    whole = batches()
+    parts = [batches(shard=(index, 2)) for index in range(2)]
+    # Alone, the shorter row of such a batch is less wide.
+    assert len({x["token_ids"].shape[1] for x, *_ in whole}) > 1
+    for i, batch in enumerate(whole):
+        found = keras.tree.map_structure(lambda *v: np.concatenate(v), *(p[i] for p in parts))
+        for value, other in zip(*map(keras.tree.flatten, (found, batch)), strict=True):
+            np.testing.assert_array_equal(value, other)
