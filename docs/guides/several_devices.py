@@ -92,7 +92,7 @@ def run(*command, **environment):
 # goes by the mean of their gradients. `torchrun --nproc-per-node 2 train.py` starts two.
 
 # %%
-Path("train.py").write_text('''
+Path("train.py").write_text("""
 import os
 
 import tasks
@@ -104,7 +104,7 @@ losses, model = tasks.train(shard=(torch.distributed.get_rank(), count))
 if torch.distributed.get_rank() == 0:
     print(count, "processes:", losses)
     model.save_adapter("adapter")
-''')
+""")
 torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 two = run(*torchrun, "2", "train.py", OMP_NUM_THREADS="1")
 print(two)
@@ -132,7 +132,7 @@ assert all(abs(a - b) < 2e-5 for a, b in zip(losses(one), losses(two), strict=Tr
 # (`min_size` is lower here, for the sake of a tiny one). Both come before the model is made.
 
 # %%
-Path("jax_devices.py").write_text('''
+Path("jax_devices.py").write_text("""
 import sys
 
 import keras
@@ -150,7 +150,7 @@ import tasks
 losses, model = tasks.train()
 on_first = sum(w.value.addressable_shards[0].data.nbytes for w in model.backbone.weights)
 print(len(devices), "devices, with", on_first, "bytes of the backbone on the first:", losses)
-''')
+""")
 one, two = (
     run("jax_devices.py", *spread, KERAS_BACKEND="jax", XLA_FLAGS=devices.format(count))
     for devices in ["--xla_force_host_platform_device_count={}"]
