@@ -54,7 +54,7 @@ def row(case: Case, new: int, quick: bool) -> Results:
     same = float((whole["peft"]() == whole["ours"]()).mean())
     first = {f"{name} first": run for name, run in runs(1).items()}
     # On PyTorch steps are recorded in the first two calls, and checked in the third.
-    seconds = paired({**first, **whole}, **{**rounds(quick), "warm_ups": 1 if quick else 3})
+    seconds = paired({**first, **whole}, **rounds(quick, warm_ups=3))
     say_seconds(f"generation {case.name}", seconds)
     keras.utils.clear_session()
     gc.collect()

@@ -5,7 +5,6 @@ KERAS_BACKEND=jax python -m benchmarks.lengths [--quick]
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import Any
@@ -60,8 +59,7 @@ def row(case: Case, model: Any, quick: bool) -> Results:
         first[name] = round(time.perf_counter() - began, 3)
         say(f"lengths, {name}, first epoch: {first[name]:.0f} s")
         runs[name] = epoch
-    repeats = {"repeats": int(os.environ.get("BENCH_REPEATS", REPEATS)), "warm_ups": 0}
-    seconds = paired(runs, **rounds(quick) if quick else repeats)
+    seconds = paired(runs, **rounds(quick, REPEATS, warm_ups=0))
     say_seconds(f"lengths {case.name}", seconds)
     error = difference(model, data, case)
     columns = {name: computed(model, mix) for name, mix in mixes.items()}

@@ -36,11 +36,11 @@ def written(case: cases.Case) -> Iterator[Path]:
         yield Path(name)
 
 
-def rounds(quick: bool) -> dict[str, int]:
+def rounds(quick: bool, repeats: int = REPEATS, warm_ups: int = WARM_UPS) -> dict[str, int]:
     """How often everything is run; `BENCH_REPEATS` in the environment says otherwise."""
     if quick:
         return {"repeats": 2, "warm_ups": 1}
-    return {"repeats": int(os.environ.get("BENCH_REPEATS", REPEATS)), "warm_ups": WARM_UPS}
+    return {"repeats": int(os.environ.get("BENCH_REPEATS", repeats)), "warm_ups": warm_ups}
 
 
 def sized(case: cases.Case, quick: bool) -> cases.Case:

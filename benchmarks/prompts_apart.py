@@ -59,7 +59,7 @@ def row(case: Case, new: int, quick: bool) -> Results:
         runs[f"text {name}"] = text(name, model, data, new)
     made = [runs[f"text {name}"]() for name in models]
     # On PyTorch steps are recorded in the first two calls, and checked in the third.
-    count = {**rounds(quick), "warm_ups": 1 if quick else 3}
+    count = rounds(quick, warm_ups=3)
     count["repeats"] = min(count["repeats"], REPEATS)
     seconds = paired(runs, **count, clock=time.process_time)
     say_seconds(f"prompts apart {case.name}", seconds)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import abc
 from typing import ClassVar
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_mpt.decoding.reader import Reader
 from keras_mpt.decoding.state import Context, Pairs, RowPrompts
+from keras_mpt.splicing.shared_cache import taken
 from keras_mpt.types import Tensor, Tensors
 
 
@@ -257,11 +257,6 @@ class WholeText(Rereads):
         """The backbone's outputs at the user's positions."""
         x = {**cache.others, **self.reader.text(token_ids)}
         return self.reader.outputs(x, cache.prompts)
-
-
-def taken(kept: Tensors, rows: Tensor) -> Tensors:
-    """The given rows of every tensor."""
-    return keras.tree.map_structure(lambda t: ops.take(t, rows, axis=0), kept)
 
 
 def log_softmax(logits: Tensor) -> Tensor:

@@ -117,6 +117,7 @@ class PromptTunedCausalLM(LanguageModel):
         cached = apart = None
         if self.prefix_cache is not None:
             if is_long(self.prefix_cache.length):
+                # Here numbers can be seen, by which it is found out; later it is only asked.
                 self.prefix_cache.can_attend_apart(None)
             given = self.reader, self.prefix_cache, self.kept_prompts
             cached, apart = PrefixDecoder(*given), PrefixDecoder(*given, is_apart=True)

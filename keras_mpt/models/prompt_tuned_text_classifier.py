@@ -96,9 +96,8 @@ class PromptTunedTextClassifier(Classifier):
         **kwargs: Any,
     ) -> None:
         classifier = task_class("TextClassifier", backbone)
-        is_given = pooling is not None or not kwargs.get(
-            "initialize", True
-        )  # As an adapter has it.
+        # An adapter has its own, and nothing to start.
+        is_given = pooling is not None or not kwargs.get("initialize", True)
         pooling = _checked_pooling(pooling, classifier, backbone)
         # transformers' decoders classify their last token without a bias.
         has_bias = pooling != "last"

@@ -10,7 +10,7 @@ from keras import ops
 from keras_mpt.splicing.cache_layout import Cache
 from keras_mpt.splicing.joined_attention import Prefix
 from keras_mpt.splicing.row_blocks import RowBlocks, row_blocks
-from keras_mpt.types import Tensor
+from keras_mpt.types import Tensor, Tensors
 
 
 class SharedCache(NamedTuple):
@@ -33,7 +33,7 @@ class SharedCache(NamedTuple):
             rows: int tensor (P,). These.
             queries: int. How many of their tokens come at once.
         """
-        own = keras.tree.map_structure(lambda t: ops.take(t, rows, axis=0), self.own)
+        own = taken(self.own, rows)
         blocks = self.blocks
         if blocks.is_one:
             return self._replace(own=own)
@@ -42,3 +42,8 @@ class SharedCache(NamedTuple):
         blocks = row_blocks(of_rows, number, queries)
         prefixes = [Prefix(*map(blocks.of_prompts, prefix)) for prefix in self.prefixes]
         return SharedCache(own, prefixes, blocks)
+
+
+def taken(kept: Tensors, rows: Tensor) -> Tensors:
+    """The given rows of every tensor."""
+    return keras.tree.map_structure(lambda t: ops.take(t, rows, axis=0), kept)

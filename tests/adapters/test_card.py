@@ -194,7 +194,7 @@ def test_hubs_read_its_fields_and_names_are_no_markup(tmp_path):
     model = classifier(task_names=[name, "topic"], base_model_name_or_path="owner/some-bert")
     text = card(model, tmp_path)
     found = hub.ModelCard.load(tmp_path / CARD).data
-    assert found.library_name == "keras_mpt" and found.base_model == "owner/some-bert"
+    assert found.to_dict()["library_name"] == "keras_mpt" and found.base_model == "owner/some-bert"
     assert table(text, "")["base"][0].endswith(" numbers, `owner/some-bert`")
     assert found.tags == ["keras", "peft", "multitask-prompt-tuning"]
     assert list(table(text, "task")) == [
