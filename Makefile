@@ -11,6 +11,8 @@ BENCH_ARGS ?=
 TRANSFER_ARGS ?=
 PARTS ?=
 GUIDES ?=
+ADDRESS ?=
+RELEASE_ARGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -34,7 +36,7 @@ TEST_STAMP := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-lm serve test test-all soak fuzz test-latest docs guides families parity serving bench transfer lint format wheel no-tensorflow clean clean-latest
+.PHONY: help quickstart quickstart-lm serve test test-all soak fuzz test-latest docs links release guides families parity serving bench transfer lint format wheel no-tensorflow clean clean-latest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -82,6 +84,17 @@ fuzz: $(TEST_STAMP) ## Load 10,000 damaged adapters: each is refused, or is what
 docs: $(DOCS_STAMP) ## Build the documentation site in docs/_build/html
 	@$(PY) -m sphinx -b html --fail-on-warning --keep-going --quiet docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# Needs an open network, so it is not in CI: a host that is down is no fault of a change.
+links: $(DOCS_STAMP) ## Ask every address that the documentation links to
+	@$(PY) -m sphinx -b linkcheck --quiet docs docs/_build/links
+	@echo "docs/_build/links/output.txt"
+
+# Of the last commit; RELEASE_ARGS="--documentation https://..." where the site lies elsewhere.
+release: $(TEST_STAMP) ## Build wheel and sdist for an index: ADDRESS=https://host/owner/name
+	@test -n "$(ADDRESS)" || { echo '`ADDRESS` should be the repository, as https://host/owner/name.' >&2; exit 2; }
+	@rm -rf dist
+	@$(PY) -m tools.release $(ADDRESS) $(RELEASE_ARGS)
 
 guides: $(GUIDES_STAMP) ## Run the guides that have changed, or GUIDES="paper custom", and keep what comes out
 	@$(PY) -m tools.guides $(GUIDES)
