@@ -41,6 +41,8 @@ myst_heading_anchors = 4
 # `make guides` runs them, and keeps what came out.
 nb_execution_mode = "off"
 nb_merge_streams = True
+# `make links` looks for links alone, and warns of outputs that it knows no order of.
+nb_mime_priority_overrides = [("linkcheck", "text/plain", 0)]
 
 html_theme = "furo"
 html_title = f"keras_mpt {release}"

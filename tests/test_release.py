@@ -12,12 +12,11 @@ from tools import release
 
 ROOT = Path(__file__).parents[1]
 ADDRESS = "https://example.org/a/b"
-FILES = ["README.md", "pyproject.toml", "CITATION.cff"]
 
 
 @pytest.fixture
 def copy(tmp_path):
-    for name in FILES:
+    for name in ["README.md", "pyproject.toml"]:
         (tmp_path / name).write_text((ROOT / name).read_text())
     return tmp_path
 
@@ -43,7 +42,6 @@ def test_the_project_has_links(copy):
     )
     assert project["urls"]["Source"] == ADDRESS
     assert project["urls"]["Documentation"] == "https://docs.example.org/"
-    assert f"\nrepository-code: {ADDRESS}\n" in (copy / "CITATION.cff").read_text()
 
 
 def test_links_to_files_lead_somewhere():

@@ -2,8 +2,8 @@
 
 The repository's files say nothing of where it lies, so a fork needs no edits. An index needs it:
 there links within the repository lead nowhere, and people look for the source beside a package. So
-a copy of the last commit gets the address (README's links, `[project.urls]`, CITATION.cff), is
-built, and what came out is read again. The checkout stays as it is.
+a copy of the last commit gets the address (README's links and `[project.urls]`), is built, and what
+came out is read again. The checkout stays as it is.
 """
 
 from __future__ import annotations
@@ -58,13 +58,10 @@ def urls(address: str, tag: str, documentation: str | None = None) -> dict[str, 
 def addressed(folder: Path, address: str, documentation: str | None = None) -> None:
     """Writes the address into the files of a copy of the repository."""
     tag = f"v{__version__}"
-    readme, project, citation = (
-        folder / name for name in ("README.md", "pyproject.toml", "CITATION.cff")
-    )
+    readme, project = folder / "README.md", folder / "pyproject.toml"
     readme.write_text(for_index(readme.read_text(), address, tag))
     table = [f'{name} = "{link}"' for name, link in urls(address, tag, documentation).items()]
     project.write_text(project.read_text() + "\n[project.urls]\n" + "\n".join(table) + "\n")
-    citation.write_text(citation.read_text() + f"repository-code: {address}\n")
 
 
 def metadata(file: Path) -> email.message.Message:
