@@ -42,7 +42,7 @@ myst_heading_anchors = 4
 nb_execution_mode = "off"
 nb_merge_streams = True
 # `make links` looks for links alone, and warns of outputs that it knows no order of.
-nb_mime_priority_overrides = [("linkcheck", "text/plain", 0)]
+nb_mime_priority_overrides = [("linkcheck", kind, 0) for kind in ("text/plain", "image/png")]
 
 html_theme = "furo"
 html_title = f"keras_mpt {release}"
