@@ -11,6 +11,7 @@ import keras
 from keras_mpt._keras import sublayers
 from keras_mpt.decoding.replayed_steps import ReplayedSteps
 from keras_mpt.decoding.sampler_steps import SamplerSteps, is_keras_hub_s
+from keras_mpt.splicing.frozen_products import with_frozen_products
 from keras_mpt.splicing.view import View
 from keras_mpt.types import Sampler, Tensors
 
@@ -90,6 +91,7 @@ class CompiledFunctions:
                 # Looking for Python's `if` and `while` over tensors, to rewrite them, takes longer
                 # than all else in a first call. Code that also runs on JAX has none.
                 step = tf.autograph.experimental.do_not_convert(step)
+            step = with_frozen_products(step)
             instead = {"generate_step": step, "generate_function": None, "sampler": sampler}
             view = View(self._model, **instead)
             made = keras_hub.models.CausalLM.make_generate_function(view)

@@ -30,6 +30,7 @@ from keras_mpt.fitting.targets import Targets
 from keras_mpt.fitting.task_logs import TaskHistory, as_list, without_gaps
 from keras_mpt.fitting.task_report import TaskReport
 from keras_mpt.fitting.together import together
+from keras_mpt.splicing.frozen_products import frozen_products
 from keras_mpt.types import Config, Data, TargetData, Tensor, Tensors
 
 
@@ -42,8 +43,7 @@ class Fitting(keras.Model, abc.ABC):
     Args:
         model_inputs: the model's inputs.
         targets: the kind of targets that it is trained towards.
-        has_one_output: bool. Whether the model gives one tensor: Keras may compute a loss of each
-            of several. Defaults to `True`.
+        has_one_output: bool. Whether the model gives one tensor. Defaults to `True`.
         **kwargs: those of `keras.Model`.
     """
 
@@ -105,7 +105,8 @@ class Fitting(keras.Model, abc.ABC):
         """Checks the inputs while they are still as the caller gave them, then calls the model."""
         if not data_are_checked(self):
             inputs = self.model_inputs.prepare(inputs)
-        return super().__call__(inputs, *args, **kwargs)
+        with frozen_products():
+            return super().__call__(inputs, *args, **kwargs)
 
     @alone
     def fit(
@@ -238,8 +239,7 @@ class Fitting(keras.Model, abc.ABC):
         """
         prepare = preparation_of(self, with_targets=False)
         with prepare.plain_errors():
-            x, _, _ = prepare(x)
-            return super().predict(x, batch_size, verbose, steps, callbacks)
+            return super().predict(prepare(x)[0], batch_size, verbose, steps, callbacks)
 
     @alone
     def train_on_batch(
@@ -308,7 +308,7 @@ class Fitting(keras.Model, abc.ABC):
         given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
         goals = {name: given.pop(name, None) for name in Objective.arguments}
         names, objective = self.model_inputs.task_names, None
-        if self.has_one_output:
+        if self.has_one_output:  # Of several, Keras may compute a loss each.
             objective = Objective(self.targets.setting(names), **goals)
         _keras.forget_compile_arguments(self)
         super().compile(**(goals if objective is None else objective.for_keras()), **given)

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_mpt.splicing.cache_layout import Cache, mask_name, place_names
+from keras_mpt.splicing.frozen_products import with_frozen_products
 from keras_mpt.splicing.view import View
 from keras_mpt.types import Tensor, Tensors
 
@@ -74,7 +75,9 @@ def layer_views(
                     keep.append(filled)
                 return x, keras.tree.map_structure(nothing_of, filled)
 
-            x, nothing = (keras.remat(run) if i < again else run)(x, *keras.tree.flatten(part))
+            if i < again:
+                run = keras.remat(with_frozen_products(run, is_recomputed=True))
+            x, nothing = run(x, *keras.tree.flatten(part))
             if states is not None:
                 states.append(x)
             return x, nothing

@@ -1,0 +1,141 @@
+"""PyTorch's `matmul` and `einsum` of activations and frozen weights, by oneDNN.
+
+PyTorch's public way to oneDNN, `to_mkldnn`, copies all activations to its own kind of tensor and
+back. What has no public name is taken here alone:
+
+`torch.ops.mkldnn._linear_pointwise`: oneDNN's product of dense matrices as they lie, which
+`torch.compile` calls too.
+
+`_top_saved_tensors_default_hooks`: whether somebody watches what is saved for the way back.
+`torch.utils.checkpoint` does, and wants the same saved again when it runs its function once more,
+maybe outside of this.
+
+`_are_functorch_transforms_active`: whether `torch.func` transforms what runs, by rules that an
+operation of oneDNN's lacks.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from keras_mpt.types import Tensor
+
+# Products of fewer multiplications are over before another library pays.
+LEAST_MULTIPLICATIONS = 2**20
+# With fewer rows it is the weights' way from memory that takes the time.
+LEAST_ROWS = 4
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_AUTOGRAD = torch._C._autograd
+
+
+def is_available() -> bool:
+    """Whether this PyTorch has oneDNN, and all that is taken from inside of it."""
+    inside = (
+        (torch.ops.mkldnn, "_linear_pointwise"),
+        (torch._C, "_are_functorch_transforms_active"),
+        (_AUTOGRAD, "_top_saved_tensors_default_hooks"),
+    )
+    return torch.backends.mkldnn.is_available() and all(hasattr(*name) for name in inside)
+
+
+class OneDNN(TorchFunctionMode):
+    """A context in which oneDNN multiplies activations by frozen float32 weights.
+
+    Args:
+        is_recomputed: bool. Whether what `torch.utils.checkpoint` runs once more is within such a
+            context then too.
+    """
+
+    def __init__(self, is_recomputed: bool) -> None:
+        super().__init__()
+        self.is_recomputed = is_recomputed
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if kwargs:
+            return function(*args, **kwargs)
+        if function is torch.matmul:
+            x, weights = args
+            if weights.dim() == 2 and self._takes(x, weights, 1):
+                return _product(x.flatten(0, -2), weights).view(*x.shape[:-1], weights.shape[1])
+        elif function is torch.einsum and len(args) == 3:
+            equation, x, weights = args
+            n = contracted(equation)
+            if n and self._takes(x, weights, n):
+                made = _product(x.flatten(-n).flatten(0, -2), weights.flatten(n).flatten(0, n - 1))
+                return made.view(*x.shape[:-n], *weights.shape[n:])
+        return function(*args)
+
+    def _takes(self, x: Tensor, weights: Tensor, n: int) -> bool:
+        """Whether these are large rows, and frozen weights with as many of the n axes."""
+        if type(x) not in _PLAIN or type(weights) not in _PLAIN or weights.requires_grad:
+            return False
+        if not (x.dtype == weights.dtype == torch.float32 and x.device.type == "cpu"):
+            return False
+        # Autocast would round both first, and a trace is for elsewhere.
+        if torch.is_autocast_enabled("cpu") or torch.jit.is_tracing():
+            return False
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return False
+        if weights.device.type != "cpu" or x.dim() <= n or x.shape[-n:] != weights.shape[:n]:
+            return False
+        if math.prod(x.shape[:-n]) < LEAST_ROWS:
+            return False
+        if x.numel() * math.prod(weights.shape[n:]) < LEAST_MULTIPLICATIONS:
+            return False
+        return self.is_recomputed or _AUTOGRAD._top_saved_tensors_default_hooks(True) is None
+
+
+class _Product(torch.autograd.Function):
+    """Rows times frozen weights, of which the transpose is given: (m, k) by (n, k)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, transposed: Tensor) -> Tensor:
+        ctx.save_for_backward(transposed)
+        ctx.save_for_forward(transposed)
+        return _multiplied(x, transposed)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (transposed,) = ctx.saved_tensors
+        # By itself, so that a gradient has one too.
+        return _Product.apply(gradient, transposed.t()), None
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor, transposed: None) -> Tensor:
+        (transposed,) = ctx.saved_tensors
+        return _multiplied(x, transposed)
+
+
+def _multiplied(x: Tensor, transposed: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x.contiguous(), transposed, None, "none", [], "")
+
+
+def _product(x: Tensor, weights: Tensor) -> Tensor:
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _Product.apply(x, weights.t())
+    return _multiplied(x, weights.t())
+
+
+@functools.cache
+def contracted(equation: str) -> int:
+    """How many axes an `einsum` sums over where it is a product of matrices as they lie, else 0.
+
+    Args:
+        equation: string, such as "abc,cde->abde": the last axes of the first are the first of the
+            second, and what is left of both is the output, in that order.
+    """
+    operands, _, output = equation.replace(" ", "").partition("->")
+    left, _, right = operands.partition(",")
+    for n in range(1, min(len(left), len(right) + 1)):
+        kept = left[:-n] + right[n:]
+        if left[-n:] == right[:n] and kept == output:
+            return n if len({*kept}) == len(kept) and not {*left[-n:]} & {*kept} else 0
+    return 0
