@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,6 @@ from keras_mpt.checks import check_token_ids, is_integer
 from keras_mpt.fitting.label_words import LabelWords
 from keras_mpt.fitting.text import tokens_alone
 from keras_mpt.types import Preprocessor
-
-# How many pairs of a row and a candidate run at once: each has keys and values of its own.
-PAIRS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +46,6 @@ class Candidates:
     def lists_of(self, rows: np.ndarray) -> np.ndarray:
         """Which list each of some rows has, int (N,)."""
         return rows if self.of_rows else np.zeros_like(rows)
-
-    def of_pairs(self, rows: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens (P, N) and lengths (P,) of pairs of a row and a candidate."""
-        lists = self.lists_of(rows)
-        return self.token_ids[lists, which], self.lengths[lists, which]
 
     def repeated(self, rows: np.ndarray) -> Candidates:
         """The lists of some rows, one for each of them."""
@@ -140,22 +131,6 @@ def words_of_rows(words: LabelWords, task_ids: np.ndarray | None, rows: int) -> 
     given = [words.words[k] for k in tasks]
     classes = max(map(len, given))
     return Candidates(given, words.token_ids[tasks, :classes], words.sizes[tasks, :classes], True)
-
-
-def pairs(lengths: np.ndarray, is_pair: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of a row and a candidate, in chunks whose rows are equally long.
-
-    Args:
-        lengths: int array (B,).
-        is_pair: bool array (B, C). Which of all pairs.
-
-    Yields:
-        The rows and the candidates of at most `PAIRS` pairs, each an int array (P,).
-    """
-    for length in np.unique(lengths):
-        row_of, which = np.nonzero(is_pair & (lengths == length)[:, None])
-        for start in range(0, len(row_of), PAIRS):
-            yield row_of[start : start + PAIRS], which[start : start + PAIRS]
 
 
 def _listed(value: Any) -> list[Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.decoding.reader import Reader
-from keras_mpt.decoding.state import Context, Pairs, RowPrompts
+from keras_mpt.decoding.state import Beginnings, Context, RowPrompts
 from keras_mpt.splicing.shared_cache import taken
 from keras_mpt.types import Tensor, Tensors
 
@@ -85,25 +85,25 @@ class Decoder(abc.ABC):
         """
 
     @abc.abstractmethod
-    def text_of_pairs(
-        self, ids: np.ndarray, row_of: np.ndarray, start: int, tokens: np.ndarray
+    def text_of_runs(
+        self, ids: np.ndarray, rows: np.ndarray, start: int, tokens: np.ndarray
     ) -> np.ndarray:
-        """The `text` of `Pairs`.
+        """The `text` of `Beginnings`.
 
         Args:
             ids: int array (B, S). The rows' text.
-            row_of: int array (P,). Each pair's row.
+            rows: int array (R,). Each beginning's row.
             start: int. How long these rows are.
-            tokens: int array (P, n). The continuations.
+            tokens: int array (R, n). The beginnings.
         """
 
     @abc.abstractmethod
-    def score(self, cache: Tensors, pairs: Pairs) -> Tensor:
-        """The sums (P,) of log-probabilities, in float32, of each pair's tokens after the first.
+    def score(self, cache: Tensors, runs: Beginnings) -> Tensor:
+        """The sums (R, G), in float32, of log-probabilities of all tokens but continuations' first.
 
         Args:
             cache: what `first_logits` gave.
-            pairs: the pairs, whose continuations have two tokens or more.
+            runs: the continuations by their beginnings.
         """
 
 
@@ -164,32 +164,32 @@ class KeepsKeys(Decoder):
         logits, states, cache = self.step(last, cache, index - 1)
         return logits[:, 0], states[:, 0], cache
 
-    def text_of_pairs(
-        self, ids: np.ndarray, row_of: np.ndarray, start: int, tokens: np.ndarray
+    def text_of_runs(
+        self, ids: np.ndarray, rows: np.ndarray, start: int, tokens: np.ndarray
     ) -> np.ndarray:
         """None: it was read."""
-        return ids[row_of, :0]
+        return ids[rows, :0]
 
     def taken(self, cache: Tensors, rows: Tensor, queries: int) -> Tensors:
         """What is kept of some rows.
 
         Args:
             cache: what `read` or a step gave.
-            rows: int tensor (P,). These.
+            rows: int tensor (R,). These.
             queries: int. How many of their tokens come next.
         """
         return taken(cache, rows)
 
-    def score(self, cache: Tensors, pairs: Pairs) -> Tensor:
+    def score(self, cache: Tensors, runs: Beginnings) -> Tensor:
         """From the keys and values of each row's text.
 
-        All but the last of a continuation's tokens come after it, in the place of what padding the
-        row has: the causal mask hides what is left of that.
+        A beginning comes after it, in the place of what padding the row has: the causal mask hides
+        what is left of that.
         """
-        tokens = ops.cast(pairs.tokens, "int32")
-        kept = self.taken(cache, pairs.rows, tokens.shape[1] - 1)
-        logits, _, _ = self.step(tokens[:, :-1], kept, pairs.start)
-        return _sum_of_first(_chosen(log_softmax(logits), tokens[:, 1:]), pairs.sizes - 1)
+        tokens = ops.cast(runs.tokens, "int32")
+        kept = self.taken(cache, runs.rows, tokens.shape[1])
+        logits, _, _ = self.step(tokens, kept, runs.start)
+        return _of_continuations(logits, runs)
 
 
 class Rereads(Decoder):
@@ -221,20 +221,19 @@ class Rereads(Decoder):
         _, cache = self.read(text_ids, context)
         return self.reader.logits_after(self.outputs(text_ids, cache), last), cache
 
-    def text_of_pairs(
-        self, ids: np.ndarray, row_of: np.ndarray, start: int, tokens: np.ndarray
+    def text_of_runs(
+        self, ids: np.ndarray, rows: np.ndarray, start: int, tokens: np.ndarray
     ) -> np.ndarray:
-        """Each pair's whole text, but for its last token."""
-        text = ids[row_of]
-        text[:, start : start + tokens.shape[1] - 1] = tokens[:, :-1]
+        """Each beginning's whole text, and itself."""
+        text = ids[rows]
+        text[:, start : start + tokens.shape[1]] = tokens
         return text
 
-    def score(self, cache: Tensors, pairs: Pairs) -> Tensor:
-        """By running each pair as a whole."""
-        tokens = ops.cast(pairs.tokens, "int32")
-        outputs = self.outputs(ops.cast(pairs.text, "int32"), taken(cache, pairs.rows))
-        logits, _ = self.reader.logits(outputs, pairs.start, tokens.shape[1] - 1)
-        return _sum_of_first(_chosen(log_softmax(logits), tokens[:, 1:]), pairs.sizes - 1)
+    def score(self, cache: Tensors, runs: Beginnings) -> Tensor:
+        """By running text and beginning as a whole."""
+        outputs = self.outputs(ops.cast(runs.text, "int32"), taken(cache, runs.rows))
+        logits, _ = self.reader.logits(outputs, runs.start, runs.tokens.shape[1])
+        return _of_continuations(logits, runs)
 
 
 class WholeText(Rereads):
@@ -264,12 +263,9 @@ def log_softmax(logits: Tensor) -> Tensor:
     return ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
 
 
-def _chosen(log_p: Tensor, tokens: Tensor) -> Tensor:
-    """Each token's own of (P, n, V): (P, n)."""
-    return ops.take_along_axis(log_p, tokens[..., None], axis=-1)[..., 0]
-
-
-def _sum_of_first(found: Tensor, sizes: Tensor) -> Tensor:
-    """The sum of each row's first entries."""
-    is_token = ops.arange(found.shape[1])[None] < ops.cast(sizes, "int32")[:, None]
+def _of_continuations(logits: Tensor, runs: Beginnings) -> Tensor:
+    """The sums (R, G) that `score` gives, of logits (R, n, V)."""
+    found = ops.take_along_axis(log_softmax(logits), ops.cast(runs.next, "int32"), axis=-1)
+    places = ops.arange(found.shape[1])[None, :, None]
+    is_token = places < ops.cast(runs.sizes, "int32")[:, None]
     return ops.sum(ops.where(is_token, found, ops.zeros_like(found)), axis=1)

@@ -8,8 +8,9 @@ import numpy as np
 from keras import ops
 
 from keras_mpt.arrays import to_numpy, to_power_of_two
+from keras_mpt.decoding.beginnings import runs
 from keras_mpt.decoding.calibration import content_free
-from keras_mpt.decoding.candidates import Candidates, pairs, words_of_rows
+from keras_mpt.decoding.candidates import Candidates, words_of_rows
 from keras_mpt.decoding.decoder import Decoder, log_softmax
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.generation_inputs import (
@@ -20,7 +21,7 @@ from keras_mpt.decoding.generation_inputs import (
 )
 from keras_mpt.decoding.score_inputs import text_tokens, to_score
 from keras_mpt.decoding.scoring import Options, in_batches
-from keras_mpt.decoding.state import Pairs, Rows
+from keras_mpt.decoding.state import Beginnings, Rows
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.types import TaskIds, Tensor, Tensors
 
@@ -133,14 +134,15 @@ def _log_likelihoods(
     found, cache = decoding.functions.of(_first, decoder)(given)
     scores = np.array(to_numpy(found)[:, : len(candidates)])
     find = decoding.functions.of(_rest, decoder)
-    for row_of, which in pairs(lengths, candidates.lengths > 1):
-        start = int(lengths[row_of[0]])
-        tokens, sizes = (to_power_of_two(a) for a in candidates.of_pairs(row_of, which))
-        of_pairs = to_power_of_two(row_of).astype("int32")
-        text = decoder.text_of_pairs(ids, of_pairs, start, tokens)
-        asked = Pairs(of_pairs, text, np.asarray(start, "int32"), tokens, sizes)
-        more = find((cache if decoder.reads_once else context, asked))
-        scores[row_of, which] += to_numpy(more)[: len(row_of)]
+    for found_runs in runs(lengths, candidates):
+        rows, tokens = to_power_of_two(found_runs.rows), to_power_of_two(found_runs.tokens)
+        text = decoder.text_of_runs(ids, rows, int(lengths[rows[0]]), tokens)
+        start = np.asarray(lengths[rows[0]], "int32")
+        following, sizes = to_power_of_two(found_runs.next), to_power_of_two(found_runs.sizes)
+        asked = Beginnings(rows, text, start, tokens, following, sizes)
+        sums = to_numpy(find((cache if decoder.reads_once else context, asked)))
+        i, j = np.nonzero(found_runs.which >= 0)
+        scores[found_runs.rows[i], found_runs.which[i, j]] += sums[i, j]
     return scores
 
 
@@ -151,5 +153,5 @@ def _first(decoder: Decoder, rows: Rows) -> tuple[Tensor, Tensors]:
     return first, cache if decoder.reads_once else ()
 
 
-def _rest(decoder: Decoder, given: tuple[Tensors, Pairs]) -> Tensor:
+def _rest(decoder: Decoder, given: tuple[Tensors, Beginnings]) -> Tensor:
     return decoder.score(*given)

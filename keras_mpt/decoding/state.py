@@ -46,21 +46,23 @@ class Context(NamedTuple):
     others: dict[str, Any]
 
 
-class Pairs(NamedTuple):
-    """P pairs of a row and a continuation, of rows that are equally long.
+class Beginnings(NamedTuple):
+    """R beginnings of continuations, behind the text of rows that are equally long.
 
     Attributes:
-        rows: int array (P,). Each pair's row.
-        text: int array (P, …). What is run of these rows.
+        rows: int array (R,). Each one's row.
+        text: int array (R, …). What is run of these rows.
         start: int array (). How long the rows' text is.
-        tokens: int array (P, n). The continuations, padded on the right.
-        sizes: int array (P,). How many tokens each has.
+        tokens: int array (R, n). The beginnings, padded on the right.
+        next: int array (R, n, G). What comes after each token in G continuations.
+        sizes: int array (R, G). How many tokens each of those has after its first.
     """
 
     rows: Any
     text: Any
     start: Any
     tokens: Any
+    next: Any
     sizes: Any
 
 

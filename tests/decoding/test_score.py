@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import keras_mpt
-from keras_mpt.decoding import candidates as candidate_lists
+from keras_mpt.decoding.beginnings import RUNS, groups
 from tests import tiny
 from tests.decoding.language_models import (
     IDS,
@@ -79,11 +79,10 @@ def test_candidates_of_each_row():
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=slow_on_jax)])
 def test_all_tokens_have_a_probability_of_one(dtype):
-    """More pairs than run at once. In bfloat16 a softmax would be off by a hundredth."""
+    """In bfloat16 a softmax would be off by a hundredth."""
     config = keras_mpt.PromptTuningConfig(num_virtual_tokens=3)
     backbone = tiny.backbone("gpt2", dtype=dtype)
     model = keras_mpt.models.PromptTunedCausalLM(backbone, config)
-    assert candidate_lists.PAIRS < 2 * tiny.VOCABULARY
     for use_cache in (True, False) if IS_EAGER else (True,):
         scores = model.score(
             inputs("gpt2"), [[i] for i in range(tiny.VOCABULARY)], use_cache=use_cache
@@ -123,6 +122,81 @@ def test_the_input_runs_once(kind, monkeypatch):
         )
         model.score(x, CANDIDATES, task_ids=TASK_IDS)
         assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("candidates", "expected"),
+    [
+        ([[8], [9]], []),
+        ([[8, 9], [7, 9]], [[0], [1]]),
+        ([[8, 9], [8, 7], [8, 9]], [[0, 1, 2]]),
+        ([[8, 9], [8, 9, 7], [8, 9, 6, 5], [8, 7, 4]], [[2, 1], [3, 0]]),
+        ([[5, 5], [5], [5, 5, 5], [5, 5, 5, 5]], [[3, 2, 0]]),
+        # Not what looks like a beginning but for its padding, which is the token 0.
+        ([[5, 0, 1], [5, 1], [0, 5, 2], [0, 0, 2], [0, 1]], [[0, 1], [2], [3, 4]]),
+        ([[8, 6, 1], [8, 5, 1], [8, 1], [9, 1], [8, 6, 7, 1]], [[3], [4, 0], [1, 2]]),
+    ],
+)
+def test_what_begins_alike_is_one_run(candidates, expected):
+    lengths = np.array(list(map(len, candidates)))
+    ids = np.zeros((len(candidates), lengths.max()), "int32")
+    for row, candidate in zip(ids, candidates, strict=True):
+        row[: len(candidate)] = candidate
+    found = groups(ids, lengths)
+    assert sorted(map(sorted, found)) == sorted(map(sorted, expected))
+    for first, *others in found:
+        longest = candidates[first][:-1]
+        assert all(longest[: len(candidates[c]) - 1] == candidates[c][:-1] for c in others)
+
+
+BEGIN_ALIKE = [[8, 9, 7], [6], [8, 9, 5], [8, 4], [7, 7, 7, 7], [7, 7], [8, 9, 7]]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "t5"] if IS_EAGER else ["gpt2"])
+@pytest.mark.parametrize("use_cache", [True, pytest.param(False, marks=only_eager)])
+def test_candidates_that_begin_alike(kind, use_cache):
+    model, x = make(kind), inputs(kind)
+    expected = by_predict(model, x, BEGIN_ALIKE, TASK_IDS)
+    found = model.score(x, BEGIN_ALIKE, task_ids=TASK_IDS, use_cache=use_cache)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    # A list for each row: other ones begin alike.
+    lists = [BEGIN_ALIKE, [[3], [3, 4], [8, 9, 7], [2, 2], [2, 3], [2, 4], [2, 5, 6]]]
+    found = model.score(x, lists, task_ids=TASK_IDS, use_cache=use_cache)
+    for row, candidates in enumerate(lists):
+        expected = by_predict(model, x, candidates, TASK_IDS)[row]
+        np.testing.assert_allclose(found[row], expected, rtol=1e-5)
+
+
+@only_eager
+def test_a_beginning_runs_once(monkeypatch):
+    model, x = make("gpt2"), inputs("gpt2")
+    step, rows = model.prefix_cache.step, []
+
+    def counted(token_ids, *args, **kwargs):
+        rows.append(token_ids.shape[0])
+        return step(token_ids, *args, **kwargs)
+
+    monkeypatch.setattr(model.prefix_cache, "step", counted)
+    # 40 candidates of three tokens with two beginnings, of rows of two lengths: after the texts,
+    # two runs for each row and not 40.
+    candidates = [[8 + i % 2, 7, 5 + i] for i in range(40)]
+    found = model.score(x, candidates, task_ids=TASK_IDS)
+    assert rows == [2, 2, 2]
+    expected = by_predict(model, x, candidates, TASK_IDS)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_more_beginnings_than_run_at_once():
+    """As many as there are tokens, after each of which one token comes."""
+    model = keras_mpt.models.PromptTunedCausalLM(
+        tiny.backbone("gpt2"), keras_mpt.PromptTuningConfig(num_virtual_tokens=3)
+    )
+    assert RUNS < 2 * tiny.VOCABULARY
+    x = inputs("gpt2")
+    both = model.score(x, [[i, j] for i in range(tiny.VOCABULARY) for j in (5, 6)])
+    for which in (0, 7, 49):
+        found = model.score(x, [[which, 5], [which, 6]])
+        np.testing.assert_allclose(both[:, 2 * which : 2 * which + 2], found, rtol=1e-5)
 
 
 def test_up_to_the_last_position():
