@@ -6,6 +6,8 @@ listed here with what the general rule gives.
 
 from __future__ import annotations
 
+from typing import Any
+
 from keras_mpt.types import Backbone
 
 # Where keras-hub 0.32's own cached path does not compute what its model does.
@@ -29,6 +31,16 @@ _TOKEN_CLASSIFIER = ("GPT2Backbone", "BloomBackbone", "FalconBackbone", "GPTNeoX
 
 def _name(backbone: Backbone) -> str:
     return type(backbone).__name__
+
+
+def adds_losses(layer: Any) -> bool:
+    """Whether a backbone, or a layer of one, adds a loss while training.
+
+    It is a mean over positions, padding among them: that of experts' balance in Mixtral and its
+    like.
+    """
+    names = [name for name in vars(layer) if name.startswith("router_aux_loss_coef")]
+    return any(getattr(layer, name) for name in names)
 
 
 def has_right_cache(backbone: Backbone) -> bool:

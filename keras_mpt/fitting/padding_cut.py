@@ -8,13 +8,18 @@ Letters: B rows, S tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from typing import Any, Protocol
 
+import keras
+
+from keras_mpt._keras import sublayers
 from keras_mpt.arrays import to_numpy, up_to_few
 from keras_mpt.data.buckets import last_used
+from keras_mpt.families import adds_losses
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.mask_positions import MASK_POSITIONS
+from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.objective import Objective
 from keras_mpt.fitting.targets import Targets
 from keras_mpt.splicing.cut import TokenInput
@@ -23,24 +28,50 @@ from keras_mpt.types import TargetData
 Arrays = dict[str, Any]
 
 
+class Cut(Protocol):
+    """What is asked of a model here: a `Fitting` has it."""
+
+    model_inputs: ModelInputs
+    targets: Targets
+    objective: Objective | None
+
+
 class PaddingCut:
     """Cuts what all rows of a batch are padded with on the right.
 
     Where padding has a part in a step it stays: without a padding mask, in a loss that is a mean
-    over all positions, in one of a backbone's own outputs, and on the left.
+    over all positions, in one of a backbone's own outputs, in what a layer or a subclass adds to
+    the loss, where positions are turned by a batch's width, and on the left.
 
     Args:
-        inputs: the backbone's token inputs.
-        targets: the kind of targets that the model is trained towards.
-        objective: what it was compiled for, or `None`.
+        model: the model.
     """
 
-    def __init__(
-        self, inputs: Sequence[TokenInput], targets: Targets, objective: Objective | None
-    ) -> None:
-        self._inputs = inputs
-        self.targets = targets
-        self._objective = objective
+    def __init__(self, model: Cut) -> None:
+        self._model = model
+        self._inputs = model.model_inputs.splice.token_inputs
+        self.targets = model.targets
+        self._objective = model.objective
+
+    @functools.cached_property
+    def _layers(self) -> list[keras.layers.Layer]:
+        return [self._model, *sublayers(self._model)]
+
+    @functools.cached_property
+    def _has_other_losses(self) -> bool:
+        """Whether a step's loss is not only one of outputs and targets that this knows."""
+        ours = [layer for layer in self._layers if hasattr(layer, "takes_positions")]
+        return (
+            any(not target_positions.is_ours(type(model)) for model in ours)
+            or any(getattr(layer, "activity_regularizer", None) for layer in self._layers)
+            or any(map(adds_losses, self._layers))
+        )
+
+    def _turns_otherwise(self, width: int, whole: int) -> bool:
+        """Whether a layer turns positions otherwise in a narrower batch, as Phi-3's may."""
+        prompt = self._model.model_inputs.splice.num_virtual_tokens
+        most = {getattr(layer, "pretraining_sequence_length", None) for layer in self._layers}
+        return any(width + prompt <= n < whole + prompt for n in most if n)
 
     def __call__(
         self, x: Arrays, y: TargetData, sample_weight: TargetData
@@ -62,6 +93,9 @@ class PaddingCut:
             if least is None:
                 continue
             width = up_to_few(max(least, 1))
+            if self._turns_otherwise(width, widths[-1] or 0):
+                widths[-1] = None
+                continue
             names = [token_input.name, token_input.mask_name, *token_input.other_names]
             x |= {name: x[name][:, :width] for name in names if name is not None and name in x}
             if self._has_targets(token_input):
@@ -79,7 +113,7 @@ class PaddingCut:
     ) -> int | None:
         """How many of an input's places have a part in a step; `None` where padding has."""
         # Of other outputs than logits nothing is known.
-        if token_input.mask_name is None or not self.targets.of_logits:
+        if token_input.mask_name is None or not self.targets.of_logits or self._has_other_losses:
             return None
         places = [last_used(x[token_input.mask_name])]
         if MASK_POSITIONS in x:

@@ -247,8 +247,7 @@ def preparation_of(
     needs_targets = needs_targets and bool(model.compiled) and model.loss is not None
     positions = for_step and model.takes_positions and target_positions.suffice(model.objective)
     inputs = model.model_inputs
-    token_inputs = inputs.splice.token_inputs
-    cut = PaddingCut(token_inputs, model.targets, model.objective) if with_targets else None
+    cut = PaddingCut(model) if with_targets else None
     wanted = with_targets, needs_targets, positions
     return Preparation(inputs, check_targets, *wanted, cut, for_step)
 

@@ -14,6 +14,7 @@ import functools
 import platform
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,26 @@ _MAKERS = ("AuthenticAMD", "HygonGenuine")
 _within = threading.local()
 
 
-@contextlib.contextmanager
-def frozen_products(is_recomputed: bool = False) -> Iterator[None]:
+def frozen_products(is_recomputed: bool = False) -> AbstractContextManager[Any]:
     """Around what runs frozen layers: their products are oneDNN's where that is the faster one.
 
     Args:
         is_recomputed: bool. Whether what runs within is what `keras.remat` runs, and so runs within
             this each time. Defaults to `False`.
     """
+    if not are_of_use():
+        return contextlib.nullcontext()
+    from keras_mpt.splicing import onednn
+
     outer = getattr(_within, "mode", None)
-    if not are_of_use() or (outer is not None and not is_recomputed):
-        yield
-        return
+    if outer is None:
+        # Whoever looks at what runs, or changes it, sees PyTorch's own.
+        return contextlib.nullcontext() if onednn.is_watched() else _entered(is_recomputed)
+    return outer.recomputed() if is_recomputed else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _entered(is_recomputed: bool) -> Iterator[None]:
     from keras_mpt.splicing.onednn import OneDNN
 
     _within.mode = OneDNN(is_recomputed)
@@ -44,7 +53,7 @@ def frozen_products(is_recomputed: bool = False) -> Iterator[None]:
         with _within.mode:
             yield
     finally:
-        _within.mode = outer
+        _within.mode = None
 
 
 def with_frozen_products(

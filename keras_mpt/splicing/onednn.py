@@ -10,14 +10,19 @@ back. What has no public name is taken here alone:
 `torch.utils.checkpoint` does, and wants the same saved again when it runs its function once more,
 maybe outside of this.
 
-`_are_functorch_transforms_active`: whether `torch.func` transforms what runs, by rules that an
-operation of oneDNN's lacks.
+`_are_functorch_transforms_active`, and `_current_level` of forward-mode gradients: whether what
+runs is transformed by rules that an operation of oneDNN's lacks.
+
+`_len_torch_function_stack`, `_len_torch_dispatch_stack`: whether a mode of somebody else's, such as
+`FlopCounterMode`, is around what runs. It would not see what is answered here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -31,7 +36,7 @@ LEAST_MULTIPLICATIONS = 2**20
 LEAST_ROWS = 4
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
-_AUTOGRAD = torch._C._autograd
+_AUTOGRAD, _FORWARD = torch._C._autograd, torch.autograd.forward_ad
 
 
 def is_available() -> bool:
@@ -39,9 +44,18 @@ def is_available() -> bool:
     inside = (
         (torch.ops.mkldnn, "_linear_pointwise"),
         (torch._C, "_are_functorch_transforms_active"),
+        (torch._C, "_len_torch_function_stack"),
+        (torch._C, "_len_torch_dispatch_stack"),
         (_AUTOGRAD, "_top_saved_tensors_default_hooks"),
+        (_FORWARD, "_current_level"),
     )
     return torch.backends.mkldnn.is_available() and all(hasattr(*name) for name in inside)
+
+
+def is_watched() -> bool:
+    """Whether products should be PyTorch's own: others look on, or a user has said so."""
+    others = torch._C._len_torch_function_stack() + torch._C._len_torch_dispatch_stack()
+    return bool(others) or not torch.backends.mkldnn.enabled or _FORWARD._current_level >= 0
 
 
 class OneDNN(TorchFunctionMode):
@@ -56,6 +70,15 @@ class OneDNN(TorchFunctionMode):
         super().__init__()
         self.is_recomputed = is_recomputed
 
+    @contextlib.contextmanager
+    def recomputed(self) -> Iterator[None]:
+        """Around what is run once more within such a context."""
+        before, self.is_recomputed = self.is_recomputed, True
+        try:
+            yield
+        finally:
+            self.is_recomputed = before
+
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
@@ -64,13 +87,12 @@ class OneDNN(TorchFunctionMode):
         if function is torch.matmul:
             x, weights = args
             if weights.dim() == 2 and self._takes(x, weights, 1):
-                return _product(x.flatten(0, -2), weights).view(*x.shape[:-1], weights.shape[1])
+                return _product(x, weights, 1)
         elif function is torch.einsum and len(args) == 3:
             equation, x, weights = args
             n = contracted(equation)
             if n and self._takes(x, weights, n):
-                made = _product(x.flatten(-n).flatten(0, -2), weights.flatten(n).flatten(0, n - 1))
-                return made.view(*x.shape[:-n], *weights.shape[n:])
+                return _product(x, weights, n)
         return function(*args)
 
     def _takes(self, x: Tensor, weights: Tensor, n: int) -> bool:
@@ -79,10 +101,14 @@ class OneDNN(TorchFunctionMode):
             return False
         if not (x.dtype == weights.dtype == torch.float32 and x.device.type == "cpu"):
             return False
+        if x.layout != torch.strided or not _is_matrix(weights):
+            return False
         # Autocast would round both first, and a trace is for elsewhere.
         if torch.is_autocast_enabled("cpu") or torch.jit.is_tracing():
             return False
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return False
+        if _FORWARD._current_level >= 0:
             return False
         if weights.device.type != "cpu" or x.dim() <= n or x.shape[-n:] != weights.shape[:n]:
             return False
@@ -99,7 +125,6 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, transposed: Tensor) -> Tensor:
         ctx.save_for_backward(transposed)
-        ctx.save_for_forward(transposed)
         return _multiplied(x, transposed)
 
     @staticmethod
@@ -108,20 +133,29 @@ class _Product(torch.autograd.Function):
         # By itself, so that a gradient has one too.
         return _Product.apply(gradient, transposed.t()), None
 
-    @staticmethod
-    def jvp(ctx: Any, x: Tensor, transposed: None) -> Tensor:
-        (transposed,) = ctx.saved_tensors
-        return _multiplied(x, transposed)
-
 
 def _multiplied(x: Tensor, transposed: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x.contiguous(), transposed, None, "none", [], "")
 
 
-def _product(x: Tensor, weights: Tensor) -> Tensor:
+def _product(x: Tensor, weights: Tensor, n: int) -> Tensor:
+    """x times weights, summed over the last n axes of x and the first of the weights."""
+    shape = (*x.shape[:-n], *weights.shape[n:])
+    rows = x.flatten(-n).flatten(0, -2)
+    transposed = weights.flatten(n).flatten(0, n - 1).t()
     if torch.is_grad_enabled() and x.requires_grad:
-        return _Product.apply(x, weights.t())
-    return _multiplied(x, weights.t())
+        made = _Product.apply(rows, transposed)
+    else:
+        made = _multiplied(rows, transposed)
+    # No view, which might not be changed in place; PyTorch's own `matmul` ends in it too.
+    return torch.ops.aten._unsafe_view(made, shape)
+
+
+def _is_matrix(weights: Tensor) -> bool:
+    """Whether weights lie in memory as a matrix or its transpose."""
+    if weights.layout != torch.strided:
+        return False
+    return weights.is_contiguous() or (weights.dim() == 2 and weights.t().is_contiguous())
 
 
 @functools.cache
@@ -137,5 +171,6 @@ def contracted(equation: str) -> int:
     for n in range(1, min(len(left), len(right) + 1)):
         kept = left[:-n] + right[n:]
         if left[-n:] == right[:n] and kept == output:
-            return n if len({*kept}) == len(kept) and not {*left[-n:]} & {*kept} else 0
+            letters = [*left, *right[n:]]
+            return n if len({*letters}) == len(letters) else 0
     return 0

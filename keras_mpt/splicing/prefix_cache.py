@@ -17,7 +17,7 @@ from keras import ops
 
 from keras_mpt._keras import hub_cache_builder
 from keras_mpt.arrays import concrete
-from keras_mpt.families import cache_takes_left_padding, has_right_cache
+from keras_mpt.families import adds_losses, cache_takes_left_padding, has_right_cache
 from keras_mpt.splicing import slice_update_gradient
 from keras_mpt.splicing.apart import saves_time
 from keras_mpt.splicing.at_positions import at_positions
@@ -58,13 +58,8 @@ class PrefixCache:
         self.has_pairs, self.layers = has_pairs, task.backbone.transformer_layers
         # Whether `whole_rows` is right whatever the padding.
         self.takes_padding = cache_takes_left_padding(task.backbone)
-        # Whether layers add a loss while training, a mean over positions: that of experts' balance
-        # in Mixtral and its like. Prompts that run once would count once in it.
-        self.adds_losses = any(
-            value
-            for name, value in vars(task.backbone).items()
-            if name.startswith("router_aux_loss_coef")
-        )
+        # Whether layers add a loss while training: prompts that run once would count once in it.
+        self.adds_losses = adds_losses(task.backbone)
 
     @functools.cached_property
     def splits(self) -> list[SplitLayer]:

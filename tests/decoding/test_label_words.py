@@ -145,6 +145,18 @@ def test_calibrated_by_default():
 
 
 @only_torch
+def test_candidates_that_padding_makes_alike_are_calibrated_apart():
+    """Shorter candidates are padded with the token 0, which is "a" here."""
+    model = make("gpt2", causal_preprocessor())
+    lists = [["b", "c"], ["ba", "c"]]
+    given = {"calibrate": ["f"], "return_probabilities": True}
+    both = model.predict_labels(["de", "de"], lists, task_ids=["a", "a"], **given)[1]
+    for row, own in enumerate(lists):
+        alone = model.predict_labels(["de"], [own], task_ids=["a"], **given)[1]
+        np.testing.assert_allclose(both[row : row + 1], alone, rtol=1e-5)
+
+
+@only_torch
 def test_an_encoder_decoder_answers_in_words():
     tokenizer = keras_hub.models.BartTokenizer(vocabulary=VOCABULARY, merges=["a b"])
     read = keras_hub.models.BartSeq2SeqLMPreprocessor(

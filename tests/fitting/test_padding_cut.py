@@ -1,6 +1,7 @@
 """Batches of like length without their padding: the same losses, gradients and trained values."""
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 from keras import ops
@@ -195,6 +196,101 @@ def test_places_that_are_asked_for_keep_their_targets():
     for i in range(len(mix)):
         found, wanted = (model.test_on_batch(*batch[i]) for batch in (prepared, mix))
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def with_router(weight):
+    """A backbone of experts, whose balance is a loss over all positions."""
+    return keras_hub.models.QwenMoeBackbone(
+        **{"vocabulary_size": tiny.VOCABULARY, "num_layers": 1, "hidden_dim": tiny.WIDTH},
+        **{"num_query_heads": 2, "num_key_value_heads": 1, "num_experts": 4, "top_k": 2},
+        **{"intermediate_dim": 32, "moe_intermediate_dim": 16},
+        **{"shared_expert_intermediate_dim": 16, "router_aux_loss_coefficient": weight},
+    )
+
+
+def with_regularizer():
+    found = tiny.backbone("bert", dropout=0.0)
+    found.get_layer("embeddings_layer_norm").activity_regularizer = keras.regularizers.L2(0.1)
+    return found
+
+
+@only_torch
+@pytest.mark.parametrize(
+    ("backbone", "is_cut"),
+    [
+        (lambda: with_router(0.5), False),
+        (lambda: with_router(0.0), True),
+        (with_regularizer, False),
+        (lambda: tiny.backbone("bert", dropout=0.0), True),
+    ],
+)
+def test_padding_stays_where_layers_add_losses(backbone, is_cut):
+    config = keras_mpt.MultitaskPromptTuningConfig(
+        num_virtual_tokens=3, num_tasks=2, task_names=NAMES
+    )
+    model = keras_mpt.models.PromptTunedTokenClassifier(
+        tiny.with_large_weights(backbone()), config, num_classes=3
+    )
+    model.compile(keras.optimizers.SGD(0.1))
+    mix = mix_of(rows(model, "TOKEN_CLS"))
+    prepared = cut(model, mix)
+    assert ({width for found in widths(prepared) for width in found} == {WIDTH}) is not is_cut
+    for i in range(len(mix)):
+        found, wanted = (model.test_on_batch(*batch[i]) for batch in (prepared, mix))
+        np.testing.assert_allclose(found[0], wanted[0], rtol=1e-6)
+
+
+class MeanOverAll(keras_mpt.models.PromptTunedTokenClassifier):
+    """A loss of its own."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = keras.losses.sparse_categorical_crossentropy
+        return ops.mean(loss(y, y_pred, from_logits=True))
+
+
+class Inherited(MeanOverAll):
+    """Has it from elsewhere."""
+
+
+@only_torch
+@pytest.mark.parametrize("cls", [MeanOverAll, Inherited])
+def test_padding_stays_where_a_subclass_computes_the_loss(cls):
+    config = keras_mpt.MultitaskPromptTuningConfig(
+        num_virtual_tokens=3, num_tasks=2, task_names=NAMES
+    )
+    model = cls(tiny.backbone("bert", dropout=0.0), config, num_classes=3)
+    model.compile(keras.optimizers.SGD(0.1))
+    mix = mix_of(rows(model, "TOKEN_CLS"))
+    assert set(widths(cut(model, mix))) == {(WIDTH,)}
+    found = [
+        model.evaluate(mix_of(rows(model, "TOKEN_CLS"), bucket_by_length=of), verbose=0)[0]
+        for of in (True, False)
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+@only_torch
+@pytest.mark.parametrize(("most", "is_cut"), [(18, True), (19, False), (26, False), (27, True)])
+def test_padding_stays_where_positions_are_turned_by_the_width(most, is_cut):
+    """Rows are 16 tokens wide and 24 without a cut, behind 3 of a prompt."""
+    backbone = keras_hub.models.Phi3Backbone(
+        **{"vocabulary_size": tiny.VOCABULARY, "num_layers": 1, "hidden_dim": tiny.WIDTH},
+        **{"num_query_heads": 2, "num_key_value_heads": 1, "intermediate_dim": 32},
+        **{"rope_scaling_type": "su", "rope_scaling_short_factor": [1.0] * 4},
+        **{"rope_scaling_long_factor": [4.0] * 4, "pretraining_sequence_length": most},
+        max_sequence_length=64,
+    )
+    config = keras_mpt.MultitaskPromptTuningConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=3, num_tasks=2, task_names=NAMES
+    )
+    model = keras_mpt.prompt_tune(tiny.with_large_weights(backbone), config)
+    model.compile(keras.optimizers.SGD(0.1))
+    mix = mix_of(rows(model, "CAUSAL_LM"))
+    prepared = cut(model, mix)
+    assert ((16,) in widths(prepared)) is is_cut
+    for i in range(len(mix)):
+        found, wanted = (model.test_on_batch(*batch[i]) for batch in (prepared, mix))
+        np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5)
 
 
 @only_torch
