@@ -19,6 +19,7 @@ from keras.src.backend import in_symbolic_scope as in_symbolic_scope
 from keras.src.backend import set_keras_mask as set_keras_mask
 from keras.src.backend.common.dtypes import PYTHON_DTYPES_MAP
 from keras.src.backend.common.global_state import get_global_attribute
+from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.trainers.compile_utils import MetricsList
 from keras.src.utils.io_utils import ask_to_proceed_with_overwrite
 
@@ -84,10 +85,7 @@ def forget_compile_arguments(model: keras.Model) -> None:
 
 
 def keep_compile_arguments(model: keras.Model, given: Config) -> None:
-    """Lets a model remember what `compile` was given, not what that was resolved to for Keras.
-
-    `_compile_config`, as above.
-    """
+    """`_compile_config`: lets a model remember what `compile` was given, not what became of it."""
     model._compile_config.config.update(given)
 
 
@@ -101,26 +99,19 @@ def build_from_batch(model: keras.Model, batch: Any) -> None:
 
 
 def has_strategy(model: keras.Model) -> bool:
-    """Whether a model was made under one of TensorFlow's strategies.
-
-    `_distribute_strategy`: the public property has a default.
-    """
+    """`_distribute_strategy`: the strategy of TensorFlow's that a model was made under, if any."""
     return getattr(model, "_distribute_strategy", None) is not None
 
 
 def is_validation_of_fit(kwargs: Config) -> bool:
-    """Whether `evaluate` is called by `fit`, on the validation data that `fit` has prepared.
-
-    `_use_cached_eval_dataset`: what `fit` gives to `evaluate` to say so.
-    """
+    """`_use_cached_eval_dataset`: by which `fit` tells `evaluate` that its data are prepared."""
     return bool(kwargs.get("_use_cached_eval_dataset"))
 
 
 def list_torch_parameters(model: keras.Model) -> None:
-    """Makes PyTorch's list of a model's variables, which `state_dict` and its like read, anew.
+    """Makes PyTorch's list of a model's variables, which `state_dict` reads, anew.
 
-    `_torch_params`: Keras makes that list when somebody asks for it, and but once, while variables
-    are replaced as tasks come and go.
+    `_torch_params`: Keras makes it but once, while variables are replaced as tasks come and go.
     """
     if keras.backend.backend() != "torch":
         return
@@ -323,10 +314,7 @@ def keeping_history(tensors: Sequence[keras.KerasTensor]) -> Iterator[None]:
 
 
 def hub_cache_builder(task: Any) -> Callable[..., Tensors] | None:
-    """The method by which a keras-hub task fills a cache with a text, or `None`.
-
-    `_build_cache`: keras-hub's `generate` calls it; nothing public does.
-    """
+    """`_build_cache`: by it a keras-hub task fills a cache for its `generate`, if it has one."""
     return getattr(task, "_build_cache", None)
 
 
@@ -389,6 +377,18 @@ def may_overwrite(filepath: Any) -> bool:
 def is_saving_h5() -> bool:
     """Whether Keras is writing an `.h5` file: `use_legacy_config` is what it sets meanwhile."""
     return bool(get_global_attribute("use_legacy_config", None))
+
+
+def forget_deferred(variables: Sequence[Any]) -> None:
+    """Lets variables that were made for their shapes never have values.
+
+    `uninitialized_variables`: those of `StatelessScope(initialize_variables=False)` stay in it, and
+    the next model that is built anywhere makes their values, however large.
+    """
+    scope, of = get_stateless_scope(), {id(variable) for variable in variables}
+    if scope is None or not scope.initialize_variables:
+        waiting = get_global_attribute("uninitialized_variables") or []
+        waiting[:] = [variable for variable in waiting if id(variable) not in of]
 
 
 def let_torch_count_open_sizes() -> None:

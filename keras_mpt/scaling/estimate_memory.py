@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_mpt._keras import forget_deferred
 from keras_mpt.checks import check_size
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_values import TaskType
@@ -71,8 +72,8 @@ def estimate_memory(
     not). Of several devices, give the rows of one; a backbone that is spread over n of them has 1/n
     of `weights` on each. A head is not counted, which is small, nor what `remat` saves.
 
-    A backbone that is too large to be made here can be made without its values:
-    `with keras.StatelessScope(initialize_variables=False):`.
+    A backbone that is too large to be made here can be made without its values, for this alone:
+    `with keras.StatelessScope(initialize_variables=False):`. It never gets them then.
 
     Args:
         backbone: a keras-hub `Backbone`.
@@ -100,8 +101,10 @@ def estimate_memory(
         assert estimate.weights == 4 * 124_439_808
         ```
     """
+    forget_deferred(backbone.variables)
     rows, tokens = check_size("batch_size", batch_size), check_size("length", length)
-    config, _ = fitted(config, backbone)
+    with keras.StatelessScope(initialize_variables=False):  # On PyTorch Keras wants values else.
+        config, _ = fitted(config, backbone)
     size = keras.backend.standardize_dtype(backbone.compute_dtype)
     bytes_each = 2 if size.endswith("16") else 4
     virtual, width = int(config.num_virtual_tokens or 0), int(config.token_dim or 0)

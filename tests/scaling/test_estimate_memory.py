@@ -62,6 +62,33 @@ def test_weights_and_prompts_by_hand():
     assert many.activations / small.activations < 1.3
 
 
+def has_values(made):
+    """Whether Keras has made any of a backbone's values."""
+    return any(v._value is not None for v in made.variables)
+
+
+@pytest.mark.parametrize("is_within", [True, False])
+def test_a_backbone_of_shapes_alone_is_never_filled(is_within):
+    """Keras would fill it, however large, when the next model is built."""
+    with keras.StatelessScope(initialize_variables=False):
+        made = backbone("GPT2")
+        if is_within:
+            keras_mpt.estimate_memory(made, config(20), 16, 64)
+    if not is_within:
+        keras_mpt.estimate_memory(made, config(20), 16, 64)
+    with keras.StatelessScope():
+        other = keras.Variable("ones", shape=(2,))
+    assert other._value is not None
+    assert not has_values(made)
+
+
+def test_a_backbone_that_waits_for_its_values_gets_them():
+    with keras.StatelessScope():
+        made = backbone("GPT2")
+        keras_mpt.estimate_memory(made, config(20), 16, 64)
+    assert has_values(made)
+
+
 def test_half_the_size_is_half_the_bytes():
     whole, half = (
         keras_hub.models.GPT2Backbone(
