@@ -36,8 +36,13 @@ def sample(variables: Sequence[keras.Variable]) -> Tensor:
         A float32 tensor of rank 1.
     """
     filled = [v for v in variables if math.prod(v.shape)]
-    numbers = [ops.reshape(_first_numbers(v), (-1,)) for v in filled]
-    return ops.concatenate([ops.cast(n, "float32") for n in numbers])
+    numbers = [_first_numbers(v) for v in filled]
+    # Only what changes something: on PyTorch it is asked for with each text.
+    flat = [n if len(n.shape) == 1 else ops.reshape(n, (-1,)) for n in numbers]
+    is_other = [keras.backend.standardize_dtype(n.dtype) != "float32" for n in flat]
+    return ops.concatenate(
+        [ops.cast(n, "float32") if of else n for n, of in zip(flat, is_other, strict=True)]
+    )
 
 
 def digest(variables: Sequence[keras.Variable]) -> str:
@@ -138,7 +143,7 @@ def _first_numbers(variable: keras.Variable) -> Tensor:
     value, axes = variable.value, len(variable.shape)
     if not axes:
         return value
-    return value[(0,) * (axes - 1)][:_OF_EACH]
+    return value[(*(0,) * (axes - 1), slice(_OF_EACH))]
 
 
 def _middle(variable: keras.Variable) -> float:
