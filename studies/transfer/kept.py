@@ -8,6 +8,8 @@ from pathlib import Path
 NAME = "sources"
 # Of the working folder: what is no source's, and what is made of a package in a minute.
 _OTHERS = ("claims", "smollm2", "tiny", "unpacked")
+# The log's folder is a part of the site, which has no page for each adapter's card.
+_CARD = "README.md"
 
 
 def keep(work: Path, folder: Path) -> None:
@@ -21,7 +23,13 @@ def keep(work: Path, folder: Path) -> None:
         is_whole = trained.is_dir() and not trained.name.endswith(".unfinished")
         if is_whole and trained.name not in _OTHERS:
             kept = folder / NAME / trained.name
-            shutil.copytree(trained, kept, dirs_exist_ok=True, copy_function=_copy_missing)
+            shutil.copytree(
+                trained,
+                kept,
+                ignore=shutil.ignore_patterns(_CARD),
+                dirs_exist_ok=True,
+                copy_function=_copy_missing,
+            )
 
 
 def restore(folder: Path, work: Path) -> None:

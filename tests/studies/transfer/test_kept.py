@@ -26,3 +26,11 @@ def test_sources_go_on_elsewhere(tmp_path):
         "teachers-words/trec/weights": "another",
     }
     restore(tmp_path / "no log yet", other)
+
+
+def test_model_cards_are_no_pages_of_the_site(tmp_path):
+    work, log = tmp_path / "work", tmp_path / "log"
+    write(work / "mpt-1", "one")
+    (work / "mpt-1" / "README.md").write_text("# A card")
+    keep(work, log)
+    assert [path.name for path in log.rglob("*") if path.is_file()] == ["weights"]
