@@ -99,7 +99,7 @@ def build_from_batch(model: keras.Model, batch: Any) -> None:
 
 
 def has_strategy(model: keras.Model) -> bool:
-    """`_distribute_strategy`: the strategy of TensorFlow's that a model was made under, if any."""
+    """`_distribute_strategy`: whether a model was made under one of TensorFlow's strategies."""
     return getattr(model, "_distribute_strategy", None) is not None
 
 

@@ -50,10 +50,9 @@ def runs(lengths: np.ndarray, candidates: Candidates) -> Iterator[Runs]:
     plans: dict[bytes, list[list[int]]] = {}
     found: list[tuple[int, list[int]]] = []
     for row, k in enumerate(lists):
-        ids, sizes = candidates.token_ids[k], candidates.lengths[k]
-        key = ids.tobytes() + sizes.tobytes()
+        key = candidates.key_of(k)
         if key not in plans:
-            plans[key] = groups(ids, sizes)
+            plans[key] = groups(candidates.token_ids[k], candidates.lengths[k])
         found += [(row, group) for group in plans[key]]
     found.sort(key=lambda run: lengths[run[0]])
     ends = np.searchsorted([lengths[row] for row, _ in found], np.unique(lengths), side="right")

@@ -87,7 +87,7 @@ def content_free(
             f"`calibrate` should be False where there is {reason}: texts without content take the "
             f"inputs' place. Received: calibrate={received(calibrate)}"
         )
-    keys: dict[tuple[int, bytes, bytes], int] = {}
+    keys: dict[tuple[int, bytes], int] = {}
     texts: list[str] = []
     first: list[int] = []
     groups: list[int] = []
@@ -95,8 +95,7 @@ def content_free(
     lists = of.lists_of(np.arange(rows))
     for row in range(rows):
         task = 0 if tasks is None else int(tasks[row])
-        # Lengths too: what a shorter candidate is padded with may be a longer one's token.
-        key = task, of.token_ids[lists[row]].tobytes(), of.lengths[lists[row]].tobytes()
+        key = task, of.key_of(lists[row])
         if key not in keys:
             keys[key] = len(keys)
             name = None if tasks is None else model_inputs.task_names[task]

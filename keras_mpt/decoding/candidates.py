@@ -47,6 +47,13 @@ class Candidates:
         """Which list each of some rows has, int (N,)."""
         return rows if self.of_rows else np.zeros_like(rows)
 
+    def key_of(self, which: int) -> bytes:
+        """What two lists have alike if they hold the same candidates.
+
+        Lengths are in it: what a shorter one is padded with may be a longer one's token.
+        """
+        return self.token_ids[which].tobytes() + self.lengths[which].tobytes()
+
     def repeated(self, rows: np.ndarray) -> Candidates:
         """The lists of some rows, one for each of them."""
         lists = self.lists_of(rows)

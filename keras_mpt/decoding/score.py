@@ -134,15 +134,15 @@ def _log_likelihoods(
     found, cache = decoding.functions.of(_first, decoder)(given)
     scores = np.array(to_numpy(found)[:, : len(candidates)])
     find = decoding.functions.of(_rest, decoder)
-    for found_runs in runs(lengths, candidates):
-        rows, tokens = to_power_of_two(found_runs.rows), to_power_of_two(found_runs.tokens)
+    for chunk in runs(lengths, candidates):
+        *asked_of, which = chunk
+        rows, tokens, following, sizes = map(to_power_of_two, asked_of)
         text = decoder.text_of_runs(ids, rows, int(lengths[rows[0]]), tokens)
         start = np.asarray(lengths[rows[0]], "int32")
-        following, sizes = to_power_of_two(found_runs.next), to_power_of_two(found_runs.sizes)
         asked = Beginnings(rows, text, start, tokens, following, sizes)
         sums = to_numpy(find((cache if decoder.reads_once else context, asked)))
-        i, j = np.nonzero(found_runs.which >= 0)
-        scores[found_runs.rows[i], found_runs.which[i, j]] += sums[i, j]
+        i, j = np.nonzero(which >= 0)
+        scores[chunk.rows[i], which[i, j]] += sums[i, j]
     return scores
 
 

@@ -9,7 +9,7 @@ Letters: B rows, S tokens.
 from __future__ import annotations
 
 import functools
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 
@@ -19,21 +19,11 @@ from keras_mpt.data.buckets import last_used
 from keras_mpt.families import adds_losses
 from keras_mpt.fitting import target_positions
 from keras_mpt.fitting.mask_positions import MASK_POSITIONS
-from keras_mpt.fitting.model_inputs import ModelInputs
-from keras_mpt.fitting.objective import Objective
-from keras_mpt.fitting.targets import Targets
+from keras_mpt.fitting.step_data import Measured
 from keras_mpt.splicing.cut import TokenInput
 from keras_mpt.types import TargetData
 
 Arrays = dict[str, Any]
-
-
-class Cut(Protocol):
-    """What is asked of a model here: a `Fitting` has it."""
-
-    model_inputs: ModelInputs
-    targets: Targets
-    objective: Objective | None
 
 
 class PaddingCut:
@@ -47,7 +37,7 @@ class PaddingCut:
         model: the model.
     """
 
-    def __init__(self, model: Cut) -> None:
+    def __init__(self, model: Measured) -> None:
         self._model = model
         self._inputs = model.model_inputs.splice.token_inputs
         self.targets = model.targets
@@ -67,11 +57,12 @@ class PaddingCut:
             or any(map(adds_losses, self._layers))
         )
 
-    def _turns_otherwise(self, width: int, whole: int) -> bool:
-        """Whether a layer turns positions otherwise in a narrower batch, as Phi-3's may."""
-        prompt = self._model.model_inputs.splice.num_virtual_tokens
+    @functools.cached_property
+    def _turns(self) -> set[int]:
+        """Widths beyond which a layer turns positions otherwise, as Phi-3's may."""
         most = {getattr(layer, "pretraining_sequence_length", None) for layer in self._layers}
-        return any(width + prompt <= n < whole + prompt for n in most if n)
+        prompt = self._model.model_inputs.splice.num_virtual_tokens
+        return {n - prompt for n in most if n}
 
     def __call__(
         self, x: Arrays, y: TargetData, sample_weight: TargetData
@@ -86,16 +77,16 @@ class PaddingCut:
         Returns:
             The three, and S of each token input as it was; `None` where padding stays.
         """
-        x, widths = dict(x), []
+        x = dict(x)
+        widths: list[int | None] = []
         for token_input in self._inputs:
             least = self._least(token_input, x, y, sample_weight)
-            widths.append(None if least is None else int(x[token_input.name].shape[1]))
-            if least is None:
+            whole = int(x[token_input.name].shape[1])
+            width = whole if least is None else up_to_few(max(least, 1))
+            if least is None or any(width <= n < whole for n in self._turns):
+                widths.append(None)
                 continue
-            width = up_to_few(max(least, 1))
-            if self._turns_otherwise(width, widths[-1] or 0):
-                widths[-1] = None
-                continue
+            widths.append(whole)
             names = [token_input.name, token_input.mask_name, *token_input.other_names]
             x |= {name: x[name][:, :width] for name in names if name is not None and name in x}
             if self._has_targets(token_input):

@@ -1,10 +1,10 @@
 """Products of frozen weights on PyTorch, by the library that computes them fastest.
 
 On a processor PyTorch multiplies float32 matrices by MKL, which on AMD's processors leaves half of
-their arithmetic unused: 210 GFLOP/s of two Zen 5 cores, where oneDNN, which PyTorch brings too, has
-470. Nearly all of a prompt's training is products of activations and frozen weights, which need a
-gradient on one side alone. So while a model runs, those go to oneDNN (`onednn.py`): the same sums
-in another order.
+their arithmetic unused: 210 GFLOP/s on two cores with AVX-512, where oneDNN, which PyTorch brings
+too, has 470. Nearly all of a prompt's training is products of activations and frozen weights, which
+need a gradient on one side alone. So while a model runs, those go to oneDNN (`onednn.py`): the same
+sums in another order.
 """
 
 from __future__ import annotations
@@ -40,17 +40,16 @@ def frozen_products(is_recomputed: bool = False) -> AbstractContextManager[Any]:
     outer = getattr(_within, "mode", None)
     if outer is None:
         # Whoever looks at what runs, or changes it, sees PyTorch's own.
-        return contextlib.nullcontext() if onednn.is_watched() else _entered(is_recomputed)
+        is_left = onednn.is_watched()
+        return contextlib.nullcontext() if is_left else _entered(onednn.OneDNN(is_recomputed))
     return outer.recomputed() if is_recomputed else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def _entered(is_recomputed: bool) -> Iterator[None]:
-    from keras_mpt.splicing.onednn import OneDNN
-
-    _within.mode = OneDNN(is_recomputed)
+def _entered(mode: Any) -> Iterator[None]:
+    _within.mode = mode
     try:
-        with _within.mode:
+        with mode:
             yield
     finally:
         _within.mode = None

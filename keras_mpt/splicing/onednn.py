@@ -55,7 +55,7 @@ def is_available() -> bool:
 def is_watched() -> bool:
     """Whether products should be PyTorch's own: others look on, or a user has said so."""
     others = torch._C._len_torch_function_stack() + torch._C._len_torch_dispatch_stack()
-    return bool(others) or not torch.backends.mkldnn.enabled or _FORWARD._current_level >= 0
+    return bool(others) or not torch.backends.mkldnn.enabled
 
 
 class OneDNN(TorchFunctionMode):
