@@ -74,8 +74,9 @@ class PromptTuningConfig(KnownFields):
             the keras-hub tokenizer given to the model is used. Defaults to `None`.
         tokenizer_kwargs: dict. Arguments for that Hugging Face tokenizer. Defaults to `None`.
         prompt_position: `"before"` (PEFT's), `"after_start"` (after the start token, so that index
-            0 stays `[CLS]`), or `None`: `"after_start"` for encoders, else `"before"`. Ours, not
-            PEFT's. Defaults to `None`.
+            0 stays `[CLS]`), `"after"` (of causal language models: after the text, before its last
+            token, from which the answer is read; see docs/architecture.md), or `None`:
+            `"after_start"` for encoders, else `"before"`. Ours, not PEFT's. Defaults to `None`.
         seed: int. Seed of a random start; `None` follows `keras.utils.set_random_seed`. Ours, not
             PEFT's. Defaults to `None`.
         label_words: list of strings, one per class: what a language model answers, such as
@@ -150,9 +151,9 @@ class PromptTuningConfig(KnownFields):
         self.inference_mode = mode is not None and check_flag("inference_mode", mode)
         self.seed = checked_seed(self.seed)
         self.num_transformer_submodules = checked_submodules(self.num_transformer_submodules)
-        if self.prompt_position not in (None, "before", "after_start"):
+        if self.prompt_position not in (None, "before", "after_start", "after"):
             raise ValueError(
-                "`prompt_position` should be 'before', 'after_start' or None. Received: "
+                "`prompt_position` should be 'before', 'after_start', 'after' or None. Received: "
                 f"prompt_position={received(self.prompt_position)}"
             )
         check_text_start(vars(self))

@@ -125,7 +125,11 @@ def test_peft_s_enum_is_taken(peft):
             {"tokenizer_kwargs": {"use_fast": True}},
             "`tokenizer_kwargs` should be given only with prompt_tuning_init='TEXT'.*'RANDOM'",
         ),
-        ("both", {"prompt_position": "after"}, "`prompt_position` should be 'before', 'after_star"),
+        (
+            "both",
+            {"prompt_position": "behind"},
+            "`prompt_position` should be 'before', 'after_star",
+        ),
         *[
             (
                 "both",

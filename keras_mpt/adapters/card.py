@@ -122,7 +122,11 @@ def _facts(parts: CardParts) -> list[tuple[str, str]]:
     config, backbone = parts.config, parts.backbone
     of = f"{_code(backbone['class_name'])}, {backbone['num_parameters']:,} numbers"
     name = _name_of_base(config)
-    where = {"before": "before all tokens", "after_start": "after the start token"}
+    where = {
+        "before": "before all tokens",
+        "after_start": "after the start token",
+        "after": "after the text, before its last token",
+    }
     facts = [
         ("model", f"`keras_mpt.models.{parts.model}`"),
         ("base", f"{of}, {_code(name)}" if name else of),

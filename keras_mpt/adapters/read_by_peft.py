@@ -19,9 +19,10 @@ def read_differently(config: PromptTuningConfig, head_settings: Mapping[str, Any
         A sentence, or `None` where PEFT's logits are the model's.
     """
     found = []
-    if config.prompt_position == "after_start":
+    where = {"after_start": "after the start token", "after": "after the text"}
+    if config.prompt_position in where:
         found.append(
-            "it puts prompts before all tokens, this model after the start token "
+            f"it puts prompts before all tokens, this model {where[config.prompt_position]} "
             "(prompt_position='before' in the config is PEFT's way)"
         )
     classes = head_settings.get("num_classes")

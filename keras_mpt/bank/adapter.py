@@ -161,6 +161,12 @@ def bank_adapter(name: str, adapter: Adapter, kind: Kind) -> BankAdapter:
     has_words = config.label_words and kind.model.preprocessor is not None
     words = inputs.label_words if has_words else None
     position = config.prompt_position or default_prompt_position(kind.model.backbone)
+    if position == "after":
+        raise ValueError(
+            "`prompt_position` of an adapter should be 'before' or 'after_start' in a bank: its "
+            "rows hold their prompts in front of their text. Received: prompt_position='after' in "
+            f"{source!r}"
+        )
     at = {"before": 0, "after_start": 1}[position]
     number = next(_numbers)
     return BankAdapter(name, number, kind, config, state, head, num_classes, words, at)

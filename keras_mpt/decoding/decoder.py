@@ -8,7 +8,7 @@ continuations.
 from __future__ import annotations
 
 import abc
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from keras import ops
@@ -16,6 +16,7 @@ from keras import ops
 from keras_mpt.decoding.reader import Reader
 from keras_mpt.decoding.state import Beginnings, Context, RowPrompts
 from keras_mpt.splicing.shared_cache import taken
+from keras_mpt.splicing.splice import TEXT_LENGTHS
 from keras_mpt.types import Tensor, Tensors
 
 
@@ -28,6 +29,8 @@ class Decoder(abc.ABC):
 
     # Whether `read` computes something that is kept, and so is worth compiling.
     reads_once: ClassVar[bool] = True
+    # Whether reading may be recorded and replayed, on PyTorch.
+    reading_is_recorded: ClassVar[bool] = False
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -40,6 +43,23 @@ class Decoder(abc.ABC):
             task_ids: int array (B,), or `None` without tasks.
             rows: int. B.
         """
+
+    def context(
+        self,
+        token_ids: np.ndarray,
+        lengths: np.ndarray,
+        prompts: RowPrompts,
+        others: dict[str, Any],
+    ) -> Context:
+        """What rows are read with, laid out before a compiled function is entered.
+
+        Args:
+            token_ids: int array (B, S). Their text, padded on the right.
+            lengths: int array (B,). How many tokens each has.
+            prompts: what `row_prompts` gave.
+            others: dict of the backbone's other inputs.
+        """
+        return Context(prompts, others)
 
     @abc.abstractmethod
     def read(
@@ -109,6 +129,8 @@ class Decoder(abc.ABC):
 
 class KeepsKeys(Decoder):
     """Goes on from the keys and values of all tokens before."""
+
+    reading_is_recorded = True
 
     @abc.abstractmethod
     def run_text(
@@ -244,6 +266,18 @@ class WholeText(Rereads):
     def row_prompts(self, task_ids: np.ndarray | None, rows: int) -> RowPrompts:
         """Each row's task."""
         return RowPrompts(() if task_ids is None else task_ids)
+
+    def context(
+        self,
+        token_ids: np.ndarray,
+        lengths: np.ndarray,
+        prompts: RowPrompts,
+        others: dict[str, Any],
+    ) -> Context:
+        """With what says where prompts stand, if that is after the text."""
+        if self.reader.splice.is_after:
+            others = {**others, TEXT_LENGTHS: lengths.astype("int32")}
+        return Context(prompts, others)
 
     def read(
         self, text_ids: Tensor, context: Context, room: int = 0, with_states: bool = False

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mpt.arrays import to_numpy, up_to_step
+from keras_mpt.arrays import to_numpy, to_power_of_two, up_to_step
 from keras_mpt.checks import check_flags, check_size
 from keras_mpt.decoding.decoder import Decoder
 from keras_mpt.decoding.decoding import Decoding
@@ -22,6 +22,7 @@ from keras_mpt.decoding.generation_inputs import (
     trim,
     without_input,
     without_task_ids,
+    without_text_lengths,
 )
 from keras_mpt.decoding.sampler_steps import SamplerSteps, is_plain, keeps_rows
 from keras_mpt.decoding.state import Batch
@@ -70,13 +71,22 @@ def generate(
         width,
         x.get("task_ids"),
     )
-    batch, columns = _batch(decoding, decoder, x)
-    found = decoding.functions.drawing(generate_step, decoder, sampler)(batch, stop_token_ids=stops)
-    token_ids, mask, is_right = map(to_numpy, found)
-    check_rows_are_right(is_right)
     given = x[reader.mask_name] != 0
-    if columns is not None:
-        token_ids, mask = (np.take_along_axis(a, columns, axis=1) for a in (token_ids, mask))
+    x = without_text_lengths(x, given.sum(axis=1))
+    drawing = decoding.functions.drawing(generate_step, decoder, sampler)
+    found = [np.zeros_like(x[reader.ids_name], "int32") for _ in range(2)]
+    is_right = np.zeros(rows, bool)
+    for of_batch in _batches(given.sum(axis=1), are_alike=splice.is_after):
+        batch, columns = _batch(decoding, decoder, {n: value[of_batch] for n, value in x.items()})
+        *drawn, right = map(to_numpy, drawing(batch, stop_token_ids=stops))
+        if columns is not None:
+            drawn = [np.take_along_axis(values, columns, axis=1) for values in drawn]
+        count = len(np.unique(of_batch))
+        is_right[of_batch[:count]] = right[:count]
+        for values, own in zip(found, drawn, strict=True):
+            values[of_batch[:count]] = own[:count]
+    check_rows_are_right(is_right)
+    token_ids, mask = found
     made = {reader.ids_name: token_ids, reader.mask_name: mask}
     if strip_prompt:
         made = without_input(made, given, reader.ids_name, reader.mask_name)
@@ -85,6 +95,14 @@ def generate(
     assert preprocessor is not None
     made_text: list[str] = preprocessor.generate_postprocess(made)
     return made_text[0] if text.is_one else made_text
+
+
+def _batches(lengths: np.ndarray, are_alike: bool) -> list[np.ndarray]:
+    """The rows that are continued at once: all of them, or those that are equally long."""
+    if not are_alike:
+        return [np.arange(len(lengths))]
+    # Of few numbers of rows, as each is compiled.
+    return [to_power_of_two(np.flatnonzero(lengths == n)) for n in np.unique(lengths)]
 
 
 def _batch(

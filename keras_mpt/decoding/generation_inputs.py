@@ -12,7 +12,7 @@ from keras_mpt.checks import is_integer, received
 from keras_mpt.data.columns import as_list
 from keras_mpt.data.texts import PROMPTS, TEXT_NAMES
 from keras_mpt.splicing.cut import TokenInput
-from keras_mpt.splicing.splice import Splice
+from keras_mpt.splicing.splice import TEXT_LENGTHS, Splice
 from keras_mpt.types import Preprocessor, TaskIds, Tensor
 
 
@@ -161,6 +161,27 @@ def check_right_padding(mask: np.ndarray, mask_name: str) -> None:
             f"`{mask_name}` should be 1 at each row's tokens, then 0: rows are padded on the right "
             f"and have at least one token. Received: {mask_name}={mask.astype(int).tolist()}"
         )
+
+
+def without_text_lengths(x: dict[str, Any], lengths: np.ndarray) -> dict[str, Any]:
+    """Inputs of which the whole text is continued, so that prompts stand at its end.
+
+    Args:
+        x: dict of arrays.
+        lengths: int array (B,). How many tokens each row has.
+
+    Raises:
+        ValueError: rows that say something else.
+    """
+    x = dict(x)
+    given = x.pop(TEXT_LENGTHS, lengths)
+    if not np.array_equal(given, lengths):
+        raise ValueError(
+            f"`{TEXT_LENGTHS}` should be left out, or be the tokens of each row, "
+            f"{lengths.tolist()}: what follows the prompt is what is asked for. Received: "
+            f"{TEXT_LENGTHS}={given.tolist()}"
+        )
+    return x
 
 
 def check_rows_are_right(is_right: np.ndarray) -> None:

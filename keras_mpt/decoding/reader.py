@@ -40,7 +40,7 @@ class Reader:
             prompts: the rows' prompts.
         """
         of_rows = self.prompts_of_rows(prompts, ops.shape(inputs[self.ids_name])[0])
-        return self.splice.user_positions(self.splice(inputs, of_rows, training=False))
+        return self.splice.user_positions(self.splice(inputs, of_rows, training=False), inputs)
 
     def prompts_of_rows(self, prompts: RowPrompts, rows: int | Tensor) -> Tensor:
         """Each row's prompt (B, M·L, d), as the splice takes it.

@@ -44,7 +44,7 @@ class SamplerSteps:
         Returns:
             The logits (B, V) after that token, or `None`; and the cache to go on from.
         """
-        if not isinstance(decoder, KeepsKeys):
+        if not isinstance(decoder, KeepsKeys) or not decoder.reading_is_recorded:
             return None, decoder.read(text_ids, context, room)[1]
         of_cache: list[Tensors] = []
 

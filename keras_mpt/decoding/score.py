@@ -18,6 +18,7 @@ from keras_mpt.decoding.generation_inputs import (
     check_right_padding,
     trim,
     without_task_ids,
+    without_text_lengths,
 )
 from keras_mpt.decoding.score_inputs import text_tokens, to_score
 from keras_mpt.decoding.scoring import Options, in_batches
@@ -85,7 +86,8 @@ def _scores(
         own, of_rows = {name: value[rows] for name, value in x.items()}, chosen.repeated(rows)
         return _log_likelihoods(decoding, own, lengths[rows], of_rows, width, options.use_cache)
 
-    scores = in_batches(find, lengths, chosen, options.batch_size)
+    texts = x[decoding.reader.ids_name] if splice.is_after else None
+    scores = in_batches(find, lengths, chosen, options.batch_size, texts)
     if options.normalize == "mean":
         scores /= np.maximum(chosen.lengths, 1)
     return scores
@@ -110,6 +112,7 @@ def _rows_to_score(
     for token_input in encoder_inputs:
         trim(x, token_input)
     lengths = (x.pop(mask_name) != 0).sum(axis=1)
+    x = without_text_lengths(x, lengths)
     x[ids_name] = x[ids_name][:, : lengths.max()]
     return x, lengths
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +44,7 @@ def in_batches(
     lengths: np.ndarray,
     candidates: Candidates,
     batch_size: int | None,
+    texts: np.ndarray | None = None,
 ) -> np.ndarray:
     """The scores (B, C) of rows that are read a batch at a time; −∞ for a candidate not there.
 
@@ -53,18 +54,32 @@ def in_batches(
         lengths: int array (B,), each row's tokens.
         candidates: the candidates of all rows.
         batch_size: int, or `None`.
+        texts: int array (B, S), the rows' tokens, where rows of a batch must be equally long; those
+            of one text then are in one, as far as they fit. Defaults to `None`.
 
     Raises:
         ValueError: scores that are NaN.
     """
     size = batch_size or _ROWS
     scores = np.zeros((len(lengths), len(candidates)), "float32")
-    # Rows of about one length together: each batch is as wide as its longest row.
-    order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
+    for rows, is_whole in _batches(lengths, size, texts):
         # A last batch of few sizes: each is compiled.
-        padded = to_power_of_two(rows)[:size] if start else rows
+        padded = rows if is_whole else to_power_of_two(rows)[:size]
         scores[rows] = find(padded, up_to_step(int(lengths[rows].max())))[: len(rows)]
     check_rows_are_right(np.logical_not(np.isnan(scores).any(axis=1)))
     return np.where(candidates.are_there, scores, np.float32(-np.inf))
+
+
+def _batches(
+    lengths: np.ndarray, size: int, texts: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, bool]]:
+    """The rows of each batch, and whether there are as many as were asked for."""
+    # Rows of about one length together: each batch is as wide as its longest row.
+    order, ends = np.argsort(lengths, kind="stable"), [len(lengths)]
+    if texts is not None:
+        order = np.lexsort((*texts.T[::-1], lengths))
+        ends = np.searchsorted(lengths[order], np.unique(lengths), side="right").tolist()
+    for first, end in zip([0, *ends], ends, strict=False):
+        for start in range(first, end, size):
+            rows = order[start : min(start + size, end)]
+            yield rows, len(rows) == size or end == len(rows) == len(order)

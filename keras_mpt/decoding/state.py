@@ -34,16 +34,32 @@ class RowPrompts(NamedTuple):
         return None if isinstance(self.tasks, tuple) else self.tasks
 
 
+class OneText(NamedTuple):
+    """Which of B equally long rows have the same text.
+
+    Attributes:
+        rows: int array (U,). A row of each different text.
+        of_rows: int array (B,). Which of these texts each row has.
+        length: int array (). How many tokens they have.
+    """
+
+    rows: Any
+    of_rows: Any
+    length: Any
+
+
 class Context(NamedTuple):
-    """What stands before the text that is continued.
+    """What stands beside the text that is continued.
 
     Attributes:
         prompts: the rows' prompts.
         others: the backbone's other inputs by name, such as an encoder's, each (B, S).
+        text: which rows have the same text, where prompts stand after it; `()` elsewhere.
     """
 
     prompts: RowPrompts
     others: dict[str, Any]
+    text: Any = ()
 
 
 class Beginnings(NamedTuple):

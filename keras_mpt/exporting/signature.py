@@ -11,6 +11,7 @@ import keras
 from keras_mpt.checks import check_size, received
 from keras_mpt.fitting.mask_positions import MASK_POSITIONS
 from keras_mpt.fitting.model_inputs import ModelInputs
+from keras_mpt.splicing.splice import TEXT_LENGTHS
 
 # Names of dimensions, as runtimes show them.
 BATCH, SEQUENCE, PLACES = "batch", "sequence", "places"
@@ -91,7 +92,9 @@ def signature_of(
 
 def _dimensions(inputs: ModelInputs) -> dict[str, tuple[str, ...]]:
     """The names of each input's dimensions."""
-    found: dict[str, tuple[str, ...]] = {"task_ids": (BATCH,), MASK_POSITIONS: (BATCH, PLACES)}
+    found: dict[str, tuple[str, ...]] = {
+        "task_ids": (BATCH,), TEXT_LENGTHS: (BATCH,), MASK_POSITIONS: (BATCH, PLACES)
+    }  # fmt: skip
     several = len(inputs.splice.token_inputs) > 1
     for token_input in inputs.splice.token_inputs:
         prefix = token_input.name.removesuffix("token_ids") if several else ""

@@ -29,9 +29,10 @@ from keras_mpt.fitting.mask_positions import MASK_POSITIONS, check_mask_position
 from keras_mpt.fitting.mask_text import MaskText
 from keras_mpt.fitting.packing import Packing
 from keras_mpt.fitting.target_positions import TARGET_POSITIONS
+from keras_mpt.fitting.text_lengths import check_text_lengths
 from keras_mpt.prompts.task_ids import check_task_ids
 from keras_mpt.splicing.cut import TokenInput
-from keras_mpt.splicing.splice import Splice
+from keras_mpt.splicing.splice import TEXT_LENGTHS, Splice
 from keras_mpt.types import Data, Preprocessor, Tensor
 
 
@@ -61,6 +62,7 @@ class ModelInputs:
         names = [n for t in self.splice.token_inputs for n in (t.name, t.mask_name, *t.other_names)]
         names += [n for n in self.splice.graph.plain_names if n not in names]
         names += [MASK_POSITIONS] * self.takes_mask_positions
+        names += [TEXT_LENGTHS] * self.splice.is_after
         return [n for n in names if n is not None] + ["task_ids"] * self.has_tasks
 
     @functools.cached_property
@@ -175,6 +177,8 @@ class ModelInputs:
             self._check_beside_ids(x, token_input, is_prompted)
         if self.takes_mask_positions:
             check_mask_positions(x, splice.token_inputs[0])
+        if splice.is_after:
+            check_text_lengths(x, str(splice.token_inputs[0].mask_name))
         if self.has_tasks:
             shape = _shape(x[splice.token_inputs[0].name])
             batch_size = None if shape is None else shape[0]
@@ -250,6 +254,7 @@ class ModelInputs:
         if self.has_tasks and x.get("task_ids") is None:
             check_task_ids(None, len(self.task_names))
         optional = {name for t in self.splice.token_inputs for name in t.other_names}
+        optional.add(TEXT_LENGTHS)
         if self.preprocessor is None and any(n in x for n in TEXT_NAMES):
             raise ValueError(
                 "`preprocessor` should be given to the model for it to take text. Received: "

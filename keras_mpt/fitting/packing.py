@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_mpt.arrays import to_numpy, up_to_step
 from keras_mpt.checks import check_choice, check_flag, warn_once
-from keras_mpt.splicing.splice import Splice
+from keras_mpt.splicing.splice import TEXT_LENGTHS, Splice
 from keras_mpt.types import Preprocessor, Tokenizer
 
 Tokens = list[int]
@@ -144,6 +144,8 @@ class Packing:
     def inputs(self, rows: PackedRows, with_responses: bool = True) -> dict[str, np.ndarray]:
         """The backbone's inputs, each int32 (B, S), padded on the right.
 
+        Where prompts stand after the text also how long that is, (B,).
+
         Args:
             rows: the rows.
             with_responses: bool. Whether they go on with all but the last token of their responses.
@@ -159,6 +161,8 @@ class Packing:
         if with_responses:
             read = [s + r[:-1] for s, r in zip(rows.start, rows.responses, strict=True)]
         x[last.name], x[str(last.mask_name)] = self._padded(read, rows.widths[1])
+        if self.splice.is_after:
+            x[TEXT_LENGTHS] = np.asarray([len(start) for start in rows.start], "int32")
         return x
 
     def targets(self, rows: PackedRows) -> tuple[np.ndarray, np.ndarray]:

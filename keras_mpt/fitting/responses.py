@@ -17,6 +17,7 @@ from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.packing import Tokens
 from keras_mpt.fitting.word_labels import checked_labels
 from keras_mpt.prompts.task_ids import check_task_ids
+from keras_mpt.splicing.splice import TEXT_LENGTHS
 from keras_mpt.types import TargetData, TaskIds
 
 
@@ -103,6 +104,7 @@ def packed_tf(
     given = {"texts": dict(texts), "y": y, "sample_weight": sample_weight, "task_ids": task_ids}
     given = {name: value for name, value in given.items() if value is not None}
     names = [n for t in inputs.splice.token_inputs for n in (t.name, str(t.mask_name))]
+    names += [TEXT_LENGTHS] * inputs.splice.is_after
     has_targets = with_targets and (y is not None or RESPONSES in texts)
 
     def values(*arrays: Any) -> list[np.ndarray]:
@@ -113,9 +115,9 @@ def packed_tf(
     dtypes = [tf.int32] * len(names) + [tf.int32, tf.float32] * has_targets
     flat = keras.tree.flatten(given)
     made = tf.numpy_function(noting(values), flat, dtypes, stateful=False)
-    for tensor in made:
-        tensor.set_shape([None, None])
     x = dict(zip(names, made, strict=False))
+    for tensor in made:
+        tensor.set_shape([None] if tensor is x.get(TEXT_LENGTHS) else [None, None])
     return (x, made[-2], made[-1]) if has_targets else (x, None, None)
 
 

@@ -20,6 +20,7 @@ from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.objective import Objective
 from keras_mpt.fitting.own_columns import weight_per_target
 from keras_mpt.fitting.setting import Setting
+from keras_mpt.fitting.text_lengths import check_has_text_lengths
 from keras_mpt.fitting.unshifted import COPIES, is_the_input
 from keras_mpt.types import TargetData, Tensor
 
@@ -175,6 +176,8 @@ class NextTokens(Tokens):
 
         Warns once of labels that are the input.
         """
+        if inputs.splice.is_after:
+            check_has_text_lengths(x)
         labels = concrete(y, "y")
         if labels is not None:
             self._warn_of_copies(inputs, x, labels)

@@ -35,9 +35,17 @@ def config_for_task(config: PromptTuningConfig, task_type: TaskType | None) -> P
     return dataclasses.replace(config, task_type=task_type)
 
 
-def fitted(config: PromptTuningConfig, backbone: Backbone) -> tuple[PromptTuningConfig, Splice]:
+def fitted(
+    config: PromptTuningConfig, backbone: Backbone, task_type: TaskType | None
+) -> tuple[PromptTuningConfig, Splice]:
     """The config with what the backbone decides filled in, and how prompts enter the backbone."""
     position = config.prompt_position or default_prompt_position(backbone)
+    if position == "after" and task_type != TaskType.CAUSAL_LM:
+        raise ValueError(
+            "`prompt_position` should be 'before', 'after_start' or None but for causal language "
+            "models, in which a text's states do not depend on what comes after it. Received: "
+            f"prompt_position='after' for a model of task_type={str(task_type)!r}"
+        )
     assert config.num_virtual_tokens is not None
     splice = Splice(backbone, config.num_virtual_tokens, config.submodules, position)
     if config.token_dim not in (None, splice.token_dim):

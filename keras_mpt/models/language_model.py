@@ -378,7 +378,7 @@ class LanguageModel(PromptTunedModel):
         self, outputs: Tensors, inputs: dict[str, Tensor], training: bool | None = None
     ) -> Tensor:
         """Logits (B, S, V); (B, K, V) at `target_positions` where a step's data have them."""
-        outputs = self.splice.user_positions(outputs)
+        outputs = self.splice.user_positions(outputs, inputs)
         states = self.splice.follows_last_input(outputs)
         here = target_positions.taken(inputs, states)
         flat = [here if o is states else o for o in keras.tree.flatten(outputs)]

@@ -77,7 +77,9 @@ class PromptTunedBackbone(PromptTunedModel):
         self, outputs: Tensors, inputs: dict[str, Tensor], training: bool | None = None
     ) -> Tensors:
         """The backbone's outputs."""
-        return outputs if self.return_prompt_positions else self.splice.user_positions(outputs)
+        if self.return_prompt_positions:
+            return outputs
+        return self.splice.user_positions(outputs, inputs)
 
     def compute_output_spec(
         self, inputs: dict[str, Tensor], training: bool | None = None

@@ -12,9 +12,11 @@ from keras_mpt.adapters import backbone_identity
 from keras_mpt.checks import check_choice, received
 from keras_mpt.config import PromptTuningConfig
 from keras_mpt.config_values import TaskType
+from keras_mpt.decoding.decoder import Decoder
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.kept_prompts import KeptPrompts
 from keras_mpt.decoding.prefix_decoder import PrefixDecoder
+from keras_mpt.decoding.text_decoder import TextDecoder
 from keras_mpt.fitting.target_positions import TARGET_POSITIONS
 from keras_mpt.models.hub_task import hub_task
 from keras_mpt.models.language_model import LanguageModel
@@ -23,6 +25,7 @@ from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.serving import embeds
 from keras_mpt.splicing.apart import is_long
 from keras_mpt.splicing.prefix_cache import PrefixCache, prefix_cache
+from keras_mpt.splicing.text_cache import TextCache
 from keras_mpt.types import Backbone, Config, Tensor
 
 
@@ -112,10 +115,14 @@ class PromptTunedCausalLM(LanguageModel):
         task, graph = hub_task("CausalLM", backbone, head_config)
         super().__init__(task, graph, config, dict(head_config or {}), **kwargs)
         self.share_prompts, self.remat = share_prompts, remat
-        self.prefix_cache = prefix_cache(task, self.splice)
+        found = prefix_cache(task, self.splice)
+        self.prefix_cache = None if self.splice.is_after else found
         self.kept_prompts = KeptPrompts(self._cache_after, self._backbone_sample)
-        cached = apart = None
-        if self.prefix_cache is not None:
+        cached: Decoder | None = None
+        apart: PrefixDecoder | None = None
+        if found is not None and self.splice.is_after:
+            cached = TextDecoder(self.reader, TextCache(found))
+        elif self.prefix_cache is not None:
             if is_long(self.prefix_cache.length):
                 # Here numbers can be seen, by which it is found out; later it is only asked.
                 self.prefix_cache.can_attend_apart(None)

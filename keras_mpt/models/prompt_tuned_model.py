@@ -72,7 +72,7 @@ class PromptTunedModel(Fitting):
         **kwargs: Any,
     ) -> None:
         refuse_lora(backbone.variables)
-        config, splice = fitted(config_for_task(config, self.task_type), backbone)
+        config, splice = fitted(config_for_task(config, self.task_type), backbone, self.task_type)
         model_inputs = ModelInputs(config, splice, preprocessor)
         check_label_fields(model_inputs, head, head.num_classes)
         super().__init__(model_inputs, targets, **kwargs)
@@ -204,7 +204,7 @@ class PromptTunedModel(Fitting):
         prompts = (prompt or self.prompt).for_rows(task_ids, rows)
         outputs, states = self.splice.with_states(inputs, prompts, layers, training)
         if not prompt_positions:
-            states = [self.splice.user_states(s) for s in states]
+            states = [self.splice.user_states(s, inputs) for s in states]
         return outputs, states
 
     def parameter_count(self) -> int:

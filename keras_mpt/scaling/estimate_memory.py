@@ -103,8 +103,9 @@ def estimate_memory(
     """
     forget_deferred(backbone.variables)
     rows, tokens = check_size("batch_size", batch_size), check_size("length", length)
+    of_task = None if config.task_type is None else TaskType(config.task_type)
     with keras.StatelessScope(initialize_variables=False):  # On PyTorch Keras wants values else.
-        config, _ = fitted(config, backbone)
+        config, splice = fitted(config, backbone, of_task)
     size = keras.backend.standardize_dtype(backbone.compute_dtype)
     bytes_each = 2 if size.endswith("16") else 4
     virtual, width = int(config.num_virtual_tokens or 0), int(config.token_dim or 0)
@@ -118,12 +119,13 @@ def estimate_memory(
     grouped = int(getattr(backbone, "num_key_value_heads", heads))
     is_causal = config.task_type == TaskType.CAUSAL_LM
     # A causal model runs a task's prompt once, whatever rows have it, and each row gets a copy of
-    # its keys and values; others run it with each row.
-    places = rows * tokens + min(tasks, rows) * virtual if is_causal else rows * (tokens + virtual)
-    asking = tokens if is_causal else tokens + virtual
+    # its keys and values; others run it with each row, as it does with one after the text.
+    is_shared = is_causal and not splice.is_after
+    places = rows * tokens + min(tasks, rows) * virtual if is_shared else rows * (tokens + virtual)
+    asking = tokens if is_shared else tokens + virtual
     scores = blocks * heads * rows * asking * (tokens + virtual)
     states = blocks * width * places
-    if is_causal:
+    if is_shared:
         states += blocks * rows * (tokens + virtual) * 2 * width * grouped // heads
     outputs = sum(_outputs(v, width) for v in backbone.weights) * places
     logits = rows * tokens * backbone.vocabulary_size if config.task_type in _OF_TOKENS else 0

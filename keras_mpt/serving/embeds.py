@@ -88,8 +88,9 @@ def prompt_embeds(
     tasks, which = np.unique(to_numpy(x.get("task_ids", np.zeros(len(ids)))), return_inverse=True)
     has_tasks = self.model_inputs.has_tasks
     prompts = prompts_of(self, tasks.tolist() if has_tasks else None, scaled)[:, 0]
-    at, lengths = splice.at, (mask != 0).sum(axis=1)
+    lengths = (mask != 0).sum(axis=1)
+    places = np.broadcast_to(to_numpy(splice.place(x)), lengths.shape)
     return [
         np.concatenate([row[:at], prompts[k], row[at:length]])
-        for row, k, length in zip(rows, which, lengths, strict=True)
+        for row, k, at, length in zip(rows, which, places, lengths, strict=True)
     ]

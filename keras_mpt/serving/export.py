@@ -70,7 +70,7 @@ def export_prompt_embeds(
     check_frozen(self)
     task_id, splice = checked_task(self, task), self.splice
     has_encoder = len(splice.token_inputs) > 1
-    files = files_for(path, has_encoder, splice.num_transformer_submodules, splice.at)
+    files = files_for(path, has_encoder, splice.num_transformer_submodules, splice.prompt_position)
     check_format(files.suffix, dtype)
     prompts = prompts_of(self, None if task_id is None else [task_id], scaled)[0]
     _write(files, list(prompts), dtype, overwrite)

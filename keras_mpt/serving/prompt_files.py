@@ -89,14 +89,14 @@ def one_file(path: Any, suffixes: tuple[str, ...]) -> PromptFiles:
     return PromptFiles(check_target("path", file.parent), (file.name,))
 
 
-def files_for(path: Any, has_encoder: bool, submodules: int, at: int) -> PromptFiles:
+def files_for(path: Any, has_encoder: bool, submodules: int, position: str) -> PromptFiles:
     """The files to write a model's prompt to: by its name one file, or a folder's.
 
     Args:
         path: what the argument `path` was given.
         has_encoder: bool. Whether the model is an encoder-decoder.
         submodules: int. M.
-        at: int. How many tokens stand in front of the prompt.
+        position: string. Where the prompt stands, as in `prompt_position`.
 
     Raises:
         ValueError: a path of another kind, two prompts in one file, or a folder for a prompt that
@@ -112,10 +112,10 @@ def files_for(path: Any, has_encoder: bool, submodules: int, at: int) -> PromptF
         return one_file(path, SUFFIXES)
     if file.suffix and not file.is_dir():
         raise _not_a_path(path, _WANTED)
-    if at:
+    if position != "before":
         raise ValueError(
             "`prompt_position` should be 'before' for a folder: its readers put the prompt in "
-            "front of all tokens. Received: prompt_position='after_start' with "
+            f"front of all tokens. Received: prompt_position={position!r} with "
             f"path={received(path)}"
         )
     names = (_ENCODER, _DECODER)[:submodules] if has_encoder else (_DECODER,)

@@ -168,7 +168,7 @@ class PrefixCache:
             if blocks is None:
                 return self.layers[i], self._of_rows(part, rows, more)
             own = keras.tree.map_structure(lambda t: empty_like(t, batch_size, 1 + more), part)
-            return self._after(i, as_prefix(self._apart(part), blocks), blocks), own
+            return self._after(i, as_prefix(self.apart(part), blocks), blocks), own
 
         # Without gradients, states that nobody asks for need not be kept from layer to layer.
         states: list[Tensor] | None = [] if layers else None
@@ -213,7 +213,7 @@ class PrefixCache:
             more: int. S, the tokens to come.
         """
         blocks = row_blocks(rows, keras.tree.flatten(cache[0])[0].shape[0])
-        parts = [self._apart(part) for part in cache]
+        parts = [self.apart(part) for part in cache]
         of_rows = ops.shape(rows)[0]
         own = [tuple(empty_like(t, of_rows, 1 + more) for t in part) for part in parts]
         return SharedCache(own, [as_prefix(part, blocks) for part in parts], blocks)
@@ -229,7 +229,7 @@ class PrefixCache:
         Returns:
             A list of nests of tensors, (B, …), of length L + S along their length axis.
         """
-        return [self._apart(self._of_rows(part, rows, more)) for part in cache]
+        return [self.apart(self._of_rows(part, rows, more)) for part in cache]
 
     def step(
         self,
@@ -297,7 +297,7 @@ class PrefixCache:
         logits, states, _ = self._view(**instead).call_with_cache(token_ids, _Unused(), index)
         if last is not None and not made:  # Of an output layer of its own.
             logits = at_positions(logits, last[:, None])
-        own = [self._apart(part) for part in filled]
+        own = [self.apart(part) for part in filled]
         return logits, states, own if shared is None else shared._replace(own=own)
 
     def _after(self, i: int, prefix: Prefix, blocks: RowBlocks) -> keras.layers.Layer:
@@ -323,7 +323,7 @@ class PrefixCache:
         """The task as if its backbone had other attributes."""
         return View(self.task, backbone=View(self.task.backbone, **instead))
 
-    def _apart(self, part: Tensors) -> Tensors:
+    def apart(self, part: Tensors) -> Tensors:
         """A layer's keys and values as two tensors, which a compiler can update in place.
 
         A loop that carries them as one tensor copies it for each new token.
@@ -332,7 +332,7 @@ class PrefixCache:
         return tuple(ops.unstack(part, axis=1)) if is_one else part
 
     def _together(self, part: Tensors) -> Tensors:
-        """What `_apart` was given: the compiler sees that nothing needs to be copied for it."""
+        """What `apart` was given: the compiler sees that nothing needs to be copied for it."""
         is_pair = isinstance(part, (tuple, list)) and not self.has_pairs
         return ops.stack(part, axis=1) if is_pair else part
 

@@ -11,6 +11,7 @@ from keras import ops
 from keras_mpt.splicing.cut import TokenInput, cut, tables_of
 from keras_mpt.splicing.hidden_states import HiddenStates
 from keras_mpt.splicing.insert import (
+    Place,
     drop,
     insert,
     insert_constant,
@@ -18,6 +19,9 @@ from keras_mpt.splicing.insert import (
     insert_positions,
 )
 from keras_mpt.types import Backbone, Tensor, Tensors
+
+# The input that says how many of a row's tokens are the text that a prompt stands after.
+TEXT_LENGTHS = "text_lengths"
 
 
 class Splice:
@@ -30,7 +34,7 @@ class Splice:
         num_virtual_tokens: int. L.
         num_transformer_submodules: int. M: how many of the backbone's token inputs get a prompt,
             encoder first.
-        prompt_position: `"before"` or `"after_start"`.
+        prompt_position: `"before"`, `"after_start"` or `"after"`.
     """
 
     def __init__(
@@ -63,7 +67,8 @@ class Splice:
         self.table_rows = {name: _table_rows(tables_of(backbone, name)) for name in names}
         self.num_virtual_tokens = num_virtual_tokens
         self.num_transformer_submodules = num_transformer_submodules
-        self.at = {"before": 0, "after_start": 1}[prompt_position]
+        self.at = {"before": 0, "after_start": 1, "after": 0}[prompt_position]
+        self.prompt_position, self.is_after = prompt_position, prompt_position == "after"
         self.max_sequence_length = _max_sequence_length(backbone)
         self._output_inputs = _inputs_that_outputs_follow(backbone, self.graph.token_inputs)
         last = self.follows_last_input(backbone.output)
@@ -83,6 +88,27 @@ class Splice:
     def vocabulary_size(self) -> int:
         """V, the rows of the token embedding; an encoder-decoder's are its encoder's."""
         return self.vocabulary_sizes[0]
+
+    def place(self, inputs: dict[str, Any] | None = None) -> Place:
+        """Where a prompt starts among the tokens.
+
+        After a text it is before the text's last token: what follows is read off there.
+
+        Args:
+            inputs: dict of a call's inputs, which are looked at where the prompt stands after the
+                text. Defaults to `None`.
+
+        Returns:
+            An int; after the text an int tensor (B,).
+        """
+        if not self.is_after:
+            return self.at
+        assert inputs is not None
+        lengths = inputs.get(TEXT_LENGTHS)
+        if lengths is None:  # All of a row's tokens are.
+            mask = ops.convert_to_tensor(inputs[str(self.token_inputs[0].mask_name)])
+            lengths = ops.sum(ops.cast(mask, "int32"), axis=1)
+        return ops.cast(ops.convert_to_tensor(lengths), "int32") - 1
 
     def embed_tokens(self, token_ids: Tensor, i: int = 0) -> Tensor:
         """The embeddings of ids in the i-th of `token_inputs`, (N,) -> (N, d), no positions."""
@@ -143,21 +169,21 @@ class Splice:
         longer: dict[str, Any] = {}
         if i >= self.num_transformer_submodules:
             return token_input.embedding(ids), longer
-        prompt = prompts[:, i * length : (i + 1) * length]
+        prompt, at = prompts[:, i * length : (i + 1) * length], self.place(inputs)
         if token_input.mask_name is not None:
             mask = inputs[token_input.mask_name]
-            longer[token_input.mask_name] = insert_constant(mask, 1, length, self.at)
+            longer[token_input.mask_name] = insert_constant(mask, 1, length, at)
         for name in token_input.other_names:
             longer[name] = (
-                insert_positions(inputs[name], length, self.at)
+                insert_positions(inputs[name], length, at)
                 if name in token_input.position_names
-                else insert_constant(inputs[name], 0, length, self.at)
+                else insert_constant(inputs[name], 0, length, at)
             )
         if token_input.ids_used_later:
             # A prompt has no ids. The row's first token stands in for it: under right padding it is
             # never a padding id, which is what the rest of the graph asks the ids for.
-            longer[token_input.name] = insert_first(ids, length, self.at)
-        return self._embed(token_input.embedding, ids, prompt), longer
+            longer[token_input.name] = insert_first(ids, length, at)
+        return self._embed(token_input.embedding, ids, prompt, at), longer
 
     def _with_defaults(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """`inputs` with what may be left out."""
@@ -201,21 +227,22 @@ class Splice:
 
         return self._map_outputs(longer, spec)
 
-    def user_positions(self, outputs: Tensors) -> Tensors:
-        """`outputs` of a call without the prompt positions."""
+    def user_positions(self, outputs: Tensors, inputs: dict[str, Any] | None = None) -> Tensors:
+        """`outputs` of a call without the prompt positions; `inputs` as in `place`."""
+        at = self.place(inputs)
 
         def without_prompt(output: Tensor, input_index: int | None) -> Tensor:
             if input_index is None or input_index >= self.num_transformer_submodules:
                 return output
-            return drop(output, self.num_virtual_tokens, self.at)
+            return drop(output, self.num_virtual_tokens, at)
 
         return self._map_outputs(without_prompt, outputs)
 
-    def user_states(self, states: Tensor) -> Tensor:
-        """Hidden states of `hidden_states` without the prompt positions."""
+    def user_states(self, states: Tensor, inputs: dict[str, Any] | None = None) -> Tensor:
+        """Hidden states of `hidden_states` without the prompt positions; `inputs` likewise."""
         if not self.states_have_prompt:
             return states
-        return drop(states, self.num_virtual_tokens, self.at)
+        return drop(states, self.num_virtual_tokens, self.place(inputs))
 
     def places(self, positions: Tensor) -> Tensor:
         """Where tokens stand among `[prompts; tokens]`, from where they stand among the user's."""
@@ -239,10 +266,12 @@ class Splice:
         mapped = [function(o, i) for o, i in zip(flat, self._output_inputs, strict=True)]
         return keras.tree.pack_sequence_as(outputs, mapped)
 
-    def _embed(self, embedding: keras.layers.Layer, token_ids: Tensor, prompt: Tensor) -> Tensor:
+    def _embed(
+        self, embedding: keras.layers.Layer, token_ids: Tensor, prompt: Tensor, at: Place
+    ) -> Tensor:
         """`[prompt; tokens]` as the embedding layer would give it, positions included."""
         tokens = token_table(embedding)(token_ids)
-        sequence = insert(tokens, ops.cast(prompt, tokens.dtype), self.at)
+        sequence = insert(tokens, ops.cast(prompt, tokens.dtype), at)
         if token_table(embedding) is embedding:
             return sequence
         return sequence + embedding.position_embedding(sequence)

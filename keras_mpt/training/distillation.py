@@ -246,7 +246,7 @@ class Distillation(Fitting):
         mask = mask_of(self.model_inputs, inputs, -1)
         if mask is None or not (self.prompt_positions and splice.states_have_prompt):
             return mask
-        return insert_constant(mask, 1, splice.num_virtual_tokens, splice.at)
+        return insert_constant(mask, 1, splice.num_virtual_tokens, splice.place(inputs))
 
 
 def _logits_parts(student: PromptTunedModel, temperature: float) -> tuple[Part, ...]:

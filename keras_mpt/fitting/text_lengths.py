@@ -1,0 +1,56 @@
+"""The input `text_lengths`: how many of a row's tokens are the text that a prompt stands after."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_mpt.arrays import concrete
+from keras_mpt.checks import check_integers
+from keras_mpt.splicing.splice import TEXT_LENGTHS
+from keras_mpt.types import Tensor
+
+
+def check_text_lengths(x: dict[str, Tensor], mask_name: str) -> None:
+    """Refuses texts that do not stand in front of a row, and lengths that they cannot have.
+
+    Args:
+        x: dict of a model's inputs.
+        mask_name: string. The mask of the tokens.
+
+    Raises:
+        ValueError: rows that are not padded on the right, or lengths that are not one for each row,
+            from 1 to its tokens.
+    """
+    found = concrete(x[mask_name], mask_name)
+    mask = None if found is None else np.asarray(found) != 0
+    if mask is not None and (not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any()):
+        raise ValueError(
+            f"`{mask_name}` should be 1 at each row's tokens, then 0, where the prompt stands "
+            f"after the text: rows are padded on the right. Received: "
+            f"{mask_name}={mask.astype(int).tolist()}"
+        )
+    lengths = concrete(x[TEXT_LENGTHS], TEXT_LENGTHS) if TEXT_LENGTHS in x else None
+    if lengths is None:
+        return
+    check_integers(TEXT_LENGTHS, lengths)
+    if mask is None:
+        return
+    tokens = mask.sum(axis=1)
+    is_right = lengths.shape == tokens.shape and ((lengths >= 1) & (lengths <= tokens)).all()
+    if not is_right:
+        raise ValueError(
+            f"`{TEXT_LENGTHS}` should be one number per row, from 1 to the row's tokens, "
+            f"{tokens.tolist()}: the prompt stands after so many. Received: "
+            f"{TEXT_LENGTHS}={lengths.tolist()}"
+        )
+
+
+def check_has_text_lengths(x: dict[str, Tensor]) -> None:
+    """Refuses rows to train on that do not say where their text ends."""
+    if x.get(TEXT_LENGTHS) is None:
+        raise ValueError(
+            f"`x` should have '{TEXT_LENGTHS}' beside tokens where `prompt_position` is 'after', "
+            "one number per row: the prompt stands after so many tokens, and only what follows is "
+            "learned from; of text 'prompts' and 'responses' say it. Received: x with "
+            f"{[name for name in x if x[name] is not None]}"
+        )
