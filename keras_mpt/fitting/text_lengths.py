@@ -36,10 +36,11 @@ def check_text_lengths(x: dict[str, Tensor], mask_name: str) -> None:
     if mask is None:
         return
     tokens = mask.sum(axis=1)
-    is_right = lengths.shape == tokens.shape and ((lengths >= 1) & (lengths <= tokens)).all()
-    if not is_right:
+    is_right = lengths.shape == tokens.shape
+    is_right = is_right and np.isin(lengths, np.arange(1, mask.shape[1] + 1)).all()
+    if not is_right or (lengths > tokens).any():
         raise ValueError(
-            f"`{TEXT_LENGTHS}` should be one number per row, from 1 to the row's tokens, "
+            f"`{TEXT_LENGTHS}` should be one whole number per row, from 1 to the row's tokens, "
             f"{tokens.tolist()}: the prompt stands after so many. Received: "
             f"{TEXT_LENGTHS}={lengths.tolist()}"
         )
