@@ -11,6 +11,7 @@ from benchmarks.cells import lettered, together
 from benchmarks.costs import adapters, imports, memory, tasks, variants
 from benchmarks.gpu_page import on_gpu
 from benchmarks.lengths_page import lengths
+from benchmarks.one_text_page import one_text
 from benchmarks.prompts_apart_page import prompts_apart
 from benchmarks.summary import summary
 from tools.machine import in_words
@@ -69,6 +70,7 @@ def render(reports: Sequence[dict[str, Any]], gpus: dict[str, Any]) -> str:
         (label_words, "label_words"),
         (lengths, "lengths"),
         (prompts_apart, "prompts_apart"),
+        (one_text, "one_text"),
         (distillation, "distillation"),
         (generation, "generation"),
         (bank, "bank"),

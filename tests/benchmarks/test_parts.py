@@ -19,6 +19,7 @@ from benchmarks import (  # noqa: E402
     label_words,
     lengths,
     memory,
+    one_text,
     prompts_apart,
     steps,
     tasks,
@@ -79,6 +80,13 @@ def test_both_train_towards_the_one_word():
 def test_prompts_apart():
     row = prompts_apart.row(sized(prompts_apart.CASES[1], True), 2, quick=True)
     assert row["agrees"] and row["prompts"] == 4 and set(map(len, row["seconds"].values())) == {2}
+
+
+@only_eager
+def test_one_text():
+    row = one_text.row(sized(one_text.CASES[0], True), quick=True)
+    check(row, ("peft", "before", "after"))
+    assert row["difference"] < 1e-5 and row["tasks"] == 2
 
 
 def test_lengths():
