@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,14 @@ def attached(x: Inputs, answers: Sequence[np.ndarray], width: int | None = None)
     # Nothing is left behind the mask, where the last token was only a target.
     inputs = {**x, "token_ids": ids[:, :-1] * mask, "padding_mask": mask}
     return inputs, ids[:, 1:] * (weights > 0), weights
+
+
+def taken_by(model: Any, arrays: Arrays) -> Arrays:
+    """The same as a model takes it: one with prompts after the text is told how long that is."""
+    x, y, weights = arrays
+    if not model.splice.is_after:
+        return arrays
+    return {**x, "text_lengths": (weights > 0).argmax(axis=1) + 1}, y, weights
 
 
 def last_positions(x: Inputs) -> np.ndarray:

@@ -11,7 +11,7 @@ from studies.transfer.job import Job, decay
 from studies.transfer.rows import Inputs, Rows, by_length, training_batches
 from studies.transfer.tasks import Task
 from studies.transfer.watch import Watch
-from studies.transfer.words.answers import Arrays, attached
+from studies.transfer.words.answers import Arrays, attached, taken_by
 from studies.transfer.words.workbench import MAX_ANSWER, Workbench
 
 Predict = Callable[[Rows], np.ndarray]
@@ -44,7 +44,8 @@ def fit(model: Any, job: Job, task_ids: int | None = None) -> Predict:
     job.watch.begin(predict)
 
     def with_tasks() -> Iterator[Arrays]:
-        for x, y, weights in batches(job):
+        for arrays in batches(job):
+            x, y, weights = taken_by(model, arrays)
             yield with_task(x, task_ids), y, weights
 
     model.fit(with_tasks(), steps_per_epoch=job.steps, epochs=1, verbose=0,

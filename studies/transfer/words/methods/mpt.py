@@ -12,7 +12,7 @@ import numpy as np
 from studies.transfer.job import Job, Method, SourceJob, Trained
 from studies.transfer.rows import Rows, cropped, dealt_by_length
 from studies.transfer.tasks import Task
-from studies.transfer.words.answers import Arrays, attached
+from studies.transfer.words.answers import Arrays, attached, taken_by
 from studies.transfer.words.methods.common import POOL, compile_with, fit, predictor
 from studies.transfer.words.methods.prompt import (
     FACTORS_OVER_SHARED,
@@ -27,7 +27,7 @@ TEACHER_RATE = 0.03
 PROBE_STEPS = 10
 
 
-def train_source(job: SourceJob, distilled: bool = False) -> Trained:
+def train_source(job: SourceJob, distilled: bool = False, position: str = "before") -> Trained:
     """Trains the sources together, and saves them as an adapter in `job.folder`."""
     import keras
 
@@ -42,12 +42,13 @@ def train_source(job: SourceJob, distilled: bool = False) -> Trained:
             "SAMPLE_VOCAB",
             num_tasks=len(names),
             task_names=names,
+            prompt_position=position,
         )
     )
     student = keras_mpt.prompt_tune(bench.model.backbone, config, tokenizer=bench.model.tokenizer)
     model = keras_mpt.Distillation(student, teachers(job)) if distilled else student
     compile_with(model, two_speeds(job.rate, job.steps))
-    model.fit(source_batches(job), verbose=0)
+    model.fit(source_batches(job, student), verbose=0)
     student.save_adapter(job.folder, overwrite=True)
 
     def predict(rows: Rows, place: int) -> np.ndarray:
@@ -70,8 +71,8 @@ def teacher_scores(job: SourceJob) -> dict[str, float]:
     return found
 
 
-def source_batches(job: SourceJob) -> Any:
-    """The mixed batches of the sources: the same for every method."""
+def source_batches(job: SourceJob, model: Any = None) -> Any:
+    """The mixed batches of the sources: the same for every method, as a model takes them."""
     import keras_mpt
 
     class Pooled(keras_mpt.TaskMix):
@@ -85,7 +86,8 @@ def source_batches(job: SourceJob) -> Any:
                 places = range(first, min(first + POOL, self.steps))
                 given = [super(Pooled, self).__getitem__(place) for place in places]
                 self.pool = first, dealt_out(given, seed=[job.seed, first])
-            return self.pool[1][index - first]
+            found = self.pool[1][index - first]
+            return found if model is None else taken_by(model, found)
 
     datasets = {task.name: whole(task) for task in job.tasks}
     # The paper's sampling: how many tasks a batch holds is drawn, then which.
@@ -250,4 +252,14 @@ LONG = Method(
     train_source,
     source_tuned_as=PLAIN,
     virtual_tokens=100,
+)
+AFTER = Method(
+    "mpt_after",
+    "MPT without distillation, after the text",
+    "as MPT without distillation, all prompts after the text, before its last token",
+    _TUNED,
+    _RATES,
+    train,
+    functools.partial(train_source, position="after"),
+    source_tuned_as=PLAIN,
 )

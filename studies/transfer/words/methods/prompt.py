@@ -25,20 +25,21 @@ def start(job_seed: int, tokens: int, kind: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def train(job: Job, kind: str) -> Trained:
+def train(job: Job, kind: str, position: str = "before") -> Trained:
     """An ordinary prompt."""
-    model = new_prompt(job, kind)
+    model = new_prompt(job, kind, position)
     return Trained(fit(model, job), model.parameter_count())
 
 
-def new_prompt(job: Job, kind: str) -> Any:
+def new_prompt(job: Job, kind: str, position: str = "before") -> Any:
     """A model with one prompt, compiled for the job's steps."""
     import keras
 
     import keras_mpt
 
     keras.utils.set_random_seed(job.seed)
-    config = keras_mpt.PromptTuningConfig(**start(job.seed, job.virtual_tokens, kind))
+    given = start(job.seed, job.virtual_tokens, kind, prompt_position=position)
+    config = keras_mpt.PromptTuningConfig(**given)
     bench = job.bench
     model = keras_mpt.prompt_tune(bench.model.backbone, config, tokenizer=bench.model.tokenizer)
     compile_with(model, adam(job.rate, job.steps))
@@ -73,9 +74,16 @@ def two_speeds(
     )
 
 
-def _prompt(name: str, label: str, about: str, kind: str, tokens: int | None = None) -> Method:
+def _prompt(
+    name: str,
+    label: str,
+    about: str,
+    kind: str,
+    tokens: int | None = None,
+    position: str = "before",
+) -> Method:
     rates = (0.003, 0.01, 0.03, 0.1)
-    own = functools.partial(train, kind=kind)
+    own = functools.partial(train, kind=kind, position=position)
     return Method(name, label, about, "learning rate of the prompt", rates, own,
                   virtual_tokens=tokens)  # fmt: skip
 
@@ -97,6 +105,14 @@ TEXT = _prompt(
 )
 LONG = _prompt(
     "prompt_100", "prompt tuning, L = 100", "the same with 100 virtual tokens", "SAMPLE_VOCAB", 100
+)
+AFTER = _prompt(
+    "prompt_after",
+    "prompt tuning, after the text",
+    "the same with the prompt after the text, before its last token "
+    '(`prompt_position="after"`): the text can be read once for many tasks',
+    "SAMPLE_VOCAB",
+    position="after",
 )
 FACTORED = Method(
     "factored",
