@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_mpt.arrays import to_numpy, to_power_of_two, up_to_step
 from keras_mpt.checks import check_flags, check_size
-from keras_mpt.decoding.decoder import Decoder
+from keras_mpt.decoding.decoder import Decoder, KeepsKeys
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.generation_inputs import (
     as_text,
@@ -74,19 +74,16 @@ def generate(
     given = x[reader.mask_name] != 0
     x = without_text_lengths(x, given.sum(axis=1))
     drawing = decoding.functions.drawing(generate_step, decoder, sampler)
-    found = [np.zeros_like(x[reader.ids_name], "int32") for _ in range(2)]
-    is_right = np.zeros(rows, bool)
+    token_ids = np.zeros(given.shape, "int32")
+    mask, is_right = np.zeros(given.shape, bool), np.zeros(rows, bool)
     for of_batch in _batches(given.sum(axis=1), are_alike=splice.is_after):
         batch, columns = _batch(decoding, decoder, {n: value[of_batch] for n, value in x.items()})
         *drawn, right = map(to_numpy, drawing(batch, stop_token_ids=stops))
         if columns is not None:
             drawn = [np.take_along_axis(values, columns, axis=1) for values in drawn]
-        count = len(np.unique(of_batch))
-        is_right[of_batch[:count]] = right[:count]
-        for values, own in zip(found, drawn, strict=True):
-            values[of_batch[:count]] = own[:count]
+        # Of a row that is repeated the last draw is taken, in all three.
+        token_ids[of_batch], mask[of_batch], is_right[of_batch] = *drawn, right
     check_rows_are_right(is_right)
-    token_ids, mask = found
     made = {reader.ids_name: token_ids, reader.mask_name: mask}
     if strip_prompt:
         made = without_input(made, given, reader.ids_name, reader.mask_name)
@@ -153,7 +150,11 @@ def generate_step(
     is_contrastive = isinstance(sampler, keras_hub.samplers.ContrastiveSampler)
     index = ops.min(ops.sum(ops.cast(given, "int32"), axis=-1))
     states = first = None
-    if steps is None or is_contrastive:
+    if steps is None and keeps_rows(sampler) and isinstance(decoder, KeepsKeys):
+        last = ops.broadcast_to(index - 1, token_ids.shape[:1])
+        logits, _, cache = decoder.run_text(text_ids, batch.context, room, last)
+        first = None if logits is None else logits[:, 0]
+    elif steps is None or is_contrastive:
         states, cache = decoder.read(text_ids, batch.context, room, is_contrastive)
     else:
         last = ops.broadcast_to(index - 1, token_ids.shape[:1]) if is_plain(sampler) else None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 from keras import ops
 
@@ -10,12 +13,13 @@ from keras_mpt.decoding.kept_prompts import KeptPrompts
 from keras_mpt.decoding.reader import Reader
 from keras_mpt.decoding.state import Context, RowPrompts
 from keras_mpt.prompts.distinct import seen_tasks
+from keras_mpt.prompts.prompt import Prompt
 from keras_mpt.splicing.apart import saves_time
 from keras_mpt.splicing.cache_layout import Cache
 from keras_mpt.splicing.prefix_cache import PrefixCache
 from keras_mpt.splicing.row_blocks import number_of_blocks
 from keras_mpt.splicing.shared_cache import SharedCache
-from keras_mpt.types import Tensor
+from keras_mpt.types import Tensor, Tensors
 
 
 class PrefixDecoder(KeepsKeys):
@@ -27,6 +31,8 @@ class PrefixDecoder(KeepsKeys):
         kept_prompts: those of the tasks that were asked for last.
         is_apart: bool. Whether rows read their prompts where these are. Defaults to `False`: each
             has a copy.
+        prompts_of: `prompts_of_tasks` of the reader's prompt layer, compiled. Defaults to `None`:
+            as it is.
     """
 
     def __init__(
@@ -35,9 +41,11 @@ class PrefixDecoder(KeepsKeys):
         prefix_cache: PrefixCache,
         kept_prompts: KeptPrompts,
         is_apart: bool = False,
+        prompts_of: Callable[[Tensors], Tensor] | None = None,
     ) -> None:
         super().__init__(reader)
         self.is_apart = is_apart
+        self.prompts_of = prompts_of or functools.partial(prompts_of_tasks, reader.prompt)
         self.prefix_cache, self.kept_prompts = prefix_cache, kept_prompts
 
     def is_better(self, rows: int, more: int, task_ids: np.ndarray | None) -> bool:
@@ -56,10 +64,8 @@ class PrefixDecoder(KeepsKeys):
     def row_prompts(self, task_ids: np.ndarray | None, rows: int) -> RowPrompts:
         """The caches of the batch's different prompts, kept or computed."""
         prompt = self.reader.prompt
-        tasks, number, of_rows = seen_tasks(task_ids, prompt.tasks, rows, self.is_apart)
-        # As a tensor: these ids were checked, and are not looked at again.
-        ids = None if tasks is None else ops.convert_to_tensor(tasks)
-        prompts = prompt.for_rows(ids, number)
+        tasks, _, of_rows = seen_tasks(task_ids, prompt.tasks, rows, self.is_apart)
+        prompts = self.prompts_of(() if tasks is None else tasks)
         # Without tasks the one prompt is kept as task 0's.
         caches = self.kept_prompts.get([0] if tasks is None else tasks.tolist(), prompts)
         return RowPrompts((), of_rows, caches)
@@ -96,3 +102,16 @@ class PrefixDecoder(KeepsKeys):
         if not isinstance(kept, SharedCache):
             return super().taken(cache, rows, queries)
         return kept.taken(rows, queries), super().taken(table, rows, queries)
+
+
+def prompts_of_tasks(prompt: Prompt, tasks: Tensors) -> Tensor:
+    """The prompts (K, L, d) of K tasks, a function to compile.
+
+    Args:
+        prompt: the prompt layer.
+        tasks: int array (K,), whose ids were checked; `()` without tasks.
+    """
+    if isinstance(tasks, tuple):
+        return prompt.for_rows(None, 1)
+    ids = ops.convert_to_tensor(tasks)
+    return prompt.for_rows(ids, ids.shape[0])

@@ -58,8 +58,8 @@ def draw(
         next_logits: a decoder's.
         cache: its cache.
         steps: how steps run without Keras. Defaults to `None`: as they are.
-        first: float tensor (B, V). The logits of the first token, where `steps` read them. Defaults
-            to `None`.
+        first: float tensor (B, V). The logits of the first token, where they were read with the
+            text. Defaults to `None`.
         **arguments: the sampler's other ones.
 
     Returns:
@@ -73,16 +73,41 @@ def draw(
     watched = watching(next_logits)
     known = None if first is None else watching(lambda ids, cache, index: (first, first, cache))
 
-    def run_loop(*args: Any, **kwargs: Any) -> Any:
-        run = sampler.run_loop if steps is None else steps.loop(sampler, watched, known)
-        loop_vars = run(*args, **kwargs)
+    following = [watched if steps is None else steps.next(sampler, watched)]
+
+    def run_loop(cond: Any, body: Any, **kwargs: Any) -> Any:
+        run = sampler.run_loop
+        if steps is not None:
+            run = steps.loop(sampler, watched, known)
+        elif known is not None:
+            following.append(known)
+            kwargs |= _one_step(cond, body, kwargs)
+            following.pop()
+        loop_vars = run(cond, body, **kwargs)
         marks.extend(v.is_right for v in loop_vars if isinstance(v, Watched))
         return loop_vars
 
     view.run_loop = run_loop
-    following = watched if steps is None else steps.next(sampler, watched)
-    made = view(next=following, cache=seen, **arguments)
+    made = view(next=lambda *given: following[-1](*given), cache=seen, **arguments)
     return made, marks[0] if marks else seen.is_right
+
+
+def _one_step(cond: Any, body: Any, loop: dict[str, Any]) -> dict[str, Any]:
+    """What is left of a sampler's loop after its first step, which runs before it.
+
+    Args:
+        cond: the loop's, as `Sampler.run_loop` takes it.
+        body: likewise.
+        loop: dict of its `loop_vars` and `maximum_iterations`.
+    """
+    before = loop["loop_vars"]
+    goes_on, after = cond(*before), body(*before)
+    chosen = [
+        ops.where(goes_on, new, old) if ops.is_tensor(new) else new
+        for new, old in zip(after, before, strict=True)
+    ]
+    left = ops.cast(loop["maximum_iterations"], "int32") - 1
+    return {"loop_vars": tuple(chosen), "maximum_iterations": left}
 
 
 def _are_numbers(logits: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from keras_mpt.config_values import TaskType
 from keras_mpt.decoding.decoder import Decoder
 from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.kept_prompts import KeptPrompts
-from keras_mpt.decoding.prefix_decoder import PrefixDecoder
+from keras_mpt.decoding.prefix_decoder import PrefixDecoder, prompts_of_tasks
 from keras_mpt.decoding.text_decoder import TextDecoder
 from keras_mpt.fitting.target_positions import TARGET_POSITIONS
 from keras_mpt.models.hub_task import hub_task
@@ -26,7 +26,7 @@ from keras_mpt.serving import embeds
 from keras_mpt.splicing.apart import is_long
 from keras_mpt.splicing.prefix_cache import PrefixCache, prefix_cache
 from keras_mpt.splicing.text_cache import TextCache
-from keras_mpt.types import Backbone, Config, Tensor
+from keras_mpt.types import Backbone, Config, Tensor, Tensors
 
 
 @keras.saving.register_keras_serializable(package="keras_mpt")
@@ -127,7 +127,8 @@ class PromptTunedCausalLM(LanguageModel):
                 # Here numbers can be seen, by which it is found out; later it is only asked.
                 self.prefix_cache.can_attend_apart(None)
             given = self.reader, self.prefix_cache, self.kept_prompts
-            cached, apart = PrefixDecoder(*given), PrefixDecoder(*given, is_apart=True)
+            cached = PrefixDecoder(*given, prompts_of=self._prompts_of)
+            apart = PrefixDecoder(*given, is_apart=True, prompts_of=self._prompts_of)
         self._decoding = Decoding(self.reader, self.functions, cached, apart)
         if share_prompts is True and not self._can_share():
             raise ValueError(
@@ -202,6 +203,9 @@ class PromptTunedCausalLM(LanguageModel):
 
     def _cache_after(self, prompts: Tensor) -> Any:
         return self.functions.of(PrefixCache.after, self.prefix_cache)(prompts)
+
+    def _prompts_of(self, tasks: Tensors) -> Tensor:
+        return self.functions.of(prompts_of_tasks, self.prompt)(tasks)
 
     def _backbone_sample(self) -> Tensor:
         return self.functions.of(_sample, self.backbone)(())

@@ -32,8 +32,8 @@ from keras_mpt.types import Tensor
 
 # Products of fewer multiplications are over before another library pays.
 LEAST_MULTIPLICATIONS = 2**20
-# With fewer rows it is the weights' way from memory that takes the time.
-LEAST_ROWS = 4
+# Of few rows it is the weights' way from memory that takes the time: so many of them pay.
+FEW_ROWS, LEAST_WEIGHTS = 4, 2**17
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _AUTOGRAD, _FORWARD = torch._C._autograd, torch.autograd.forward_ad
@@ -112,9 +112,7 @@ class OneDNN(TorchFunctionMode):
             return False
         if weights.device.type != "cpu" or x.dim() <= n or x.shape[-n:] != weights.shape[:n]:
             return False
-        if math.prod(x.shape[:-n]) < LEAST_ROWS:
-            return False
-        if x.numel() * math.prod(weights.shape[n:]) < LEAST_MULTIPLICATIONS:
+        if not _pays(math.prod(x.shape[:-n]), weights, n):
             return False
         return self.is_recomputed or _AUTOGRAD._top_saved_tensors_default_hooks(True) is None
 
@@ -149,6 +147,16 @@ def _product(x: Tensor, weights: Tensor, n: int) -> Tensor:
         made = _multiplied(rows, transposed)
     # No view, which might not be changed in place; PyTorch's own `matmul` ends in it too.
     return torch.ops.aten._unsafe_view(made, shape)
+
+
+def _pays(rows: int, weights: Tensor, n: int) -> bool:
+    """Whether oneDNN is the faster one, as measured."""
+    if rows >= FEW_ROWS:
+        return rows * weights.numel() >= LEAST_MULTIPLICATIONS
+    columns = math.prod(weights.shape[n:])
+    # What it reads down columns meets in few places of a cache where they lie 2^i apart.
+    is_slow = rows == 1 and weights.is_contiguous() and columns & (columns - 1) == 0
+    return rows > 0 and weights.numel() >= LEAST_WEIGHTS and not is_slow
 
 
 def _is_matrix(weights: Tensor) -> bool:

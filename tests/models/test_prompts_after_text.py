@@ -99,6 +99,7 @@ def test_generated_text_is_that_of_each_row_alone(model):
         model.generate(t, task_ids=k, max_length=10) for t, k in zip(TEXTS, TASKS, strict=True)
     ]
     assert together == alone
+    assert all(made.startswith(text) for made, text in zip(together, TEXTS, strict=True))
     assert together == model.generate(TEXTS, task_ids=TASKS, max_length=10, use_cache=False)
 
 

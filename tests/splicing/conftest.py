@@ -20,6 +20,6 @@ def made(monkeypatch):
 
     monkeypatch.setattr(products, "are_of_use", lambda: True)
     monkeypatch.setattr(onednn, "LEAST_MULTIPLICATIONS", 1)
-    monkeypatch.setattr(onednn, "LEAST_ROWS", 1)
+    monkeypatch.setattr(onednn, "FEW_ROWS", 1)
     monkeypatch.setattr(onednn, "_multiplied", noted)
     return shapes

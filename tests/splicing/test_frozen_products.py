@@ -232,14 +232,22 @@ def test_all_else_is_pytorchs_own(made, function):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-def test_small_products_and_few_rows_are_pytorchs_own(monkeypatch):
+def test_products_that_are_too_small_to_pay_are_pytorchs_own(monkeypatch):
     monkeypatch.setattr(products, "are_of_use", lambda: True)
     made = []
     monkeypatch.setattr(onednn, "_multiplied", lambda x, w: made.append(x.shape) or x @ w.t())
     with products.frozen_products(), torch.no_grad():
-        for rows, width in ((2**6, 2**7), (2**6, 2**6), (3, 2**12), (4, 2**11)):
+        for rows, width in ((2**6, 2**7), (2**6, 2**6), (3, 2**10), (3, 2**9), (4, 2**11)):
             torch.matmul(numbers(rows, width), numbers(width, 2**7))
-    assert made == [(2**6, 2**7), (4, 2**11)]
+        assert made == [(2**6, 2**7), (3, 2**10), (4, 2**11)]
+        made.clear()
+        # One row: not where the weights' rows lie a power of two apart.
+        for width, columns in ((1001, 2**8), (1001, 255), (1001, 100)):
+            torch.matmul(numbers(1, width), numbers(width, columns))
+        assert made == [(1, 1001)]
+        torch.matmul(numbers(1, 1001), numbers(2**8, 1001).t())
+        torch.einsum("abc,cde->abde", numbers(1, 1, 1001), numbers(1001, 4, 2**6))
+    assert made == [(1, 1001), (1, 1001)]
 
 
 def test_a_product_of_other_sizes_is_refused_as_ever(made):
