@@ -93,7 +93,6 @@ links: $(DOCS_STAMP) ## Ask every address that the documentation links to
 # Of the last commit; RELEASE_ARGS="--documentation https://..." where the site lies elsewhere.
 release: $(TEST_STAMP) ## Build wheel and sdist for an index: ADDRESS=https://host/owner/name
 	@test -n "$(ADDRESS)" || { echo '`ADDRESS` should be the repository, as https://host/owner/name.' >&2; exit 2; }
-	@rm -rf dist
 	@$(PY) -m tools.release $(ADDRESS) $(RELEASE_ARGS)
 
 guides: $(GUIDES_STAMP) ## Run the guides that have changed, or GUIDES="paper custom", and keep what comes out

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import email
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -89,33 +90,38 @@ def checked(file: Path, links: dict[str, str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Builds into dist/."""
+    """Builds into dist/, whose files stay till the new ones are built and checked."""
     parser = argparse.ArgumentParser(description="Wheel and sdist for a package index")
     parser.add_argument("address", help="of the repository, as https://host/owner/name")
     parser.add_argument("--documentation", help="of the site; else docs/index.md of the repository")
-    parser.add_argument("--into", type=Path, default=ROOT / "dist", help="an empty folder")
+    parser.add_argument("--into", type=Path, help="an empty folder; else dist/, anew")
     given = parser.parse_args(arguments)
     address = given.address.rstrip("/")
     if not _ADDRESS.fullmatch(address):
         parser.error(f"`address` should be as https://host/owner/name. Received: {given.address}")
-    if given.into.exists() and any(given.into.iterdir()):
+    if given.into is not None and given.into.exists() and any(given.into.iterdir()):
         parser.error(f"`--into` should be an empty folder. Received: {given.into}")
 
     def run(*command: str | Path) -> None:
         subprocess.run(command, cwd=ROOT, check=True)
 
     with tempfile.TemporaryDirectory() as scratch:
-        archive, copy = Path(scratch, "archive.tar"), Path(scratch, "copy")
+        archive, copy, new = (Path(scratch, name) for name in ("archive.tar", "copy", "new"))
         run("git", "archive", "--output", archive, "HEAD")
         with tarfile.open(archive) as files:
             files.extractall(copy, filter="data")
         addressed(copy, address, given.documentation)
-        run(sys.executable, "-m", "build", "--outdir", given.into, copy)
-    built = sorted(given.into.iterdir())
-    run(sys.executable, "-m", "twine", "check", "--strict", *built)
-    for file in built:
-        checked(file, urls(address, f"v{__version__}", given.documentation))
-        print(file)
+        run(sys.executable, "-m", "build", "--outdir", new, copy)
+        built = sorted(new.iterdir())
+        run(sys.executable, "-m", "twine", "check", "--strict", *built)
+        for file in built:
+            checked(file, urls(address, f"v{__version__}", given.documentation))
+        into = given.into or ROOT / "dist"
+        if given.into is None:
+            shutil.rmtree(into, ignore_errors=True)
+        into.mkdir(parents=True, exist_ok=True)
+        for file in built:
+            print(shutil.copy(file, into))
 
 
 if __name__ == "__main__":
