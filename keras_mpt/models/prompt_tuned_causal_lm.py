@@ -45,9 +45,9 @@ class PromptTunedCausalLM(LanguageModel):
         share_prompts: whether a batch computes each task's prompt once. `"auto"` does where that
             saves work, and where keras-hub's cached path computes what its model does: not for
             GPT-NeoX, RWKV-7, Qwen 3.5, Falcon (left padding), a prompt after the start token or
-            `position_ids` of your own, nor for the training of experts that are kept in balance by
-            a loss of their own (Mixtral, Qwen MoE). `True` is an error where it never can; `False`
-            gives each row its own prompt. Defaults to `"auto"`.
+            after the text, `position_ids` of your own, nor for the training of experts that are
+            kept in balance by a loss of their own (Mixtral, Qwen MoE). `True` is an error where it
+            never can; `False` gives each row its own prompt. Defaults to `"auto"`.
         remat: bool, or float between 0 and 1. Whether a step of `fit` runs each block of the
             backbone once more on the way back, rather than keep what is within it: about 40% more
             time, and a fraction of the memory. A float is the share of the blocks that do, such as
@@ -63,7 +63,9 @@ class PromptTunedCausalLM(LanguageModel):
 
     Call arguments:
         inputs: dict of `token_ids` and `padding_mask`, each (B, S) integer, and `task_ids`, (B,) or
-            scalar integer, or task names.
+            scalar integer, or task names. Where the config's `prompt_position` is `"after"`, also
+            `text_lengths`, (B,) integer: the prompt stands before the last of so many tokens.
+            Without it these are all of a row's; `fit` wants it, and has it of text.
         training: bool. Defaults to `None`.
 
     Targets of `fit`:
