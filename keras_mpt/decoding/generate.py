@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -77,13 +79,17 @@ def generate(
     token_ids = np.zeros(given.shape, "int32")
     mask, is_right = np.zeros(given.shape, bool), np.zeros(rows, bool)
     for of_batch in _batches(given.sum(axis=1), are_alike=splice.is_after):
-        batch, columns = _batch(decoding, decoder, {n: value[of_batch] for n, value in x.items()})
+        own = {name: value[of_batch] for name, value in x.items()}
+        batch, columns = _batch(decoding, decoder, own, stops or ())
         *drawn, right = map(to_numpy, drawing(batch, stop_token_ids=stops))
         if columns is not None:
             drawn = [np.take_along_axis(values, columns, axis=1) for values in drawn]
         # Of a row that is repeated the last draw is taken, in all three.
         token_ids[of_batch], mask[of_batch], is_right[of_batch] = *drawn, right
     check_rows_are_right(is_right)
+    if stops:  # Padding that nothing was drawn in the place of is as it was.
+        is_left = np.logical_not(mask) & (token_ids == _no_stop(stops))
+        token_ids = np.where(is_left, x[reader.ids_name], token_ids).astype("int32")
     made = {reader.ids_name: token_ids, reader.mask_name: mask}
     if strip_prompt:
         made = without_input(made, given, reader.ids_name, reader.mask_name)
@@ -102,10 +108,18 @@ def _batches(lengths: np.ndarray, are_alike: bool) -> list[np.ndarray]:
     return [to_power_of_two(np.flatnonzero(lengths == n)) for n in np.unique(lengths)]
 
 
+def _no_stop(stops: Sequence[int]) -> int:
+    """The first token id that ends no row."""
+    return next(token for token in itertools.count() if token not in stops)
+
+
 def _batch(
-    decoding: Decoding, decoder: Decoder, x: dict[str, np.ndarray]
+    decoding: Decoding, decoder: Decoder, x: dict[str, np.ndarray], stops: Sequence[int]
 ) -> tuple[Batch, np.ndarray | None]:
-    """A compiled call's arrays, from checked inputs; and where the given columns stand in them."""
+    """A compiled call's arrays, from checked inputs; and where the given columns stand in them.
+
+    A row would end at once where padding is a token to stop at, as an end token often is both.
+    """
     reader, others = decoder.reader, dict(x)
     token_ids, mask = others.pop(reader.ids_name), others.pop(reader.mask_name)
     own = (mask != 0).sum(axis=1)
@@ -113,6 +127,8 @@ def _batch(
     token_ids, lengths, context, moved = decoding.placed(decoder, token_ids, own, others, room)
     if moved is not None:
         mask = (np.arange(token_ids.shape[1]) < lengths[:, None]).astype("int32")
+    is_end = np.isin(token_ids, list(stops)) & (np.asarray(mask) == 0)
+    token_ids = np.where(is_end, _no_stop(stops), token_ids).astype(token_ids.dtype)
     columns = token_ids.shape[1]
     if decoder.reads_once:  # The columns in which all rows have text.
         columns = up_to_step(lengths.min())

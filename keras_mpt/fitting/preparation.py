@@ -25,6 +25,7 @@ from keras_mpt.fitting.step_data import Measured
 from keras_mpt.fitting.stream_widths import StreamWidths
 from keras_mpt.fitting.streams import is_stream, map_batches, number_of_batches
 from keras_mpt.fitting.target_positions import TARGET_POSITIONS
+from keras_mpt.fitting.text_lengths import answers_alone
 from keras_mpt.fitting.tokenization import tokenize
 from keras_mpt.types import Data, TargetData, Tensor
 
@@ -116,7 +117,8 @@ class Preparation:
 
     def _arrays(self, x: Data, y: TargetData = None, sample_weight: TargetData = None) -> Batch:
         x, y, sample_weight = self._tokenized(x, as_array(y), as_array(sample_weight))
-        return in_memory(self._checked(x, y)), y, sample_weight
+        x = in_memory(self._checked(x, y))
+        return x, y, self._of_answers(x, y, sample_weight)
 
     def _of_stream(
         self,
@@ -161,6 +163,7 @@ class Preparation:
         """The same inside `tf.data`."""
         x, y, sample_weight = self._tokenized(*data)
         x = self.inputs.prepare_tf(x, y, self._noting(self._checked))
+        sample_weight = self._of_answers(x, y, sample_weight)
         if self.adds_positions and target_positions.have_weights(y, sample_weight):
             x = {**x, TARGET_POSITIONS: target_positions.find_tf(sample_weight)}
         return x, y, sample_weight
@@ -179,6 +182,13 @@ class Preparation:
         if y is not None:
             self.check_targets(x, y)
         return x
+
+    def _of_answers(self, x: Data, y: TargetData, sample_weight: TargetData) -> TargetData:
+        """Weights of each target where prompts stand after the text, which they do not reach."""
+        splice = self.inputs.splice
+        if y is None or not splice.is_after or getattr(sample_weight, "ndim", 1) != 1:
+            return sample_weight
+        return answers_alone(x, str(splice.token_inputs[0].mask_name), sample_weight)
 
     def _noting(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, which also notes the words of its errors."""

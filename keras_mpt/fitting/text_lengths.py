@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from keras_mpt.arrays import concrete
 from keras_mpt.checks import check_integers
 from keras_mpt.splicing.splice import TEXT_LENGTHS
-from keras_mpt.types import Tensor
+from keras_mpt.types import TargetData, Tensor
 
 
 def check_text_lengths(x: dict[str, Tensor], mask_name: str) -> None:
@@ -55,3 +57,24 @@ def check_has_text_lengths(x: dict[str, Tensor]) -> None:
             "learned from; of text 'prompts' and 'responses' say it. Received: x with "
             f"{[name for name in x if x[name] is not None]}"
         )
+
+
+def answers_alone(x: dict[str, Any], mask_name: str, sample_weight: TargetData) -> Any:
+    """The weights (B, S) of what follows the texts: 1, or a row's own weight, there; 0 elsewhere.
+
+    Args:
+        x: dict of NumPy arrays, or of tensors of TensorFlow's.
+        mask_name: string. The mask of the tokens.
+        sample_weight: weights of the rows (B,), or `None`.
+    """
+    mask, lengths = x[mask_name], x[TEXT_LENGTHS]
+    if isinstance(mask, np.ndarray):
+        is_answer = np.arange(mask.shape[1]) >= np.asarray(lengths)[:, None] - 1
+        found = (is_answer & (mask != 0)).astype("float32")
+    else:
+        import tensorflow as tf
+
+        places = tf.range(tf.shape(mask)[1])
+        is_answer = places >= tf.cast(lengths, "int32")[:, None] - 1
+        found = tf.cast(is_answer & tf.not_equal(mask, tf.cast(0, mask.dtype)), "float32")
+    return found if sample_weight is None else found * sample_weight[:, None]

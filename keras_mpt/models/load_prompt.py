@@ -21,12 +21,13 @@ def load_prompt(
     task_type: str | None = None,
     *,
     scaled: bool = True,
+    prompt_position: str = "before",
     **kwargs: Any,
 ) -> PromptTunedModel:
     """A model with one ordinary prompt from a file that holds its tensor (L, d) and nothing else.
 
     So older servers of prompts keep them, and `model.export_prompt_embeds` writes them. L is read
-    off the tensor, and the prompt stands before all tokens. It can be trained on.
+    off the tensor. It can be trained on.
 
     Args:
         base: as in `prompt_tune`.
@@ -38,6 +39,8 @@ def load_prompt(
             "CAUSAL_LM", or "SEQ_2_SEQ_LM" for an encoder-decoder. A keras-hub task says it itself.
         scaled: bool. As in `export_prompt_embeds`: whether the numbers are as transformers has them
             after its token embedding. Defaults to `True`.
+        prompt_position: string. Where the prompt stands, as in a config: a file does not say it.
+            Defaults to `"before"`, where servers put it.
         **kwargs: further arguments of the model, such as `preprocessor`.
 
     Returns:
@@ -80,7 +83,7 @@ def load_prompt(
         task_type=task_type,
         num_virtual_tokens=length,
         num_transformer_submodules=submodules,
-        prompt_position="before",
+        prompt_position=prompt_position,
     )
     model = prompt_tune(base, config, **kwargs, initialize=False)
     values = prompts.reshape(submodules * length, width)

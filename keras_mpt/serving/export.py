@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import numpy as np
 
@@ -72,6 +73,14 @@ def export_prompt_embeds(
     has_encoder = len(splice.token_inputs) > 1
     files = files_for(path, has_encoder, splice.num_transformer_submodules, splice.prompt_position)
     check_format(files.suffix, dtype)
+    if splice.prompt_position != "before":
+        warnings.warn(
+            "The file holds the prompt's numbers alone, and this model's prompt does not stand in "
+            "front of all tokens, where servers put it: "
+            f"`keras_mpt.load_prompt(…, prompt_position={splice.prompt_position!r})` reads it as "
+            "it is here.",
+            stacklevel=2,
+        )
     prompts = prompts_of(self, None if task_id is None else [task_id], scaled)[0]
     _write(files, list(prompts), dtype, overwrite)
 

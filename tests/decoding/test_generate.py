@@ -129,6 +129,26 @@ def test_strings_in_strings_out(preprocessor):
     assert isinstance(model.generate("d", task_ids=2), str)  # To the tokenizer's end token.
 
 
+@pytest.mark.parametrize("use_cache", [True, False] if IS_EAGER else [True])
+def test_padding_with_a_token_to_stop_at_ends_no_row(use_cache):
+    """An end token often is the padding too."""
+    model, x = make("gpt2"), inputs("gpt2")
+    given = x["padding_mask"] != 0
+    plain = model.generate(x, task_ids=[0, 2], stop_token_ids=None, use_cache=use_cache)
+    end = int(plain["token_ids"][0, 4])  # The first row's second new token.
+    expected = model.generate(x, task_ids=[0, 2], stop_token_ids=[end], use_cache=use_cache)
+    assert expected["padding_mask"][0].tolist() == [1] * 5 + [0] * 3
+    padded = {**x, "token_ids": np.where(given, x["token_ids"], end)}
+    found = model.generate(padded, task_ids=[0, 2], stop_token_ids=[end], use_cache=use_cache)
+    np.testing.assert_array_equal(found["padding_mask"], expected["padding_mask"])
+    there = expected["padding_mask"] != 0
+    np.testing.assert_array_equal(found["token_ids"][there], expected["token_ids"][there])
+    # Where all rows have ended nothing is drawn: the padding is as it was.
+    alone = {name: value[:1] for name, value in padded.items()}
+    found = model.generate(alone, task_ids=0, stop_token_ids=[end], use_cache=use_cache)
+    np.testing.assert_array_equal(found["token_ids"][0, 4:], [end] * 4)
+
+
 @only_eager
 @pytest.mark.parametrize("column", [tuple, Series, Column])
 def test_strings_in_other_columns(preprocessor, column):

@@ -147,6 +147,28 @@ def test_a_server_gets_each_row_s_embeddings_in_this_order(model):
         np.testing.assert_allclose(np.delete(row, slice(length - 1, length + 2), 0), table)
 
 
+def test_a_file_of_numbers_is_read_where_the_prompt_stood(model, tmp_path):
+    with pytest.warns(UserWarning, match="prompt_position='after'"):
+        model.export_prompt_embeds("a", tmp_path / "a.npy")
+    read = keras_mpt.load_prompt(
+        model.backbone, tmp_path / "a.npy", "CAUSAL_LM", prompt_position="after",
+        preprocessor=causal_preprocessor(12),
+    )  # fmt: skip
+    expected = model.score(TEXTS, ["c", "dd"], task_ids="a")
+    np.testing.assert_allclose(read.score(TEXTS, ["c", "dd"]), expected, rtol=1e-5)
+
+
+def test_of_tokens_what_follows_the_text_counts_alone(model):
+    rows = {"prompts": TEXTS, "responses": ["fg", "a", "b", "cc", "h", "ab"], "task_ids": TASKS}
+    x, y, weight = model.prepared(rows)
+    expected = model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
+    found = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert found == pytest.approx(expected, rel=1e-5)
+    own = np.array([1.0, 0, 2, 0, 1, 3])
+    expected = model.evaluate(x, y, sample_weight=weight * own[:, None], verbose=0)
+    assert model.evaluate(x, y, sample_weight=own, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
 @slow_on_jax
 def test_distillation_on_rows_with_prompts_after_the_text(tmp_path):
     student = make()
