@@ -74,7 +74,8 @@ def training(parts: Parts) -> str:
         "with head too", "difference", "rounds",
     ]  # fmt: skip
     lines = []
-    for run, row in in_rows(parts["training"]):
+    measured = [parts[name] for name in ("training", "long_prompts") if name in parts]
+    for run, row in (pair for results in measured for pair in in_rows(results)):
         s = row["seconds"]
         least = least_seconds(s)
         cells = [in_time(s["peft"]), in_time(s["ours"]), ratio(s["peft"], s["ours"])]

@@ -141,8 +141,9 @@ def base_config(case: Case) -> Any:
     width, heads, vocabulary = size.width, size.heads, size.vocabulary
     match case.family:
         case "GPT-2":
+            is_long = case.shape in SIZES or case.length + case.tokens > 512
             return transformers.GPT2Config(
-                vocab_size=vocabulary, n_positions=1024 if case.shape in SIZES else 512,
+                vocab_size=vocabulary, n_positions=1024 if is_long else 512,
                 n_embd=width, n_layer=layers, n_head=heads,
                 resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **_IDS,
             )  # fmt: skip

@@ -57,7 +57,6 @@ def row(case: Case, quick: bool) -> Results:
     }  # fmt: skip
     seconds = paired(runs, **rounds(quick))
     say_seconds(f"one text, {case.tasks} tasks, {case.name}", seconds)
-    del theirs, front, after, runs
     keras.utils.clear_session()
     gc.collect()
     return {

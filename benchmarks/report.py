@@ -32,8 +32,8 @@ PROCESSORS, PAGE = "processors", "README.md"  # A file for each kind of processo
 GPUS = "gpu.json"  # Of `benchmarks/gpu.sh`.
 BACKENDS = tuple(NAMES)
 PARTS = (
-    "training", "label_words", "lengths", "distillation", "generation", "prompts_apart",
-    "one_text", "bank", "tasks", "memory", "variants", "adapters", "imports",
+    "training", "long_prompts", "label_words", "lengths", "distillation", "generation",
+    "prompts_apart", "one_text", "bank", "tasks", "memory", "variants", "adapters", "imports",
 )  # fmt: skip
 PACKAGES = (
     "keras", "keras-hub", "tensorflow", "jax", "torch", "peft", "transformers", "numpy",

@@ -19,6 +19,7 @@ PEFT's time divided by ours, as in the sections below; empty where a processor h
 # A part's name, what is said of its rows, and the times that are compared.
 _OF = (
     ("training", "training", "peft", "ours"),
+    ("long_prompts", "training", "peft", "ours"),
     ("label_words", "one word a text", "peft", "ours"),
     ("generation", "first token", "peft first", "ours first"),
     ("generation", "tokens per second", "peft", "ours"),

@@ -18,6 +18,7 @@ from benchmarks import (  # noqa: E402
     generation,
     label_words,
     lengths,
+    long_prompts,
     memory,
     one_text,
     prompts_apart,
@@ -80,6 +81,13 @@ def test_both_train_towards_the_one_word():
 def test_prompts_apart():
     row = prompts_apart.row(sized(prompts_apart.CASES[1], True), 2, quick=True)
     assert row["agrees"] and row["prompts"] == 4 and set(map(len, row["seconds"].values())) == {2}
+
+
+@only_eager
+def test_long_prompts():
+    (row,) = long_prompts.measure(quick=True)["rows"]
+    check(row, ("peft", "ours", "floor", "prompts", "head"))
+    assert row["difference"] < 1e-5
 
 
 @only_eager
