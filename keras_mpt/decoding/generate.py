@@ -114,7 +114,7 @@ def _no_stop(stops: Sequence[int]) -> int:
 
 
 def _batch(
-    decoding: Decoding, decoder: Decoder, x: dict[str, np.ndarray], stops: Sequence[int]
+    decoding: Decoding, decoder: Decoder, x: dict[str, np.ndarray], stops: Sequence[int] = ()
 ) -> tuple[Batch, np.ndarray | None]:
     """A compiled call's arrays, from checked inputs; and where the given columns stand in them.
 
