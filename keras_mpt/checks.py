@@ -155,6 +155,15 @@ def check_mask(name: str, mask: np.ndarray) -> None:
         )
 
 
+def is_padded_on_the_right(mask: np.ndarray) -> bool:
+    """Whether each row has its tokens in front, and at least one.
+
+    Args:
+        mask: bool array (B, S), true at tokens.
+    """
+    return bool(mask[:, 0].all() and not (mask[:, 1:] & ~mask[:, :-1]).any())
+
+
 def check_table_ids(name: str, ids: np.ndarray, rows: int | None, taken: int = 0) -> None:
     """Refuses numbers that the backbone has no embeddings for: backends differ in what they do.
 

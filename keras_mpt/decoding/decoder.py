@@ -8,7 +8,7 @@ continuations.
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from keras import ops
@@ -35,31 +35,31 @@ class Decoder(abc.ABC):
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
 
-    @abc.abstractmethod
     def row_prompts(self, task_ids: np.ndarray | None, rows: int) -> RowPrompts:
         """What is looked up for a batch's rows before a compiled function is entered.
+
+        Here each row's task.
 
         Args:
             task_ids: int array (B,), or `None` without tasks.
             rows: int. B.
         """
+        return RowPrompts(() if task_ids is None else task_ids)
 
-    def context(
-        self,
-        token_ids: np.ndarray,
-        lengths: np.ndarray,
-        prompts: RowPrompts,
-        others: dict[str, Any],
-    ) -> Context:
-        """What rows are read with, laid out before a compiled function is entered.
+    def beside(self, context: Context, token_ids: np.ndarray, lengths: np.ndarray) -> Context:
+        """What rows are read with, before a compiled function is entered.
 
         Args:
+            context: the rows' prompts, and the backbone's other inputs.
             token_ids: int array (B, S). Their text, padded on the right.
             lengths: int array (B,). How many tokens each has.
-            prompts: what `row_prompts` gave.
-            others: dict of the backbone's other inputs.
+
+        Returns:
+            The same, with what says where prompts stand, if that is after the text.
         """
-        return Context(prompts, others)
+        if not self.reader.splice.is_after:
+            return context
+        return context._replace(others={**context.others, TEXT_LENGTHS: lengths.astype("int32")})
 
     @abc.abstractmethod
     def read(
@@ -262,22 +262,6 @@ class WholeText(Rereads):
     """Runs prompt and text, and an encoder where there is one, for every new token."""
 
     reads_once = False
-
-    def row_prompts(self, task_ids: np.ndarray | None, rows: int) -> RowPrompts:
-        """Each row's task."""
-        return RowPrompts(() if task_ids is None else task_ids)
-
-    def context(
-        self,
-        token_ids: np.ndarray,
-        lengths: np.ndarray,
-        prompts: RowPrompts,
-        others: dict[str, Any],
-    ) -> Context:
-        """With what says where prompts stand, if that is after the text."""
-        if self.reader.splice.is_after:
-            others = {**others, TEXT_LENGTHS: lengths.astype("int32")}
-        return Context(prompts, others)
 
     def read(
         self, text_ids: Tensor, context: Context, room: int = 0, with_states: bool = False

@@ -86,4 +86,5 @@ class Decoding:
         """
         rest = {name: value for name, value in others.items() if name != "task_ids"}
         prompts = decoder.row_prompts(others.get("task_ids"), len(token_ids))
-        return Placed(token_ids, lengths, decoder.context(token_ids, lengths, prompts, rest))
+        context = decoder.beside(Context(prompts, rest), token_ids, lengths)
+        return Placed(token_ids, lengths, context)

@@ -74,11 +74,12 @@ def generate(
         x.get("task_ids"),
     )
     given = x[reader.mask_name] != 0
-    x = without_text_lengths(x, given.sum(axis=1))
+    lengths = given.sum(axis=1)
+    x = without_text_lengths(x, lengths)
     drawing = decoding.functions.drawing(generate_step, decoder, sampler)
     token_ids = np.zeros(given.shape, "int32")
     mask, is_right = np.zeros(given.shape, bool), np.zeros(rows, bool)
-    for of_batch in _batches(given.sum(axis=1), are_alike=splice.is_after):
+    for of_batch in _batches(lengths, are_alike=splice.is_after):
         own = {name: value[of_batch] for name, value in x.items()}
         batch, columns = _batch(decoding, decoder, own, stops or ())
         *drawn, right = map(to_numpy, drawing(batch, stop_token_ids=stops))

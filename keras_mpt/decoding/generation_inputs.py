@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.arrays import is_array, to_numpy, up_to_step
-from keras_mpt.checks import is_integer, received
+from keras_mpt.checks import is_integer, is_padded_on_the_right, received
 from keras_mpt.data.columns import as_list
 from keras_mpt.data.texts import PROMPTS, TEXT_NAMES
 from keras_mpt.splicing.cut import TokenInput
@@ -156,7 +156,7 @@ def check_room(mask: np.ndarray, mask_name: str, max_length: int | None = None) 
 def check_right_padding(mask: np.ndarray, mask_name: str) -> None:
     """Refuses rows that have their tokens elsewhere than in front, or none."""
     mask = mask != 0
-    if not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
+    if not is_padded_on_the_right(mask):
         raise ValueError(
             f"`{mask_name}` should be 1 at each row's tokens, then 0: rows are padded on the right "
             f"and have at least one token. Received: {mask_name}={mask.astype(int).tolist()}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from keras import ops
@@ -10,7 +10,7 @@ from keras import ops
 from keras_mpt.arrays import concrete, to_power_of_two
 from keras_mpt.decoding.decoder import KeepsKeys
 from keras_mpt.decoding.reader import Reader
-from keras_mpt.decoding.state import Context, OneText, RowPrompts
+from keras_mpt.decoding.state import Context, OneText
 from keras_mpt.splicing.shared_cache import taken
 from keras_mpt.splicing.text_cache import TextCache
 from keras_mpt.types import Tensor, Tensors
@@ -31,17 +31,7 @@ class TextDecoder(KeepsKeys):
         super().__init__(reader)
         self.text_cache = text_cache
 
-    def row_prompts(self, task_ids: np.ndarray | None, rows: int) -> RowPrompts:
-        """Each row's task."""
-        return RowPrompts(() if task_ids is None else task_ids)
-
-    def context(
-        self,
-        token_ids: np.ndarray,
-        lengths: np.ndarray,
-        prompts: RowPrompts,
-        others: dict[str, Any],
-    ) -> Context:
+    def beside(self, context: Context, token_ids: np.ndarray, lengths: np.ndarray) -> Context:
         """With the rows' different texts."""
         length = int(lengths[0])
         assert (lengths == length).all()
@@ -50,7 +40,7 @@ class TextDecoder(KeepsKeys):
         )
         texts = to_power_of_two(first.astype("int32"))  # Each number of them is compiled.
         which = of_rows.reshape(-1).astype("int32")
-        return Context(prompts, others, OneText(texts, which, np.asarray(length, "int32")))
+        return context._replace(text=OneText(texts, which, np.asarray(length, "int32")))
 
     def run_text(
         self, text_ids: Tensor, context: Context, room: int, last: Tensor | None = None

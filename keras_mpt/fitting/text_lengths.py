@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_mpt.arrays import concrete
-from keras_mpt.checks import check_integers
+from keras_mpt.checks import check_integers, is_padded_on_the_right
 from keras_mpt.splicing.splice import TEXT_LENGTHS
 from keras_mpt.types import TargetData, Tensor
 
@@ -25,7 +25,7 @@ def check_text_lengths(x: dict[str, Tensor], mask_name: str) -> None:
     """
     found = concrete(x[mask_name], mask_name)
     mask = None if found is None else np.asarray(found) != 0
-    if mask is not None and (not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any()):
+    if mask is not None and not is_padded_on_the_right(mask):
         raise ValueError(
             f"`{mask_name}` should be 1 at each row's tokens, then 0, where the prompt stands "
             f"after the text: rows are padded on the right. Received: "
