@@ -115,6 +115,8 @@ class Method:
         source_tuned_as: another method, whose rate of source training it takes.
         virtual_tokens: int. L, where it is not that of the others.
         times: int. How many times the others' steps it has on a target.
+        source_times: int. How many times the others' steps, and rows of each source, its sources
+            have.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Method:
     source_tuned_as: Method | None = None
     virtual_tokens: int | None = None
     times: int = 1
+    source_times: int = 1
 
     @property
     def source_method(self) -> Method:
@@ -153,6 +156,29 @@ class Method:
             sources_of=self.source_method if self.source_method.train_source else None,
             tuned_as=self.tuned_method,
             times=times,
+        )
+
+    def with_more_sources(self, times: int) -> Method:
+        """The same from sources with more steps and rows, at the same rates."""
+        trained = self.source_method
+        more = dataclasses.replace(
+            trained,
+            name=f"{trained.name}_sources_{times}",
+            label=f"{trained.label}, {times} × the source steps",
+            about=f"{trained.label}, the sources with {times} times as many steps and rows",
+            source_tuned_as=trained,
+            tuned_as=trained.tuned_method,
+            source_times=times,
+        )
+        if trained is self:
+            return more
+        return dataclasses.replace(
+            self,
+            name=f"{self.name}_sources_{times}",
+            label=f"{self.label}, {times} × the source steps",
+            about=f"{self.label}, from the sources with {times} times as many steps and rows",
+            sources_of=more,
+            tuned_as=self.tuned_method,
         )
 
 

@@ -115,8 +115,9 @@ def tuning_runs(asked: Asked, entries: Entries) -> Iterator[Entry]:
     entries = Known.of(entries)
     for method in _source_methods(asked) if asked.budget.pseudo_targets else []:
         if method.source_tuned_as is not None:
-            # Nothing to compare, but pseudo-targets start from it.
-            if _tuned_source_rate(asked, method.source_tuned_as, entries) is not None:
+            # Nothing to compare, but pseudo-targets start from it, where it has its own.
+            is_tuned = method.tuned_as is None
+            if is_tuned and _tuned_source_rate(asked, method.source_tuned_as, entries) is not None:
                 yield _source_run(asked, method, source_rate(asked, method, entries), _TUNING)
             continue
         for rate in _source_grid(asked, method, entries):
@@ -263,11 +264,13 @@ def _source_run(asked: Asked, method: Method, rate: float, stage: str) -> Entry:
     method, budget, tuning = method.source_method, asked.budget, stage == _TUNING
     for _ in range(budget.places_below if method.train_source and not tuning else 0):
         rate = beside(rate, up=False)
+    # Rates are chosen from what is alike for all.
+    times = 1 if tuning else method.source_times
     settings = {
         "rate": rate,
-        "steps": budget.tuning_steps if tuning else budget.source_steps,
+        "steps": budget.tuning_steps if tuning else budget.source_steps * times,
         "tasks": list(budget.left_sources if tuning else budget.sources),
-        "rows": budget.source_rows,
+        "rows": budget.source_rows and budget.source_rows * times,
         **({} if budget.source_tokens is None else {"row_tokens": budget.source_tokens}),
         **({"teacher_epochs": budget.teacher_epochs} if method.prepare else {}),
         **_shared(asked, method),
