@@ -28,28 +28,33 @@ count.
 """
 MPT = "mpt_plain"
 STARTS = {MPT: "MPT", "mpt_nearest": "MPT from the nearest source"}
+# The same from sources with more steps; a line where they have runs.
+_MORE, _MORE_TOLD = "_sources_3", ", 3 × the source steps"
 _NO_GOAL = "(no goal)"
 
 
 def goals(part: Part, entries: Sequence[Entry], runs: Runs) -> str:
     """A line for each goal."""
+    kinds = [(name + more, label + told) for more, told in (("", ""), (_MORE, _MORE_TOLD))
+             for name, label in STARTS.items()]  # fmt: skip
+    frozen = [(f"mpt_frozen_{r}{more}", f"P frozen, R = {r}{told}")
+              for more, told in (("", ""), (_MORE, _MORE_TOLD)) for r in (1, 4)]  # fmt: skip
     found: list[tuple[str, Found]] = [
         *((f"k = 16: {told} at least 5 points over prompt tuning, the interval above zero",
-           ahead(part, runs, name, "prompt", 16, by=5.0, surely=True))
-          for name, told in STARTS.items()),
+           ahead(part, runs, name, "prompt", 16, by=5.0, surely=True)) for name, told in kinds),
         *((f"k = {k}: {told} at least full fine-tuning's score",
-           ahead(part, runs, name, "full", k)) for k in (4, 16) for name, told in STARTS.items()),
+           ahead(part, runs, name, "full", k)) for k in (4, 16) for name, told in kinds),
         ("under 0.1% of full fine-tuning's numbers", share(runs, MPT)),
         *((f"k = {k}: {told} over PEFT's MPT, the interval above zero",
            ahead(part, runs, name, "peft_mpt", k, surely=True))
           for k in (4, 16) for name, told in STARTS.items()),
-        *((f"{rows_label(k)}: P frozen, R = {r}, within 1 point of prompt tuning",
-           ahead(part, runs, f"mpt_frozen_{r}", "prompt", k, by=-1.0))
-          for k in (16, FULL) for r in (1, 4)),
+        *((f"{rows_label(k)}: {told}, within 1 point of prompt tuning",
+           ahead(part, runs, name, "prompt", k, by=-1.0))
+          for k in (16, FULL) for name, told in frozen),
         *((f"k = 16: {told} has prompt tuning's best score in a third of its steps",
-           faster(part, runs, name, 16)) for name, told in STARTS.items()),
+           faster(part, runs, name, 16)) for name, told in kinds),
         *((f"k = 16: {told} ahead of zero-shot at step 0", at_once(part, runs, name, 16))
-          for name, told in STARTS.items()),
+          for name, told in kinds),
         (f"k = 16: MPT over prompt tuning that has three times its steps {_NO_GOAL}",
          ahead(part, runs, MPT, "prompt_3", 16)),
         ("sources together within 1 point of a teacher's prompt for each",
@@ -58,9 +63,15 @@ def goals(part: Part, entries: Sequence[Entry], runs: Runs) -> str:
            ahead(part, runs, "mpt", MPT, k)) for k in (4, 16)),
         *((f"k = {k}: two speeds' own effect on targets {_NO_GOAL}",
            ahead(part, runs, MPT, "mpt_one_speed", k)) for k in (4, 16)),
-        ("sources above the largest class, each of them", worst_source(part, entries, MPT)),
+        *((f"sources above the largest class, each of them{told}",
+           worst_source(part, entries, MPT + more))
+          for more, told in (("", ""), (_MORE, _MORE_TOLD))),
     ]  # fmt: skip
-    lines = [[goal, *_told(own, goal.endswith(_NO_GOAL))] for goal, own in found]
+    lines = [
+        [goal, *_told(own, goal.endswith(_NO_GOAL))]
+        for goal, own in found
+        if own is not None or _MORE_TOLD not in goal
+    ]
     return _HEAD + table(["goal", "figure", ""], lines)
 
 

@@ -20,6 +20,8 @@ TARGETS = ("cr", "snips", "tweet_irony", "disfl_qa", "mrpc", "rte")
 FIRST = ("cr", "snips")
 # What the goals hang on.
 CORE = ("zero_shot", "prompt", "factored", "mpt_plain", "mpt_nearest", "full", "peft_mpt")
+# From sources with more steps: what a longer training of them brings.
+MORE = ("mpt_plain_sources_3", "mpt_nearest_sources_3", "mpt_frozen_1_sources_3")
 MAIN = (*CORE, "mpt_frozen_4", "lora")
 BUDGET = Budget(
     sources=SOURCES,
@@ -67,7 +69,8 @@ All methods have the same rows, batches and steps (of two methods three times th
 well), and Adam with learning rates that fall to 0 in a line. Each row weighs the same, however long
 its answer is, and batches hold rows of like lengths.
 The rate of the sources' training is chosen for few steps on few sources, and is √10 times lower in
-the whole training, which takes ten times as many. *k* is the training rows of each class, drawn by
+the whole training, which takes ten times as many, or thirty: sources with three times the steps and
+rows keep that rate. *k* is the training rows of each class, drawn by
 the seed (of free text: rows); *full* is all rows.
 
 {table.as_markdown()}
@@ -79,6 +82,10 @@ COMPARED = (
     ("mpt", "peft_mpt"),
     ("mpt_nearest", "mpt_plain"), ("mpt_nearest", "prompt"),
     ("mpt_frozen_1", "prompt"), ("mpt_frozen_4", "prompt"), ("mpt_frozen_4", "mpt_plain"),
+    *((f"{name}_sources_3", other) for name in ("mpt_plain", "mpt_nearest")
+      for other in (name, "prompt", "full")),
+    *((f"{name}_sources_3", other) for name in ("mpt_frozen_1", "mpt_frozen_4")
+      for other in (name, "prompt")),
     ("mpt_100", "prompt_100"), ("mpt_100", "mpt_plain"),
     ("prompt_after", "prompt"), ("mpt_after", "mpt_plain"), ("mpt_after", "prompt_after"),
     ("prompt_3", "prompt"), ("mpt_plain", "prompt_3"), ("mpt_plain_3", "prompt_3"),
@@ -102,6 +109,10 @@ STYLES = {
     "mpt_nearest": ("#B22222", "-", "h"),
     "mpt_frozen_1": ("#BCBD22", "-", "p"),
     "mpt_frozen_4": ("#8C564B", "-", "d"),
+    "mpt_plain_sources_3": ("#006400", "-", "o"),
+    "mpt_nearest_sources_3": ("#8B0000", "-", "h"),
+    "mpt_frozen_1_sources_3": ("#808000", "-", "p"),
+    "mpt_frozen_4_sources_3": ("#5C4033", "-", "d"),
     "mpt_after": ("#556B2F", "-", "4"),
     "mpt_100": ("#E377C2", "-", "8"),
     "peft_mpt": ("#444444", "-.", "P"),
@@ -142,6 +153,7 @@ WORDS = Part(
         Wave((FULL,), 1, ("prompt", "mpt_plain", "mpt_frozen_4", "full"), FIRST),
         Wave((16,), 3, MAIN, TARGETS[:4]),
         Wave((FULL,), 1, ("prompt", "mpt_plain", "mpt_frozen_4", "full")),
+        Wave((16,), 3, MORE, ("cr", "snips", "disfl_qa")),
         Wave((16, 4), 3, MAIN),
         Wave((4, 16), 5, MAIN),
         Wave((4, 16), 5),

@@ -148,3 +148,15 @@ def test_free_text_has_a_table_of_its_own():
     text = page([machine(), few, many, run("full", "disfl_qa", 0, 0.5)])
     assert "| method | disfl_qa, k = 16 |" in text
     assert "| prompt tuning | 25.0 ± 0.0 / 50.0 ± 0.0 |" in text
+
+
+def test_more_of_the_sources_has_lines_where_it_has_runs():
+    entries = [machine("words"), *(e for own in BOTH.values() for e in own.values())]
+    assert "3 × the source steps at least" not in goals.goals(WORDS, entries, BOTH)
+    more = [run("mpt_plain_sources_3", "snips", seed, 0.87, FAST) for seed in (0, 1)]
+    runs = runs_of(*entries[1:], *more)
+    told = goals.goals(WORDS, [*entries, *more], runs)
+    wanted = "k = 16: MPT, 3 × the source steps at least 5 points over prompt tuning"
+    (line,) = (line for line in told.splitlines() if wanted in line)
+    assert "+7.0 (+7.0 to +7.0; 1 targets)" in line and line.endswith("| met |")
+    assert "MPT from the nearest source, 3 × the source steps" not in told

@@ -230,3 +230,29 @@ def test_a_source_tuned_as_another_is_trained_once_that_one_is_tuned():
     assert plan.folder_name(last) in plan.possible_sources(want, entries)
     (source,) = (r for r in plan.source_runs(want, entries) if r["method"] == "mpt_100")
     assert source["settings"]["rate"] == best
+
+
+def test_more_of_the_sources_is_more_steps_and_rows_at_the_same_rates():
+    part = PARTS["words"]
+    names = ("mpt_plain", "mpt_plain_sources_3", "mpt_nearest_sources_3", "mpt_frozen_1_sources_3")
+    methods = [part.methods[name] for name in names]
+    want = asked("full", methods=methods, budget=part.budget)
+    # Nothing of their own is tuned.
+    assert {run["method"] for run in plan.tuning_runs(want, [])} == {"mpt_plain"}
+    assert {run["method"] for run in plan.choosing_runs(want, [])} == {"mpt_plain", "mpt_frozen_1"}
+    plain, more = plan.source_runs(want, [])
+    assert [run["method"] for run in (plain, more)] == list(names[:2])
+    assert more["settings"] == {
+        **plain["settings"],
+        "steps": 3 * part.budget.source_steps,
+        "rows": 3 * part.budget.source_rows,
+    }
+    runs = {run["method"]: run["settings"] for run in plan.target_runs(want, [])}
+    assert runs["mpt_plain"]["source"] == plan.folder_name(plain)
+    assert {runs[name]["source"] for name in names[1:]} == {plan.folder_name(more)}
+    assert {**runs[names[1]], "source": ""} == {**runs["mpt_plain"], "source": ""}
+    everything = asked("full", methods=methods, budget=part.budget)
+    everything = dataclasses.replace(
+        everything, budget=dataclasses.replace(part.budget, source_rows=None)
+    )
+    assert {run["settings"]["rows"] for run in plan.source_runs(everything, [])} == {None}
