@@ -141,28 +141,29 @@ def test_sources_are_trained_with_every_seed_and_targets_start_from_the_first():
 
 
 def test_sources_of_another_method_are_trained_once():
-    want = asked("mpt_one_speed", "mpt_plain")
+    want = asked("mpt_named", "mpt_plain")
     (source,) = plan.source_runs(want, [])
     assert source["method"] == "mpt_plain"
     assert {run["method"] for run in plan.tuning_runs(want, [])} == {"mpt_plain"}
     runs = list(plan.target_runs(want, []))
-    assert {run["method"] for run in runs} == {"mpt_one_speed", "mpt_plain"}
+    assert {run["method"] for run in runs} == {"mpt_named", "mpt_plain"}
     assert {run["settings"]["source"] for run in runs} == {plan.folder_name(source)}
     # Its own rates are those of the target alone.
     assert source["settings"]["rate"] == METHODS["mpt_plain"].rates[1]
-    assert list(plan.source_runs(asked("mpt_one_speed"), [])) == [source]
+    assert list(plan.source_runs(asked("mpt_named"), [])) == [source]
 
 
 def test_a_method_tuned_as_another_takes_its_rate():
     want = asked("mpt_named")
     entries = scored(
-        plan.choosing_runs(want, []), lambda r: r["settings"]["rate"] == METHODS["mpt"].rates[2]
+        plan.choosing_runs(want, []),
+        lambda r: r["settings"]["rate"] == METHODS["mpt_plain"].rates[2],
     )
-    assert {run["method"] for run in entries} == {"mpt"}
+    assert {run["method"] for run in entries} == {"mpt_plain"}
     (rate,) = {run["settings"]["rate"] for run in plan.target_runs(want, entries)}
-    assert rate == METHODS["mpt"].rates[2]
+    assert rate == METHODS["mpt_plain"].rates[2]
     # Once for both of them.
-    assert len(list(plan.choosing_runs(asked("mpt", "mpt_named"), []))) == len(entries)
+    assert len(list(plan.choosing_runs(asked("mpt_plain", "mpt_named"), []))) == len(entries)
 
 
 def test_named_sources_stand_for_targets_alone():

@@ -6,12 +6,9 @@ from studies.transfer.job import Method
 _IN_ORDER = (
     head.HEAD,
     prompt.PROMPT,
-    mpt.ONE_SPEED,
-    mpt.CONSTANT,
     mpt.PLAIN,
     mpt.MPT,
     mpt.NAMED,
-    mpt.TEXT,
     peft_mpt.PEFT,
     full.FULL,
 )

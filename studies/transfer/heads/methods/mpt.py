@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from studies.transfer.heads.methods.prompt import fit, predictor
@@ -15,7 +15,6 @@ from studies.transfer.tasks import Task
 # Factors multiply token embeddings whose numbers are near 0.05: a step of the same weight for the
 # prompt is so many times as large.
 FACTORS_OVER_SHARED = 10.0
-START_TEXT = "Read the text and say which of the classes it belongs to:"
 TEACHER_RATE = 0.01
 # Targets, and sources that have the same classes in the same order, by the tasks' descriptions.
 SAME_CLASSES = {"cr": "sst2", "rte": "qnli", "mrpc": "qqp"}
@@ -29,7 +28,7 @@ def missing() -> str:
     return ", ".join(f"keras_mpt.{name}" for name in _NEEDED if not hasattr(keras_mpt, name))
 
 
-def train_source(job: SourceJob, distilled: bool, start: str) -> Trained:
+def train_source(job: SourceJob, distilled: bool) -> Trained:
     """Trains the sources together, and saves them as an adapter in `job.folder`."""
     import keras
 
@@ -42,8 +41,7 @@ def train_source(job: SourceJob, distilled: bool, start: str) -> Trained:
         num_virtual_tokens=job.virtual_tokens,
         num_tasks=len(names),
         task_names=names,
-        prompt_tuning_init=start,
-        prompt_tuning_init_text=START_TEXT if start == "TEXT" else None,
+        prompt_tuning_init="SAMPLE_VOCAB",
         seed=job.seed,
     )
     student = keras_mpt.prompt_tune(
@@ -54,8 +52,7 @@ def train_source(job: SourceJob, distilled: bool, start: str) -> Trained:
         tokenizer=bench.preprocessor.tokenizer,
     )
     model = keras_mpt.Distillation(student, teachers(job)) if distilled else student
-    schedule = functools.partial(decay, steps=job.steps)
-    model.compile(_optimizer(job.rate, FACTORS_OVER_SHARED, schedule))
+    model.compile(_optimizer(job.rate, job.steps))
     model.fit(source_batches(job), verbose=0)
     student.save_adapter(job.folder, overwrite=True)
     predict = predictor(student, bench.batch_size)
@@ -122,8 +119,6 @@ def _teacher(job: SourceJob, task: Task) -> Any:
 
 def train(
     job: Job,
-    factors_over_shared: float = FACTORS_OVER_SHARED,
-    rates_fall: bool = True,
     named: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Trained:
     """Adapts the sources' adapter to the target, from the source that is named for it if one is."""
@@ -141,25 +136,24 @@ def train(
         num_classes=None if name in named else [job.task.num_classes],
         from_=named.get(name, "average"),
     )
-    schedule = functools.partial(decay, steps=job.steps) if rates_fall else float
-    model.compile(_optimizer(job.rate, factors_over_shared, schedule), metrics=[])
+    model.compile(_optimizer(job.rate, job.steps), metrics=[])
     fit(model, job, task_ids=0)
     predict = predictor(model, job.bench.batch_size)
     return Trained(functools.partial(predict, task_ids=0), model.parameter_count())
 
 
-def _optimizer(rate: float, factors_over_shared: float, schedule: Callable[[float], Any]) -> Any:
+def _optimizer(rate: float, steps: int) -> Any:
     import keras_mpt
 
     return keras_mpt.two_speed_optimizer(
-        shared=schedule(rate),
-        factors=schedule(factors_over_shared * rate),
-        head=schedule(HEAD_RATE),
+        shared=decay(rate, steps),
+        factors=decay(FACTORS_OVER_SHARED * rate, steps),
+        head=decay(HEAD_RATE, steps),
     )
 
 
-def _method(name: str, label: str, about: str, distilled: bool, start: str) -> Method:
-    source = functools.partial(train_source, distilled=distilled, start=start)
+def _method(name: str, label: str, about: str, distilled: bool) -> Method:
+    source = functools.partial(train_source, distilled=distilled)
     tuned = f"learning rate of P; the factors' is {FACTORS_OVER_SHARED:g} times that"
     prepare = teachers if distilled else None
     rates = (0.001, 0.003, 0.01, 0.03)
@@ -171,52 +165,23 @@ PLAIN = _method(
     "MPT without distillation",
     "sources trained together, then P and the average of their factors on the target",
     distilled=False,
-    start="SAMPLE_VOCAB",
-)
-ONE_SPEED = Method(
-    "mpt_one_speed",
-    "MPT without distillation, one speed",
-    "from the same sources, P and the factors on the target at one learning rate",
-    "learning rate of P and the factors",
-    (0.003, 0.01, 0.03, 0.1),
-    functools.partial(train, factors_over_shared=1.0),
-    sources_of=PLAIN,
-    missing=missing,
-)
-CONSTANT = Method(
-    "mpt_constant",
-    "MPT without distillation, constant rates",
-    "from the same sources, at rates that do not fall: `adapt` compiles it so",
-    f"learning rate of P; the factors' is {FACTORS_OVER_SHARED:g} times that",
-    PLAIN.rates,
-    functools.partial(train, rates_fall=False),
-    sources_of=PLAIN,
-    missing=missing,
 )
 MPT = _method(
     "mpt",
     "MPT",
     "the same, the sources taught by a teacher each",
     distilled=True,
-    start="SAMPLE_VOCAB",
 )
 NAMED = Method(
     "mpt_named",
     "MPT from a named source",
-    "as MPT, but where a source has the target's classes ("
+    "as MPT without distillation, but where a source has the target's classes ("
     + ", ".join(f"{source} those of {target}" for target, source in SAME_CLASSES.items())
     + "), from its factors and its head",
-    MPT.tuned,
-    MPT.rates,
+    PLAIN.tuned,
+    PLAIN.rates,
     functools.partial(train, named=SAME_CLASSES),
-    sources_of=MPT,
-    tuned_as=MPT,
+    sources_of=PLAIN,
+    tuned_as=PLAIN,
     missing=missing,
-)
-TEXT = _method(
-    "mpt_text",
-    "MPT, TEXT start",
-    "as MPT, with P starting from an instruction in words",
-    distilled=True,
-    start="TEXT",
 )
