@@ -159,7 +159,7 @@ def test_stages_and_sizes_can_be_chosen():
     assert (list(first.shots), first.seeds, first.targets[0]) == ([16], 3, "cr")
     assert set(first.targets) < set(words.targets)
     assert {m.name for m in first.methods} < set(words.methods)
-    assert {k for wave in HEADS.waves for k in wave.shots} == {4, 16, 32, FULL}
+    assert {k for wave in HEADS.waves for k in wave.shots} == {4, 16, FULL}
     assert parse(["--quick"]).folder != parse([]).folder
     given = parse(["--steps", "16=7", "--batch", "4"])
     budget = command.budget_of(HEADS, given)

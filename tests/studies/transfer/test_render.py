@@ -157,7 +157,7 @@ def test_costs_and_settings():
 
 def test_missing_runs_are_told():
     text = page(ENTRIES)
-    (line,) = lines(text, "- k = 16, 25 runs of each method wanted; fewer: ")
+    (line,) = lines(text, "- k = 16, 15 runs of each method wanted; fewer: ")
     assert "head only 1; prompt tuning 4;" in line
     assert "none yet: " in line and line.rindex("PEFT's MPT") > line.index("none yet: ")
     (line,) = lines(text, "- full, 5 runs of each method wanted; none yet: head only; ")
