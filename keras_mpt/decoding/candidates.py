@@ -137,7 +137,9 @@ def words_of_rows(words: LabelWords, task_ids: np.ndarray | None, rows: int) -> 
     tasks = words.tasks_of_rows(task_ids, rows)
     given = [words.words[k] for k in tasks]
     classes = max(map(len, given))
-    return Candidates(given, words.token_ids[tasks, :classes], words.sizes[tasks, :classes], True)
+    sizes = words.sizes[tasks, :classes]
+    # Other tasks' longer words ask for no room.
+    return Candidates(given, words.token_ids[tasks, :classes, : sizes.max()], sizes, True)
 
 
 def _listed(value: Any) -> list[Any]:

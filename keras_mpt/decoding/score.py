@@ -24,6 +24,7 @@ from keras_mpt.decoding.score_inputs import text_tokens, to_score
 from keras_mpt.decoding.scoring import Options, in_batches
 from keras_mpt.decoding.state import Beginnings, Rows
 from keras_mpt.fitting.model_inputs import ModelInputs
+from keras_mpt.splicing.splice import Splice
 from keras_mpt.types import TaskIds, Tensor, Tensors
 
 
@@ -58,6 +59,17 @@ def score(
     return scores, chosen
 
 
+def room(splice: Splice) -> int | None:
+    """How many tokens the backbone has positions for beside the prompt; `None` for any number.
+
+    Args:
+        splice: where the prompt stands.
+    """
+    limit = splice.max_sequence_length
+    taken = splice.num_virtual_tokens * splice.states_have_prompt
+    return None if limit is None else int(limit - taken)
+
+
 def _scores(
     decoding: Decoding,
     model_inputs: ModelInputs,
@@ -68,15 +80,15 @@ def _scores(
 ) -> np.ndarray:
     """The scores (B, C) of checked rows; −∞ where a row has no such candidate."""
     splice = model_inputs.splice
-    taken = splice.num_virtual_tokens * splice.states_have_prompt
-    limit = splice.max_sequence_length
-    left = None if limit is None else limit - taken
+    left = room(splice)
     longest = int(lengths.max())
     if left is not None and longest + chosen.longest > left:
+        limit = splice.max_sequence_length
+        assert limit is not None
         raise ValueError(
             f"`inputs` and `candidates` should have at most {left} tokens together: the backbone "
-            f"has {limit} positions and the prompt takes {taken}. Received: an input of {longest} "
-            f"tokens and a candidate of {chosen.longest}"
+            f"has {limit} positions and the prompt takes {limit - left}. Received: an input of "
+            f"{longest} tokens and a candidate of {chosen.longest}"
         )
 
     def find(rows: np.ndarray, width: int) -> np.ndarray:

@@ -27,9 +27,18 @@ def is_among_words(inputs: ModelInputs, objective: Objective | None) -> bool:
         inputs: the model's inputs.
         objective: what the model was compiled for, or `None`.
     """
-    if objective is None or not inputs.packs_text or not inputs.config.label_words:
+    if objective is None or not has_label_words(inputs):
         return False
-    return all(asked.weighted and _is_accuracy(asked.metric) for asked in objective.asked)
+    return all(asked.weighted and is_accuracy(asked.metric) for asked in objective.asked)
+
+
+def has_label_words(inputs: ModelInputs) -> bool:
+    """Whether a model packs text, and has tasks that are answered by words.
+
+    Args:
+        inputs: the model's inputs.
+    """
+    return inputs.packs_text and bool(inputs.config.label_words)
 
 
 def among_words(
@@ -86,7 +95,12 @@ def first_tokens(inputs: ModelInputs) -> np.ndarray:
     return np.where(words.sizes > 0, words.token_ids[:, :, 0], -1).astype("int32")
 
 
-def _is_accuracy(metric: Any) -> bool:
+def is_accuracy(metric: Any) -> bool:
+    """Whether a metric is the accuracy of labels.
+
+    Args:
+        metric: what `compile` was given: a name, a function or an object.
+    """
     if isinstance(metric, str):
         return metric.lower() in _ACCURACIES
     if isinstance(metric, keras.Metric):
