@@ -179,7 +179,8 @@ def _means(
         if np.isin(rows.tasks[rows.counted], whole).all() and weights.sum():
             found[name] = float(np.average(right, weights=weights))
         elif known and name in logs:
-            found[name] = logs[name] + sums / float(weights.sum())
+            # Logs are float32, and may lie beside what the sums say.
+            found[name] = float(np.clip(logs[name] + sums / weights.sum(), 0.0, 1.0))
     return {n: value for n, value in found.items() if n in logs}
 
 

@@ -6,10 +6,13 @@ import pytest
 
 from tests.decoding.language_models import VOCABULARY, causal_preprocessor
 from tests.decoding.test_label_words import model_with
-from tests.fitting.test_word_labels import LABELS, SEVERAL, SINGLE, TASKS, TEXTS, accuracies
+from tests.fitting.test_word_labels import SEVERAL, SINGLE, accuracies
 from tests.marks import only_torch
 
 pytestmark = only_torch
+# As many as it takes for some words to be chosen that do not begin with the likeliest token.
+LETTERS = np.random.default_rng(1).choice([*"abcdefgh"], (40, 4))
+TEXTS, TASKS = ["".join(own) for own in LETTERS], ["a", "c"] * 20
 DATA = {"prompts": TEXTS, "task_ids": TASKS}
 START = VOCABULARY["<|endoftext|>"]
 
@@ -21,11 +24,24 @@ def answers(model, texts=TEXTS, tasks=TASKS):
     return np.array([words[t].index(w) for w, t in zip(found, tasks, strict=True)])
 
 
+def nearly_right(model):
+    """What the model answers, but for three rows."""
+    labels = answers(model)
+    labels[:3] = 1 - np.minimum(labels[:3], 1)
+    return labels
+
+
+def evaluated(model, *data, **more):
+    """The logs of one batch."""
+    return model.evaluate(*data, batch_size=64, verbose=0, return_dict=True, **more)
+
+
 def test_rows_of_no_weight_change_nothing():
     model = model_with(SEVERAL)
-    weight = np.array([1.0, 0.0, 2.0, 1.0, 0.0, 1.0])
-    right = answers(model) == LABELS
-    found = model.evaluate(DATA, LABELS, sample_weight=weight, verbose=0, return_dict=True)
+    weight = np.tile([1.0, 0.0, 2.0, 1.0, 0.0, 1.0, 3.0, 1.0], 5)
+    labels = nearly_right(model)
+    right = answers(model) == labels
+    found = evaluated(model, DATA, labels, sample_weight=weight)
     assert found["accuracy"] == pytest.approx(np.average(right, weights=weight), abs=1e-6)
     for task in "ac":
         own = np.array(TASKS) == task
@@ -36,11 +52,10 @@ def test_rows_of_no_weight_change_nothing():
     data = {
         n: [v for v, own in zip(column, kept, strict=True) if own] for n, column in DATA.items()
     }
-    alone = model.evaluate(data, LABELS[kept], sample_weight=weight[kept], verbose=0,
-                           return_dict=True)  # fmt: skip
+    alone = evaluated(model, data, labels[kept], sample_weight=weight[kept])
     assert alone == pytest.approx(found, abs=1e-6, nan_ok=True)
-    history = model.fit(DATA, LABELS, validation_data=(DATA, LABELS, weight), verbose=0).history
-    right = answers(model) == LABELS
+    history = model.fit(DATA, labels, validation_data=(DATA, labels, weight), verbose=0).history
+    right = answers(model) == labels
     expected = np.average(right, weights=weight)
     assert history["val_accuracy"] == [pytest.approx(expected, abs=1e-6)]
 
@@ -63,10 +78,8 @@ def test_rows_of_no_weight_change_nothing():
 def test_accuracy_is_the_same_however_it_is_asked_for(words, given, names):
     model = model_with(words)
     model.compile(**given)
-    # What the model answers is right, but for two rows.
-    labels = answers(model)
-    labels[:2] = 1 - np.minimum(labels[:2], 1)
-    expected = accuracies(model, labels=labels)
+    labels = nearly_right(model)
+    expected = accuracies(model, TEXTS, TASKS, labels)
     found = model.evaluate(DATA, labels, verbose=0, return_dict=True)
     for name in names:
         task = name.split("_")[0] if name[:2] in ("a_", "c_") else None
