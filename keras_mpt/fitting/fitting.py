@@ -22,7 +22,7 @@ from keras_mpt.fitting.objective import Objective
 from keras_mpt.fitting.other_names import explaining
 from keras_mpt.fitting.own_columns import OwnColumnsLoss, noting_losses, of_tasks
 from keras_mpt.fitting.parts import logs_of_part, loss_of_part
-from keras_mpt.fitting.preparation import build_from, check_class_weight, preparation_of
+from keras_mpt.fitting.preparation import build_from, preparation_of
 from keras_mpt.fitting.recompile import follow_trained
 from keras_mpt.fitting.steps import data_are_checked, on_checked_data, whole_steps
 from keras_mpt.fitting.streams import is_stream
@@ -30,6 +30,7 @@ from keras_mpt.fitting.targets import Targets
 from keras_mpt.fitting.task_logs import TaskHistory, as_list, without_gaps
 from keras_mpt.fitting.task_report import TaskReport
 from keras_mpt.fitting.together import together
+from keras_mpt.fitting.weights import check_class_weight
 from keras_mpt.splicing.frozen_products import frozen_products
 from keras_mpt.types import Config, Data, TargetData, Tensor, Tensors
 
@@ -64,10 +65,8 @@ class Fitting(keras.Model, abc.ABC):
     ) -> None:
         super().__init__(**kwargs)
         _keras.settle_training(self)
-        self.model_inputs = model_inputs
-        self.targets = targets
-        self.has_one_output = has_one_output
-        self.kept = Kept()
+        self.model_inputs, self.targets = model_inputs, targets
+        self.has_one_output, self.kept = has_one_output, Kept()
         self.objective: Objective | None = None
         self.task_report = TaskReport((), None)
 
@@ -251,6 +250,7 @@ class Fitting(keras.Model, abc.ABC):
         return_dict: bool = False,
     ) -> Any:
         """`keras.Model.train_on_batch`, on arrays as `fit` takes them."""
+        check_class_weight(class_weight, self.targets.several_per_row)
         follow_trained(self)
         x, y, sample_weight = preparation_of(self)(x, y, sample_weight)
         return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
@@ -264,8 +264,7 @@ class Fitting(keras.Model, abc.ABC):
         return_dict: bool = False,
     ) -> Any:
         """`keras.Model.test_on_batch`, on arrays as `fit` takes them."""
-        x, y, sample_weight = preparation_of(self)(x, y, sample_weight)
-        return super().test_on_batch(x, y, sample_weight, return_dict)
+        return super().test_on_batch(*preparation_of(self)(x, y, sample_weight), return_dict)
 
     @alone
     def predict_on_batch(self, x: Data) -> Any:
@@ -289,8 +288,9 @@ class Fitting(keras.Model, abc.ABC):
         Returns:
             `(x, y, sample_weight)`.
         """
-        prepare = preparation_of(self, needs_targets=needs_targets, for_step=False)
-        return prepare(x, y, sample_weight)
+        return preparation_of(self, needs_targets=needs_targets, for_step=False)(
+            x, y, sample_weight
+        )
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.compile`; each task gets its own copy of the loss and the metrics.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import keras
@@ -27,6 +27,7 @@ from keras_mpt.fitting.streams import is_stream, map_batches, number_of_batches
 from keras_mpt.fitting.target_positions import TARGET_POSITIONS
 from keras_mpt.fitting.text_lengths import answers_alone
 from keras_mpt.fitting.tokenization import tokenize
+from keras_mpt.fitting.weights import check_weights, checked_weights_tf
 from keras_mpt.types import Data, TargetData, Tensor
 
 Batch = tuple[Data, TargetData, TargetData]
@@ -116,7 +117,9 @@ class Preparation:
             raise
 
     def _arrays(self, x: Data, y: TargetData = None, sample_weight: TargetData = None) -> Batch:
-        x, y, sample_weight = self._tokenized(x, as_array(y), as_array(sample_weight))
+        sample_weight = as_array(sample_weight)
+        check_weights(sample_weight)
+        x, y, sample_weight = self._tokenized(x, as_array(y), sample_weight)
         x = in_memory(self._checked(x, y))
         return x, y, self._of_answers(x, y, sample_weight)
 
@@ -161,7 +164,9 @@ class Preparation:
 
     def _tensors(self, *data: Any) -> Batch:
         """The same inside `tf.data`."""
-        x, y, sample_weight = self._tokenized(*data)
+        x, y, sample_weight = (*data, None, None)[:3]
+        sample_weight = checked_weights_tf(sample_weight, self._noting(check_weights))
+        x, y, sample_weight = self._tokenized(x, y, sample_weight)
         x = self.inputs.prepare_tf(x, y, self._noting(self._checked))
         sample_weight = self._of_answers(x, y, sample_weight)
         if self.adds_positions and target_positions.have_weights(y, sample_weight):
@@ -287,15 +292,6 @@ def build_from(
             x = itertools.chain([batch], x)
         _keras.build_from_batch(model, batch)
     return x
-
-
-def check_class_weight(class_weight: Mapping[int, float] | None, several_per_row: bool) -> None:
-    """Refuses weights of classes where a row has several."""
-    if several_per_row and class_weight is not None:
-        raise ValueError(
-            "`class_weight` should be left out: Keras takes it for one class per row. Give "
-            f"`sample_weight`, (N,) or (N, S). Received: class_weight={class_weight!r}"
-        )
 
 
 def check_has_targets(x: Data, y: TargetData) -> None:
