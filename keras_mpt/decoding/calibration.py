@@ -118,10 +118,16 @@ def _texts(calibrate: Any, task: str | None, model_inputs: ModelInputs) -> list[
     """The texts without content of one task."""
     if calibrate is True:
         assert model_inputs.preprocessor is not None
-        tokens = tokenized(Text(list(CONTENT_FREE), False), model_inputs.preprocessor, None)
+        tokens = tokenized(Text(list(CONTENT_FREE), False), model_inputs, None)
         mask = tokens[str(model_inputs.splice.token_inputs[-1].mask_name)]
         # Nothing is no token where texts begin without one.
-        return [t for t, m in zip(CONTENT_FREE, mask, strict=True) if m.any()]
+        texts = [t for t, m in zip(CONTENT_FREE, mask, strict=True) if m.any()]
+        if not texts:
+            raise ValueError(
+                "`calibrate` should be a list of texts without content where none of "
+                f"{list(CONTENT_FREE)} has a token. Received: calibrate=True"
+            )
+        return texts
     found: Any = calibrate.get(task) if isinstance(calibrate, Mapping) else calibrate
     is_list = isinstance(found, (list, tuple)) and len(found) > 0
     if not is_list or not all(isinstance(text, str) for text in found):

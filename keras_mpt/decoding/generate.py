@@ -56,7 +56,7 @@ def generate(
     text = as_text(inputs, preprocessor, len(splice.token_inputs) > 1)
     if text is not None and max_length is not None:
         check_positions(max_length, splice)
-    tokens = inputs if text is None else tokenized(text, preprocessor, max_length)
+    tokens = inputs if text is None else tokenized(text, model_inputs, max_length)
     if task_ids is not None:
         tokens = {**tokens, "task_ids": task_ids}
     x = {name: to_numpy(value) for name, value in model_inputs.prepare(tokens).items()}

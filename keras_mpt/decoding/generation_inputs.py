@@ -11,6 +11,8 @@ from keras_mpt.arrays import is_array, to_numpy, up_to_step
 from keras_mpt.checks import is_integer, is_padded_on_the_right, received
 from keras_mpt.data.columns import as_list
 from keras_mpt.data.texts import PROMPTS, TEXT_NAMES
+from keras_mpt.fitting.cut_text import warn_of_cut_text
+from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.splicing.cut import TokenInput
 from keras_mpt.splicing.splice import TEXT_LENGTHS, Splice
 from keras_mpt.types import Preprocessor, TaskIds, Tensor
@@ -129,11 +131,50 @@ def check_positions(max_length: int, splice: Splice) -> None:
 
 
 def tokenized(
-    text: Text, preprocessor: Preprocessor, max_length: int | None
+    text: Text, model_inputs: ModelInputs, max_length: int | None
 ) -> dict[str, np.ndarray]:
-    """The text's tokens and masks, with room up to `max_length`."""
-    tokens = preprocessor.generate_preprocess(text.inputs, sequence_length=max_length)
-    return {k: to_numpy(v).astype("int32") for k, v in tokens.items()}
+    """The text's tokens and masks, with room up to `max_length`.
+
+    An encoder's text that its preprocessor cuts is warned of, once.
+    """
+    preprocessor = model_inputs.preprocessor
+    assert preprocessor is not None
+    made = preprocessor.generate_preprocess(text.inputs, sequence_length=max_length)
+    tokens = {k: to_numpy(v).astype("int32") for k, v in made.items()}
+    for token_input in model_inputs.splice.token_inputs[:-1]:
+        is_full = (tokens[str(token_input.mask_name)] != 0).all(axis=1)
+        if is_full.any():  # Rows without padding.
+            given = text.inputs["encoder_text"] if isinstance(text.inputs, dict) else text.inputs
+            rows = [given[row] for row in np.flatnonzero(is_full)]
+            warn_of_cut_text(model_inputs, {"encoder_text": rows, "decoder_text": [""]})
+    return tokens
+
+
+def whole_tokens(text: Text, model_inputs: ModelInputs, why: str) -> dict[str, np.ndarray]:
+    """The text's tokens and masks, no wider than the longest row.
+
+    Args:
+        text: the text.
+        model_inputs: the model's inputs.
+        why: string. What the whole text is for.
+
+    Raises:
+        ValueError: a text of more tokens than the preprocessor gives.
+    """
+    fits: int = model_inputs.preprocessor.sequence_length  # type: ignore[union-attr]
+    continued = model_inputs.splice.token_inputs[-1]
+    # One more than fits: the preprocessor cuts longer text off without a word.
+    tokens = tokenized(text, model_inputs, fits + 1)
+    longest = int(tokens[str(continued.mask_name)].sum(axis=1).max())
+    if longest > fits:
+        raise ValueError(
+            f"`inputs` should be texts of at most {fits} tokens "
+            f"(`preprocessor.sequence_length` sets it): {why}. "
+            "Received: a longer one"
+        )
+    for name in (continued.name, str(continued.mask_name)):
+        tokens[name] = tokens[name][:, :longest]
+    return tokens
 
 
 def check_room(mask: np.ndarray, mask_name: str, max_length: int | None = None) -> None:

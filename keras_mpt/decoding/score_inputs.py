@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_mpt.data.texts import PROMPTS, RESPONSES, TEXT_NAMES, strings
 from keras_mpt.decoding.candidates import Candidates, as_candidates
-from keras_mpt.decoding.generation_inputs import Text, as_text, tokenized
+from keras_mpt.decoding.generation_inputs import Text, as_text, whole_tokens
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.responses import check_same_rows
 from keras_mpt.fitting.tokenization import check_text_names
@@ -75,19 +75,7 @@ def text_tokens(model_inputs: ModelInputs, text: Text, room: int) -> dict[str, n
         free = [packing.room_for(room)] * len(text.inputs)
         rows = packing.rows(text.inputs, [[]] * len(text.inputs), free)
         return packing.inputs(rows, with_responses=False)
-    # One more than fits: the preprocessor cuts longer text off without a word.
-    fits, continued = packing.preprocessor.sequence_length, packing.splice.token_inputs[-1]
-    tokens = tokenized(text, packing.preprocessor, fits + 1)
-    longest = int(tokens[str(continued.mask_name)].sum(axis=1).max())
-    if longest > fits:
-        raise ValueError(
-            f"`inputs` should be texts of at most {fits} tokens "
-            "(`preprocessor.sequence_length` sets it): what follows them is scored. "
-            "Received: a longer one"
-        )
-    for name in (continued.name, str(continued.mask_name)):
-        tokens[name] = tokens[name][:, :longest]
-    return tokens
+    return whole_tokens(text, model_inputs, "what follows them is scored")
 
 
 def _responses(

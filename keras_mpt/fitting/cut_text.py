@@ -9,8 +9,37 @@ import keras
 import numpy as np
 
 from keras_mpt.arrays import to_numpy
+from keras_mpt.checks import warn_once, was_warned
 from keras_mpt.data.texts import Row
+from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.types import Preprocessor
+
+
+def warn_of_cut_text(
+    inputs: ModelInputs, texts: Mapping[str, Sequence[Row]], looked_at: int = 4
+) -> None:
+    """Says once that a model's preprocessor cuts text.
+
+    Args:
+        inputs: the model's inputs.
+        texts: dict of rows of text by their name in the preprocessor's inputs.
+        looked_at: int. How many of the longest rows are tokenized again. Defaults to `4`.
+    """
+    if inputs.preprocessor is None or was_warned(inputs.preprocessor, "cut text"):
+        return
+    mask_names = [token_input.mask_name for token_input in inputs.splice.token_inputs]
+    cut = cut_text(inputs.preprocessor, texts, mask_names, looked_at)
+    if cut is None:
+        return
+    limit = inputs.splice.max_sequence_length
+    room = "" if limit is None else f", up to {limit - inputs.splice.num_virtual_tokens}"
+    warn_once(
+        inputs.preprocessor,
+        "cut text",
+        f"The preprocessor cuts text: of {cut[0]} tokens of a row it keeps {cut[1]}. Its "
+        f"sequence length can be set{room}. This is said once.",
+        stacklevel=3,
+    )
 
 
 def cut_text(

@@ -9,10 +9,9 @@ from typing import Any
 import keras
 
 from keras_mpt.arrays import to_numpy
-from keras_mpt.checks import warn_once, was_warned
 from keras_mpt.data.columns import as_columns
 from keras_mpt.data.texts import PROMPTS, RESPONSES, TEXT_NAMES, Row, text_rows
-from keras_mpt.fitting.cut_text import cut_text
+from keras_mpt.fitting.cut_text import warn_of_cut_text
 from keras_mpt.fitting.mask_answers import asked, asked_tf
 from keras_mpt.fitting.model_inputs import ModelInputs
 from keras_mpt.fitting.responses import packed, packed_tf
@@ -94,9 +93,10 @@ def tokenize(
         _refuse_masks(inputs, rows)
         tokens = tokens_of(inputs.preprocessor, rows)
         made = keras.utils.unpack_x_y_sample_weight(tokens)[0]
-        masks = [to_numpy(made[name]) for name in _mask_names(inputs) if name in made]
+        names = [token_input.mask_name for token_input in inputs.splice.token_inputs]
+        masks = [to_numpy(made[name]) for name in names if name in made]
         if any((mask != 0).all(axis=1).any() for mask in masks):  # Rows without padding.
-            _warn_of_cut_text(inputs, rows)
+            warn_of_cut_text(inputs, rows)
     tokens, made_y, made_weight = keras.utils.unpack_x_y_sample_weight(tokens)
     if y is None:
         y, sample_weight = made_y, both_weights(made_weight, sample_weight)
@@ -112,35 +112,13 @@ def look_at_text(inputs: ModelInputs, texts: dict[str, Any]) -> None:
     """
     rows = {name: text_rows(text) for name, text in texts.items()}
     _refuse_masks(inputs, rows)
-    _warn_of_cut_text(inputs, rows, looked_at=1)
+    warn_of_cut_text(inputs, rows, looked_at=1)
 
 
 def _refuse_masks(inputs: ModelInputs, rows: dict[str, list[Row]]) -> None:
     """Refuses texts whose masks nothing is said of."""
     if inputs.mask_text is not None:
         inputs.mask_text.refuse_masks(rows["text"])
-
-
-def _mask_names(inputs: ModelInputs) -> list[str | None]:
-    return [token_input.mask_name for token_input in inputs.splice.token_inputs]
-
-
-def _warn_of_cut_text(inputs: ModelInputs, rows: dict[str, list[Row]], looked_at: int = 4) -> None:
-    """Says once that the preprocessor cuts text."""
-    if inputs.preprocessor is None or was_warned(inputs.preprocessor, "cut text"):
-        return
-    cut = cut_text(inputs.preprocessor, rows, _mask_names(inputs), looked_at)
-    if cut is None:
-        return
-    limit = inputs.splice.max_sequence_length
-    room = "" if limit is None else f", up to {limit - inputs.splice.num_virtual_tokens}"
-    warn_once(
-        inputs.preprocessor,
-        "cut text",
-        f"The preprocessor cuts text: of {cut[0]} tokens of a row it keeps {cut[1]}. Its "
-        f"sequence length can be set{room}. This is said once.",
-        stacklevel=2,
-    )
 
 
 def _check_columns(inputs: ModelInputs, table: dict[str, Any]) -> None:

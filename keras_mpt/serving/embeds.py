@@ -11,7 +11,7 @@ from keras_mpt.checks import check_flag
 from keras_mpt.decoding.generation_inputs import (
     as_text,
     check_right_padding,
-    tokenized,
+    whole_tokens,
     without_task_ids,
 )
 from keras_mpt.fitting.alone import alone
@@ -65,12 +65,10 @@ def prompt_embeds(
     (tokens,) = splice.token_inputs
     assert tokens.mask_name is not None
     inputs, task_ids = without_task_ids(inputs, task_ids)
-    preprocessor = self.model_inputs.preprocessor
-    text = as_text(inputs, preprocessor, False)
+    text = as_text(inputs, self.model_inputs.preprocessor, False)
     x = inputs
     if text is not None:
-        assert preprocessor is not None
-        x = tokenized(text, preprocessor, None)
+        x = whole_tokens(text, self.model_inputs, "a server is given all of them")
     x = self.model_inputs.prepare(x if task_ids is None else {**x, "task_ids": task_ids})
     own = [name for name in tokens.other_names if name in x]
     if own:
