@@ -123,6 +123,10 @@ class PromptTuningConfig(KnownFields):
 
     def __post_init__(self) -> None:
         self._check_prompt()
+        self.check_labels()
+
+    def check_labels(self) -> None:
+        """Refuses words and names of classes that are none; they may have been changed since."""
         for field in LABEL_FIELDS:
             setattr(self, field, checked_labels(field, getattr(self, field)))
 
@@ -363,6 +367,10 @@ class MultitaskPromptTuningConfig(PromptTuningConfig):
         self.task_names = checked_task_names(self.task_names, self.num_tasks)
         frozen = checked_frozen_tasks(self.frozen_tasks, self.names, self.train_shared)
         self.frozen_tasks = frozen
+        self.check_labels()
+
+    def check_labels(self) -> None:
+        """Refuses words and names of classes that are none, or of tasks that are not there."""
         for field in LABEL_FIELDS:
             setattr(self, field, checked_labels_of_tasks(field, getattr(self, field), self.names))
 

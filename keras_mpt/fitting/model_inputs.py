@@ -6,6 +6,7 @@ the same error everywhere, before anything is trained.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -76,11 +77,17 @@ class ModelInputs:
         config = self.config
         return config.names if isinstance(config, MultitaskPromptTuningConfig) else []
 
-    @functools.cached_property
+    @property
     def label_words(self) -> LabelWords:
-        """The tasks' classes as words and as tokens."""
-        size, one = self.splice.vocabulary_sizes[-1], self.takes_mask_positions
-        return label_words(self.config, self.preprocessor, size, one_token=one)
+        """The tasks' classes as words and as tokens, those that the config has now."""
+        given, found = vars(self).get("_words", (None, None))
+        if found is None or given != self.config.label_words:
+            self.config.check_labels()
+            size, one = self.splice.vocabulary_sizes[-1], self.takes_mask_positions
+            found = label_words(self.config, self.preprocessor, size, one_token=one)
+            # A copy: whoever has the config may change its lists.
+            vars(self)["_words"] = copy.deepcopy(self.config.label_words), found
+        return found
 
     def packed(self, truncation_side: str | None, add_end_token: bool) -> ModelInputs:
         """The same of a language model, which takes prompts and responses if it takes text.

@@ -119,7 +119,7 @@ def follow_trained(model: Compiled) -> None:
 
 
 def forget_if_changed(model: Any) -> None:
-    """Forgets what was compiled of a model whose variables, or what layers make of them, changed.
+    """Forgets what was compiled of a model whose variables, their layers or its words changed.
 
     Whoever has the backbone may quantize it; TensorFlow would go on with what it was.
 
@@ -129,8 +129,9 @@ def forget_if_changed(model: Any) -> None:
     variables = [(id(v), v.dtype, v.trainable) for v in model.variables]
     layers = _keras.sublayers(model)
     policies = [layer.dtype_policy.name for layer in layers]
+    words = repr(model.model_inputs.config.label_words)  # Steps that were compiled hold them.
     # One number: Keras would track a list on the model.
-    now = hash((*variables, *policies, *(s for layer in layers for s in _settings(layer))))
+    now = hash((*variables, *policies, words, *(s for own in layers for s in _settings(own))))
     if model.compiled_for not in (None, now):
         model.forget_compiled()
         if hasattr(model, "kept_prompts"):  # Of a causal language model.

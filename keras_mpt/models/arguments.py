@@ -27,6 +27,7 @@ def saved_arguments(model: Any) -> Config:
     if _keras.is_saving_h5():
         raise not_h5("….h5")
     check_frozen(model)
+    model.config.check_labels()
     tokenizer = getattr(model.preprocessor, "tokenizer", None)
     backbone = keras.saving.serialize_keras_object(model.backbone)
     backbone["config"] |= left_out_arguments(model.backbone)
