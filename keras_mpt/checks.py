@@ -126,6 +126,26 @@ def check_dense(values: Mapping[str, Any]) -> None:
             )
 
 
+def check_utf8(name: str, text: str) -> str:
+    """A text that a tokenizer can read.
+
+    Args:
+        name: string. The argument, for the message.
+        text: the text.
+
+    Raises:
+        ValueError: half of a surrogate pair, which is what became of bytes that were read wrongly.
+    """
+    try:
+        text.isascii() or text.encode()
+    except UnicodeError:
+        raise ValueError(
+            f"`{name}` should have text in UTF-8: decode it with the encoding that it is in. "
+            f"Received: {text!r}"
+        ) from None
+    return text
+
+
 def check_integers(name: str, values: np.ndarray, kinds: str = "iuf") -> None:
     """Refuses what are no numbers. Whole numbers kept as floats will do."""
     if values.dtype.kind not in kinds and values.dtype.name != "bfloat16":

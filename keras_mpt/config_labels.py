@@ -6,7 +6,7 @@ import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_mpt.checks import received
+from keras_mpt.checks import check_utf8, received
 
 # Both are lists by task, or one list where there are no tasks.
 LABEL_FIELDS = ("label_names", "label_words")
@@ -31,6 +31,8 @@ def checked_labels(field: str, labels: Any, of: str = "") -> list[str] | None:
             f"`{field}` should be a list of strings, none of them empty. Received: "
             f"{field}={received(labels)}{of}"
         )
+    for label in labels:
+        check_utf8(field, label)
     if len(labels) < 2:
         raise ValueError(
             f"`{field}` should be of two classes at least. Received: {field}={received(labels)}{of}"

@@ -69,3 +69,38 @@ def as_columns(x: Any) -> Any:
     if names is None or not hasattr(x, "__getitem__") or is_array(x):
         return x
     return {str(name): x[name] for name in names}
+
+
+def settled(x: Any) -> Any:
+    """Inputs whose columns can be counted, and read more than once.
+
+    A table becomes a dict, an iterator among its columns a list, and one string a row. What is one
+    for all rows stays as it is: `None`, and task ids that are a name or a number.
+
+    Args:
+        x: inputs, as a model's `fit` takes them; a stream stays as it is.
+    """
+    x = as_columns(x)
+    if isinstance(x, str):
+        return [x]
+    if not isinstance(x, dict):
+        return x
+    return {n: v if is_for_all(n, v) else _settled_column(v) for n, v in x.items()}
+
+
+def is_for_all(name: str, value: Any) -> bool:
+    """Whether an input is one for all rows.
+
+    Args:
+        name: string. The input's name.
+        value: what was given for it.
+    """
+    return value is None or (name == "task_ids" and (isinstance(value, str) or not np.ndim(value)))
+
+
+def _settled_column(column: Any) -> Any:
+    if isinstance(column, str):
+        return [column]
+    if isinstance(column, tuple):  # Of iterators, where it is a pair.
+        return tuple(list(own) if isinstance(own, Iterator) else own for own in column)
+    return list(column) if isinstance(column, Iterator) else column

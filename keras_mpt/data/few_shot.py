@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from keras_mpt.arrays import is_array
 from keras_mpt.checks import check_count, check_size
-from keras_mpt.data.columns import as_array, as_columns, as_list
+from keras_mpt.data.columns import as_array, as_list, is_for_all, settled
 from keras_mpt.data.texts import RESPONSES, is_pair_of_columns
 from keras_mpt.types import Data, TargetData
 
@@ -49,8 +50,8 @@ def few_shot(x: Data, y: TargetData, shots: int, seed: int | None = 0) -> tuple[
     shots = check_size("shots", shots)
     if seed is not None:
         seed = check_count("seed", seed)
-    x = as_columns(x)
-    if y is None and isinstance(x, dict) and RESPONSES in x:
+    x = settled(list(x) if isinstance(x, Iterator) else x)
+    if y is None and isinstance(x, dict) and x.get(RESPONSES) is not None:
         found, _ = few_shot(x, np.zeros(len(x[RESPONSES]), int), shots, seed)
         return found, None
     labels = np.asarray(as_array(y))
@@ -82,13 +83,14 @@ def few_shot(x: Data, y: TargetData, shots: int, seed: int | None = 0) -> tuple[
 def _leaves(x: Data) -> list[Any]:
     """The columns in a dict or a pair, or the one that `x` is."""
     if isinstance(x, dict):
-        return [leaf for value in x.values() for leaf in _leaves(value)]
+        of_rows = [value for name, value in x.items() if not is_for_all(name, value)]
+        return [leaf for value in of_rows for leaf in _leaves(value)]
     return list(x) if is_pair_of_columns(x) else [x]
 
 
 def _taken(x: Data, rows: np.ndarray) -> Data:
     if isinstance(x, dict):
-        return {key: _taken(value, rows) for key, value in x.items()}
+        return {n: v if is_for_all(n, v) else _taken(v, rows) for n, v in x.items()}
     if is_pair_of_columns(x):
         return tuple(_taken(value, rows) for value in x)
     if is_array(x):

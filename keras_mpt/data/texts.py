@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from keras_mpt.checks import check_utf8
 from keras_mpt.data.columns import as_list
 
 # A language model's text and how it goes on, as keras-hub names them.
@@ -150,13 +151,9 @@ def _is_na(value: Any) -> bool:
 
 def _string(text: str | bytes, row: int) -> str:
     try:
-        if isinstance(text, bytes):
-            return text.decode()
-        # A half of a surrogate pair is what became of bytes that were read wrongly.
-        text.isascii() or text.encode()
-    except UnicodeError:
+        return check_utf8("x", text.decode() if isinstance(text, bytes) else str(text))
+    except ValueError:
         raise ValueError(
             "`x` should have text in UTF-8: decode it with the encoding that it is in. Received: "
             f"{text!r} in row {row}"
         ) from None
-    return str(text)

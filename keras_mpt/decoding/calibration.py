@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mpt.checks import received
+from keras_mpt.checks import check_utf8, received
 from keras_mpt.decoding.candidates import Candidates
 from keras_mpt.decoding.generation_inputs import Text, tokenized
 from keras_mpt.fitting.model_inputs import ModelInputs
@@ -136,7 +136,7 @@ def _texts(calibrate: Any, task: str | None, model_inputs: ModelInputs) -> list[
             "`calibrate` should be True, False, a list of texts without content, or a dict of task "
             f"name to such a list. Received: calibrate={received(calibrate)}{of}"
         )
-    return list(found)
+    return [check_utf8("calibrate", text) for text in found]
 
 
 def answers(candidates: Candidates, scores: np.ndarray, with_probabilities: bool) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mpt.checks import check_token_ids, is_integer
+from keras_mpt.checks import check_token_ids, check_utf8, is_integer
 from keras_mpt.fitting.label_words import LabelWords
 from keras_mpt.fitting.text import tokens_alone
 from keras_mpt.types import Preprocessor
@@ -163,7 +163,7 @@ def _tokens(candidate: Any, preprocessor: Preprocessor | None) -> np.ndarray:
             "`candidates` should be lists of token ids where the model has no preprocessor to "
             f"tokenize strings. Received: candidates with {candidate!r}"
         )
-    return tokens_alone(preprocessor, candidate)
+    return tokens_alone(preprocessor, check_utf8("candidates", candidate))
 
 
 def _not_candidates(candidates: Any) -> ValueError:

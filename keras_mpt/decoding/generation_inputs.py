@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
 
 from keras_mpt.arrays import is_array, to_numpy, up_to_step
-from keras_mpt.checks import is_integer, is_padded_on_the_right, received
+from keras_mpt.checks import check_utf8, is_integer, is_padded_on_the_right, received
 from keras_mpt.data.columns import as_list
 from keras_mpt.data.texts import PROMPTS, TEXT_NAMES
 from keras_mpt.fitting.cut_text import warn_of_cut_text
@@ -66,6 +67,8 @@ def as_text(inputs: Any, preprocessor: Preprocessor | None, has_encoder: bool) -
             f"`inputs` should be a string or a list of strings{kinds}, with as many of each. "
             f"Received: inputs={received(inputs)}"
         )
+    for text in itertools.chain.from_iterable(lists.values()):
+        check_utf8("inputs", text)
     is_one = all(isinstance(t, str) for t in texts.values())
     return Text(lists.get("text", lists), is_one, are_prompts)
 

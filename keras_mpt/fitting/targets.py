@@ -180,6 +180,13 @@ class NextTokens(Tokens):
             check_has_text_lengths(x)
         labels = concrete(y, "y")
         if labels is not None:
+            mask = self.token_mask(inputs, x)
+            if mask is not None and labels.shape[:2] != tuple(mask.shape):
+                raise ValueError(
+                    f"`y` should have the next token of each position, {tuple(mask.shape)}, or the "
+                    "class of each row of text, (N,), where its task has label words. Received: y "
+                    f"of shape {labels.shape}"
+                )
             self._warn_of_copies(inputs, x, labels)
             check_vocabulary(labels, self.vocabulary_size, x.get("task_ids"), objective)
 

@@ -87,6 +87,11 @@ def both_weights(made: TargetData, given: TargetData) -> TargetData:
                 f"`sample_weight` should have one weight per row, {len(made)} of them. Received: "
                 f"sample_weight of shape {given.shape}"
             )
+        if given.shape != made.shape[: given.ndim]:
+            raise ValueError(
+                f"`sample_weight` should have one weight per row, {made.shape[:1]}, or one per "
+                f"target, {made.shape}. Received: sample_weight of shape {given.shape}"
+            )
     return made * (given[:, None] if len(given.shape) == 1 else given)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -85,9 +86,11 @@ def prompt_tune(
         cls: type[LanguageModel] = PromptTunedSeq2SeqLM if several_inputs else PromptTunedCausalLM
         # Before arguments that are another model's.
         config_for_task(config, cls.task_type)
+        _check_no_classes(config, kwargs)
         return cls.from_task(base, config, **kwargs)
     if isinstance(base, tasks.MaskedLM):
         config_for_task(config, PromptTunedMaskedLM.task_type)
+        _check_no_classes(config, kwargs)
         return PromptTunedMaskedLM.from_task(base, config, **kwargs)
     if not hasattr(base, "inputs") or isinstance(base, tasks.Task):
         raise not_a_base(base)
@@ -104,14 +107,19 @@ def prompt_tune(
             "per task. Received: none"
         )
     # A question answerer says itself why it takes none.
-    takes_classes = config.task_type in (*_WITH_CLASSES, TaskType.QUESTION_ANS)
-    if "num_classes" in kwargs and not takes_classes:
+    if config.task_type not in (*_WITH_CLASSES, TaskType.QUESTION_ANS):
+        _check_no_classes(config, kwargs)
+    return _BY_TASK_TYPE[config.task_type](base, config, **kwargs)
+
+
+def _check_no_classes(config: PromptTuningConfig, given: Mapping[str, Any]) -> None:
+    """Refuses a number of classes for a model without a head of them."""
+    if "num_classes" in given:
         raise ValueError(
             "`task_type` should be 'SEQ_CLS' or 'TOKEN_CLS' where `num_classes` is given. "
             f"Received: task_type={config.task_type and str(config.task_type)!r} with "
-            f"num_classes={kwargs['num_classes']!r}"
+            f"num_classes={given['num_classes']!r}"
         )
-    return _BY_TASK_TYPE[config.task_type](base, config, **kwargs)
 
 
 def not_a_base(base: Any) -> ValueError:

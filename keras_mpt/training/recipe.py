@@ -13,7 +13,7 @@ import numpy as np
 from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import check_choice, check_flags, check_number, check_size, received
 from keras_mpt.config import PromptTuningConfig
-from keras_mpt.data.columns import as_columns
+from keras_mpt.data.columns import is_for_all, settled
 from keras_mpt.data.sampling import task_weights
 from keras_mpt.data.texts import is_pair_of_columns
 from keras_mpt.fitting.recompile import arguments_afresh, compile_again
@@ -287,6 +287,7 @@ class Recipe:
         Raises:
             ValueError: what `compile_arguments`, `fit_arguments` and `fit` refuse.
         """
+        x = settled(x) if isinstance(x, Mapping) else x
         arguments = self.fit_arguments(x, validation_data)
         own = arguments.pop("callbacks")
         last = []
@@ -347,11 +348,10 @@ def _size_of_prompt(model: Any) -> float:
 
 def _steps_of_epoch(x: Data, batch_size: int) -> tuple[int, bool]:
     """The steps of an epoch of `fit`, and whether the data are a stream."""
-    x = as_columns(x)
+    x = settled(x)
     is_rows = isinstance(x, (dict, list, tuple)) or hasattr(x, "shape")
     if isinstance(x, dict):
-        # Task ids may be one for all rows.
-        x = next((v for name, v in x.items() if name != "task_ids"), ())
+        x = next((v for name, v in x.items() if not is_for_all(name, v)), ())
     if is_rows:
         x = x[0] if is_pair_of_columns(x) else x
         return max(-(-len(x) // batch_size), 1), False

@@ -16,7 +16,7 @@ from keras_mpt.checks import received
 from keras_mpt.config import MultitaskPromptTuningConfig, PromptTuningConfig
 from keras_mpt.config_labels import checked_labels_of_tasks
 from keras_mpt.config_values import check_task_name
-from keras_mpt.data.columns import as_columns
+from keras_mpt.data.columns import as_columns, settled
 from keras_mpt.files.paths import check_target, is_file_name
 from keras_mpt.fitting.other_names import check_config
 from keras_mpt.heads.num_classes import in_order, is_listed
@@ -103,7 +103,8 @@ def train_teachers(
 
     Source: Wang et al. 2023 (arXiv 2303.02861), section 3.1; Lester et al. 2021.
     """
-    names = _checked(datasets, config)
+    datasets = _checked(datasets, config)
+    names = list(datasets)
     if recipe is not None:
         check_recipe(recipe)
     classes = _classes(names, num_classes)
@@ -185,7 +186,8 @@ def _prepared(model: PromptTunedModel, name: str, data: tuple[Any, ...]) -> tupl
         raise ValueError(f"In the data of task {name!r}: {error}") from None
 
 
-def _checked(datasets: Any, config: Any) -> list[str]:
+def _checked(datasets: Any, config: Any) -> dict[str, Any]:
+    """The data, with columns that can be read more than once."""
     check_config(config)
     if isinstance(config, MultitaskPromptTuningConfig):
         raise ValueError(
@@ -197,6 +199,7 @@ def _checked(datasets: Any, config: Any) -> list[str]:
             "`datasets` should be a dict of task name to data, with a task at least. Received: "
             f"datasets={datasets!r}"
         )
+    found = {}
     for name, data in datasets.items():
         if not is_file_name(name):
             raise ValueError(
@@ -204,14 +207,16 @@ def _checked(datasets: Any, config: Any) -> list[str]:
                 f"{received(name)}"
             )
         check_task_name("datasets", name)
-        x = data[0] if isinstance(data, (tuple, list)) and data else None
+        x = settled(data[0]) if isinstance(data, (tuple, list)) and data else None
         first = next(iter(x.values()), None) if isinstance(x, dict) else x
         first = first[0] if isinstance(first, tuple) and first else first
         if first is None or len(first) == 0:
             raise ValueError(
                 f"`datasets` should have rows for each task. Received: none for task {name!r}"
             )
-    return list(datasets)
+        # Of a table the model is to see all columns.
+        found[name] = (x if isinstance(data[0], Mapping) else data[0], *data[1:])
+    return found
 
 
 def _configs(
