@@ -81,8 +81,8 @@ def settled(x: Any) -> Any:
         x: inputs, as a model's `fit` takes them; a stream stays as it is.
     """
     x = as_columns(x)
-    if isinstance(x, str):
-        return [x]
+    if isinstance(x, (str, tuple)):
+        return _settled_column(x)
     if not isinstance(x, dict):
         return x
     return {n: v if is_for_all(n, v) else _settled_column(v) for n, v in x.items()}
