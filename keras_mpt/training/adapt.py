@@ -7,9 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-import keras
-import numpy as np
-
 from keras_mpt.checks import check_size
 from keras_mpt.config import MultitaskPromptTuningConfig
 from keras_mpt.config_labels import checked_labels_of_tasks, with_tasks
@@ -19,12 +16,10 @@ from keras_mpt.models.prompt_tune import load_adapter
 from keras_mpt.models.prompt_tuned_backbone import PromptTunedBackbone
 from keras_mpt.models.prompt_tuned_model import PromptTunedModel
 from keras_mpt.models.tasks import arguments_for, factors_from, multitask_config, source_of
-from keras_mpt.prompts.cosines import cosines
 from keras_mpt.prompts.starts import with_more_ranks
+from keras_mpt.training.choosing import CHOSEN, NEAREST, losses, nearness
 from keras_mpt.training.recipe import Recipe, check_recipe
 from keras_mpt.types import Backbone, Config, NumClasses, Task
-
-NEAREST = "nearest"
 
 M = TypeVar("M", bound=PromptTunedModel)
 
@@ -89,8 +84,8 @@ def adapt(
     """A model for new tasks that starts from what source tasks have learned.
 
     P is the source's. Each new task's factors start as the average of the sources', as one source's
-    or as those of the source task that is nearest. A classifier's head starts fresh, but for layers
-    below its output, which are the source's. Without `num_classes` it is that of the source task
+    or as those of the source task that is nearest, or has the lowest loss. A classifier's head
+    starts fresh, but for layers below its output, which are the source's. Without `num_classes` it is that of the source task
     that is named, or the one that all sources share. The model is compiled with the recipe's
     optimizer, so `fit`, or `recipe.fit`, trains it at once, with the task's loss alone. The source
     stays as it is.
@@ -101,8 +96,12 @@ def adapt(
 
     The nearest source task is found by a probe: factors trained on the new task's `data` for
     `probe_epochs` from the average, P frozen. Compared are the ways in which the probe's prompt and
-    each source's prompt differ from the average one, by their cosine. What was found is printed,
-    and kept in `model.adapted_from` and `model.source_similarities`.
+    each source's prompt differ from the average one, by their cosine. The source task with the
+    lowest loss is found without training: the new task's `data` are evaluated under each source's
+    prompt, for the cost of a forward pass each. What answers in words shows by that which source
+    has the same answers, or like ones; a classifier's head is fresh, so that its loss tells
+    nothing. What was found is printed, and kept in `model.adapted_from` and
+    `model.source_similarities` or `model.source_losses`.
 
     Args:
         source: a prompt-tuned model with tasks, or the directory of its adapter.
@@ -112,8 +111,8 @@ def adapt(
             by their names; or int for a head that they share, where the source's tasks share
             theirs. Defaults to `None`, also in the list: the head of the task that `from_` names,
             or that all sources share.
-        from_: `"average"`, `"nearest"`, `"shared"` (cols · rows = 1), a source task's name or id,
-            or a list of these with one per new task. Defaults to `"average"`.
+        from_: `"average"`, `"nearest"`, `"lowest_loss"`, `"shared"` (cols · rows = 1), a source
+            task's name or id, or a list of these with one per new task. Defaults to `"average"`.
         train_shared: bool. Whether P is trained on. Frozen, a new task costs L·r + r·d numbers.
             Defaults to `True`, as in the paper.
         num_ranks: int. R of the new tasks' factors, at least the source's, so that they can learn
@@ -122,7 +121,8 @@ def adapt(
         label_words: dict of new task name to list of strings, as in the config. Defaults to `None`.
         label_names: the same; where a head is copied from a task, `None` copies that task's too.
             Defaults to `None`.
-        data: dict of new task name to `(x, y)`, for `"nearest"`. Defaults to `None`.
+        data: dict of new task name to `(x, y)`, for `"nearest"` and `"lowest_loss"`. Defaults to
+            `None`.
         probe_epochs: int. Defaults to `10`.
         verbose: as in `keras.Model.fit`, for the probe. Defaults to `"auto"`.
         recipe: a `keras_mpt.recipes.Recipe`, such as `keras_mpt.recipes.few_shot()`, that the model
@@ -136,8 +136,8 @@ def adapt(
 
     Raises:
         ValueError: a source that has no tasks or is a directory without `base`, an unknown source
-            task, `"nearest"` without data or with a probe that does not move, fewer ranks than the
-            source has, or classes that are missing.
+            task, a source to be found without data, by a probe that does not move or by the loss
+            of a fresh head, fewer ranks than the source has, or classes that are missing.
 
     Example:
         ```python
@@ -168,12 +168,20 @@ def adapt(
             f"from_={from_!r}"
         )
     for name, start in zip(names, starts, strict=True):
-        if start != NEAREST:
+        if start not in CHOSEN:
             source_of(source, start)
         elif name not in (data or {}):
             raise ValueError(
-                f"`data` should have (x, y) of each task with from_='nearest'. Received: none for "
+                f"`data` should have (x, y) of each task with from_={start!r}. Received: none for "
                 f"task {name!r}"
+            )
+        elif start != NEAREST and (
+            source.head.has_classes or isinstance(source, PromptTunedBackbone)
+        ):
+            raise ValueError(
+                "`from_` should be 'nearest', or a source task's name, for a model that does not "
+                f"answer in words: a fresh head's loss tells nothing. Received: from_={start!r} "
+                f"for task {name!r}"
             )
     probe_epochs = check_size("probe_epochs", probe_epochs)
     ranks = _ranks(source, num_ranks)
@@ -181,24 +189,31 @@ def adapt(
     classes, heads = _heads(source, names, starts, num_classes)
     given = {"label_words": label_words, "label_names": label_names}
     labels = {field: checked_labels_of_tasks(field, own, names) for field, own in given.items()}
-    found: dict[str, dict[str, float]] = {}
+    similarities: dict[str, dict[str, float]] = {}
+    by_loss: dict[str, dict[str, float]] = {}
     for k, (name, start) in enumerate(zip(names, starts, strict=True)):
-        if start == NEAREST:
+        if start in CHOSEN:
             assert data is not None
             one = classes[k : k + 1] if isinstance(classes, list) else classes
             head = heads[k : k + 1]
             own = _ranks(source, None), Recipe(), labels, kwargs
             probe = _adapted(source, [name], ["average"], one, head, False, *own)
-            found[name] = _similarities(source, probe, name, data[name], probe_epochs, verbose)
-            starts[k] = max(found[name], key=lambda task: found[name][task])
+            if start == NEAREST:
+                found = nearness(source, probe, name, data[name], probe_epochs, verbose)
+                starts[k], what = max(found, key=found.__getitem__), "nearest source task is"
+                similarities[name] = found
+            else:
+                found = losses(source, probe, name, data[name])
+                starts[k], what = min(found, key=found.__getitem__), "lowest loss is that of"
+                by_loss[name] = found
             if verbose:
-                shown = ", ".join(f"{task} {value:.3f}" for task, value in found[name].items())
-                print(f"{name}: the nearest source task is {starts[k]} ({shown})", flush=True)
+                shown = ", ".join(f"{task} {value:.3f}" for task, value in found.items())
+                print(f"{name}: the {what} {starts[k]} ({shown})", flush=True)
     model = _adapted(
         source, names, starts, classes, heads, train_shared, ranks, recipe, labels, kwargs
     )
     model.adapted_from = {n: _named(source, s) for n, s in zip(names, starts, strict=True)}
-    model.source_similarities = found
+    model.source_similarities, model.source_losses = similarities, by_loss
     return model
 
 
@@ -260,7 +275,7 @@ def _heads(
     for task, (name, start) in enumerate(zip(names, starts, strict=True)):
         if classes[task] is None:
             # A probe for the nearest task has to know the classes beforehand.
-            k = start if start == NEAREST else source_of(source, start)
+            k = start if start in CHOSEN else source_of(source, start)
             if isinstance(k, str) or isinstance(own, int):
                 raise ValueError(
                     f"`num_classes` should be given for task {name!r}: only from_=<a source task> "
@@ -316,41 +331,6 @@ def _adapted(
     if not isinstance(source, PromptTunedBackbone):
         model.compile(**recipe.compile_arguments(model))
     return model
-
-
-def _similarities(
-    source: Any,
-    probe: PromptTunedModel,
-    name: str,
-    data: tuple[Any, ...],
-    epochs: int,
-    verbose: Any,
-) -> dict[str, float]:
-    """How alike the new task's and each source's prompt are in what sets them off the average."""
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
-    x = x if isinstance(x, dict) else {"text": x}
-    average = _flat_prompts(probe)
-    probe.fit(
-        {**x, "task_ids": name}, y, sample_weight=sample_weight, epochs=epochs, verbose=verbose
-    )
-    moved = _flat_prompts(probe) - average
-    found = cosines(moved, _flat_prompts(source) - average)[0]
-    # A single source is the average itself, and sets itself off by nothing.
-    if len(found) > 1 and not np.isfinite(found).any():
-        raise ValueError(
-            "`from_` should name a source task where none is nearer than another. Received: "
-            f"from_='nearest' for task {name!r}, with sources that are all alike, or a probe whose "
-            "prompt did not move or is not finite"
-        )
-    return dict(zip(multitask_config(source).names, np.nan_to_num(found).tolist(), strict=True))
-
-
-def _flat_prompts(model: PromptTunedModel) -> np.ndarray:
-    """Each task's prompt as one vector, (T, L·d)."""
-    state = model.prompt.get_peft_state_dict()
-    products = state["prefix_task_cols"].astype("float64") @ state["prefix_task_rows"]
-    prompts = state["prompt_embeddings"] * products
-    return prompts.reshape(len(prompts), -1)
 
 
 def _named(source: Any, start: Any) -> str:

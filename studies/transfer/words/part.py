@@ -19,7 +19,9 @@ TARGETS = ("cr", "snips", "tweet_irony", "disfl_qa", "mrpc", "rte")
 # Of single texts, which a model of this size learns from a few rows; pairs take twice as long.
 FIRST = ("cr", "snips")
 # What the goals hang on.
-CORE = ("zero_shot", "prompt", "factored", "mpt_plain", "mpt_nearest", "full", "peft_mpt")
+CORE = (
+    "zero_shot", "prompt", "factored", "mpt_plain", "mpt_nearest", "mpt_lowest", "full", "peft_mpt",
+)  # fmt: skip
 # From sources with more steps: what a longer training of them brings.
 MORE = ("mpt_plain_sources_3", "mpt_nearest_sources_3", "mpt_frozen_1_sources_3")
 MAIN = (*CORE, "mpt_frozen_4", "lora")
@@ -81,6 +83,9 @@ COMPARED = (
     ("mpt_plain", "mpt_one_speed"), ("mpt", "mpt_plain"), ("mpt", "prompt"), ("mpt", "full"),
     ("mpt", "peft_mpt"),
     ("mpt_nearest", "mpt_plain"), ("mpt_nearest", "prompt"),
+    ("mpt_lowest", "mpt_plain"), ("mpt_lowest", "mpt_nearest"), ("mpt_lowest", "prompt"),
+    ("mpt_lowest", "full"), ("mpt_lowest", "lora"), ("mpt_lowest", "peft_mpt"),
+    ("mpt_frozen_1_lowest", "prompt"), ("mpt_frozen_1_lowest", "mpt_frozen_1"),
     ("mpt_frozen_1", "prompt"), ("mpt_frozen_4", "prompt"), ("mpt_frozen_4", "mpt_plain"),
     *((f"{name}_sources_3", other) for name in ("mpt_plain", "mpt_nearest")
       for other in (name, "prompt", "full")),
@@ -107,6 +112,8 @@ STYLES = {
     "mpt_plain_3": ("#2CA02C", "-", "2"),
     "mpt": ("#0072B2", "-", "*"),
     "mpt_nearest": ("#B22222", "-", "h"),
+    "mpt_lowest": ("#FF7F0E", "-", "X"),
+    "mpt_frozen_1_lowest": ("#A0522D", "-", "P"),
     "mpt_frozen_1": ("#BCBD22", "-", "p"),
     "mpt_frozen_4": ("#8C564B", "-", "d"),
     "mpt_plain_sources_3": ("#006400", "-", "o"),

@@ -143,7 +143,7 @@ def teachers(job: SourceJob) -> dict[str, Path]:
 def train(
     job: Job,
     shared: bool = True,
-    nearest: bool = False,
+    from_: str = "average",
     ranks: int | None = None,
     factors_over_shared: float = FACTORS_OVER_SHARED,
 ) -> Trained:
@@ -154,9 +154,9 @@ def train(
 
     keras.utils.set_random_seed(job.seed)
     name = job.task.name
-    found: dict[str, Any] = {"from_": "average"}
-    if nearest:
-        found = {"from_": "nearest", "data": {name: few(job)}, "probe_epochs": _epochs(job)}
+    found: dict[str, Any] = {"from_": from_}
+    if from_ != "average":
+        found |= {"data": {name: few(job)}, "probe_epochs": _epochs(job)}
     model = keras_mpt.adapt(
         job.source,
         [name],
@@ -220,7 +220,18 @@ NEAREST = Method(
     f"probe of about {PROBE_STEPS} steps of the factors comes on top",
     _TUNED,
     _RATES,
-    functools.partial(train, nearest=True),
+    functools.partial(train, from_="nearest"),
+    sources_of=PLAIN,
+    tuned_as=PLAIN,
+)
+LOWEST = Method(
+    "mpt_lowest",
+    "MPT from the source of the lowest loss",
+    "as MPT without distillation, from the factors of the source under whose prompt the rows to "
+    "train on have the lowest loss: `adapt` evaluates them under each",
+    _TUNED,
+    _RATES,
+    functools.partial(train, from_="lowest_loss"),
     sources_of=PLAIN,
     tuned_as=PLAIN,
 )
@@ -232,6 +243,16 @@ FROZEN = Method(
     (0.03, 0.1, 0.3, 1.0),
     functools.partial(train, shared=False),
     sources_of=PLAIN,
+)
+FROZEN_LOWEST = Method(
+    "mpt_frozen_1_lowest",
+    "MPT from the source of the lowest loss, P frozen, R = 1",
+    "the same, the factors alone",
+    "learning rate of the factors",
+    (0.03, 0.1, 0.3, 1.0),
+    functools.partial(train, shared=False, from_="lowest_loss"),
+    sources_of=PLAIN,
+    tuned_as=FROZEN,
 )
 FROZEN_4 = Method(
     "mpt_frozen_4",
