@@ -85,10 +85,10 @@ def adapt(
 
     P is the source's. Each new task's factors start as the average of the sources', as one source's
     or as those of the source task that is nearest, or has the lowest loss. A classifier's head
-    starts fresh, but for layers below its output, which are the source's. Without `num_classes` it is that of the source task
-    that is named, or the one that all sources share. The model is compiled with the recipe's
-    optimizer, so `fit`, or `recipe.fit`, trains it at once, with the task's loss alone. The source
-    stays as it is.
+    starts fresh, but for layers below its output, which are the source's. Without `num_classes` it
+    is that of the source task that is named, or the one that all sources share. The model is
+    compiled with the recipe's optimizer, so `fit`, or `recipe.fit`, trains it at once, with the
+    task's loss alone. The source stays as it is.
 
     Where a source task has the same classes in the same order, such as the sentiment of other
     texts, name it and leave out `num_classes`: the new task starts with all that it has learned,

@@ -21,15 +21,20 @@ _HEAD = """\
 
 ## Goals
 
-Of the part on words. MPT is *MPT without distillation*, from the average of the sources' factors or
-from the nearest source; differences are in points, with their 95% interval, over the targets that
+Of the part on words. MPT is *MPT without distillation*, from the average of the sources' factors,
+from the nearest source or from that of the lowest loss; differences are in points, with their 95% interval, over the targets that
 count.
 
 """
 MPT = "mpt_plain"
-STARTS = {MPT: "MPT", "mpt_nearest": "MPT from the nearest source"}
+STARTS = {
+    MPT: "MPT",
+    "mpt_nearest": "MPT from the nearest source",
+    "mpt_lowest": "MPT from the source of the lowest loss",
+}
 # The same from sources with more steps; a line where they have runs.
 _MORE, _MORE_TOLD = "_sources_3", ", 3 × the source steps"
+_LOWEST, _LOWEST_TOLD = "_lowest", ", from the source of the lowest loss"
 _NO_GOAL = "(no goal)"
 
 
@@ -38,7 +43,8 @@ def goals(part: Part, entries: Sequence[Entry], runs: Runs) -> str:
     kinds = [(name + more, label + told) for more, told in (("", ""), (_MORE, _MORE_TOLD))
              for name, label in STARTS.items()]  # fmt: skip
     frozen = [(f"mpt_frozen_{r}{more}", f"P frozen, R = {r}{told}")
-              for more, told in (("", ""), (_MORE, _MORE_TOLD)) for r in (1, 4)]  # fmt: skip
+              for more, told in (("", ""), (_LOWEST, _LOWEST_TOLD), (_MORE, _MORE_TOLD))
+              for r in (1, 4)]  # fmt: skip
     found: list[tuple[str, Found]] = [
         *((f"k = 16: {told} at least 5 points over prompt tuning, the interval above zero",
            ahead(part, runs, name, "prompt", 16, by=5.0, surely=True)) for name, told in kinds),
@@ -70,7 +76,7 @@ def goals(part: Part, entries: Sequence[Entry], runs: Runs) -> str:
     lines = [
         [goal, *_told(own, goal.endswith(_NO_GOAL))]
         for goal, own in found
-        if own is not None or _MORE_TOLD not in goal
+        if own is not None or not any(told in goal for told in (_MORE_TOLD, _LOWEST_TOLD))
     ]
     return _HEAD + table(["goal", "figure", ""], lines)
 

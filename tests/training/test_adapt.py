@@ -195,6 +195,14 @@ def test_the_nearest_source_is_the_task_itself(capsys):
         ({"from_": "mood"}, "`from_` should be 'average', 'shared', None, or one of the tasks"),
         ({"from_": ["tone", "topic"]}, "`from_` should be one start, or a list with one per task"),
         ({"from_": "nearest"}, "`data` should have .x, y. of each task with from_='nearest'"),
+        (
+            {"from_": "lowest_loss"},
+            "`data` should have .x, y. of each task with from_='lowest_loss'",
+        ),
+        (
+            {"from_": "lowest_loss", "data": {"a": ([], [])}},
+            "`from_` should be 'nearest', or a source task's name, for a model that does not",
+        ),
         ({"num_classes": None}, "`num_classes` should be given for task 'a': only from_=<a source"),
         ({"num_classes": [2, 2]}, "`num_classes` should have an entry per task of .'a'."),
         (
@@ -213,6 +221,52 @@ def test_bad_arguments(arguments, message):
     given = {"tasks": "a", "num_classes": 2, **arguments}
     with pytest.raises(ValueError, match=message):
         keras_mpt.adapt(source_model(), **given)
+
+
+def test_the_lowest_loss_is_that_of_the_task_itself(capsys):
+    """A target that is answered as a source answers has the lowest loss under its prompt."""
+    source = source_model(kind="gpt2", apart=1.0)
+    x = tiny.inputs(source.backbone, rows=8)
+    names, before = source.config.names, source.get_weights()
+    for k, task in enumerate(["tone", "topic"]):
+        y = source.predict({**x, "task_ids": task}, verbose=0).argmax(-1)
+        weight = np.linspace(0.5, 2.0, len(y))
+        data = {"a": (x, y, weight)}
+        model = keras_mpt.adapt(source, "a", from_="lowest_loss", data=data, verbose=0)
+        assert model.adapted_from["a"] == task
+        found = model.source_losses["a"]
+        assert list(found) == names and min(found, key=found.get) == task
+        # In float64, of the sources' own logits: each of a row's targets weighs as the row.
+        for name, value in found.items():
+            logits = source.predict({**x, "task_ids": name}, verbose=0).astype("float64")
+            logits -= logits.max(-1, keepdims=True)
+            likely = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+            own = -np.take_along_axis(likely, y[..., None], -1)[..., 0]
+            expected = np.average(own.mean(axis=1), weights=weight)
+            assert value == pytest.approx(expected, rel=1e-4)
+        for part in ("prefix_task_rows", "prefix_task_cols"):
+            np.testing.assert_array_equal(
+                model.prompt.get_peft_state_dict()[part][0],
+                source.prompt.get_peft_state_dict()[part][k],
+            )
+    for old, new in zip(before, source.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert not capsys.readouterr().out
+    given = {"from_": ["lowest_loss", "tone"], "num_ranks": source.config.num_ranks + 1}
+    both = keras_mpt.adapt(source, ["a", "b"], data=data, verbose=2, **given)
+    assert "a: the lowest loss is that of topic (tone " in capsys.readouterr().out
+    assert both.adapted_from == {"a": "topic", "b": "tone"}
+
+
+@only_eager
+def test_no_loss_is_lowest_where_none_is_a_number():
+    source = source_model(kind="gpt2")
+    # Too large for what is computed of it.
+    source.prompt.prompt_embeddings.assign(np.full(source.prompt.prompt_embeddings.shape, 3e38))
+    x = tiny.inputs(source.backbone)
+    data = {"a": (x, np.zeros_like(x["token_ids"]))}
+    with pytest.raises(ValueError, match="`from_` should name a source task where no loss is fini"):
+        keras_mpt.adapt(source, "a", from_="lowest_loss", data=data, verbose=0)
 
 
 @only_eager
