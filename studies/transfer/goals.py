@@ -22,8 +22,8 @@ _HEAD = """\
 ## Goals
 
 Of the part on words. MPT is *MPT without distillation*, from the average of the sources' factors,
-from the nearest source or from that of the lowest loss; differences are in points, with their 95% interval, over the targets that
-count.
+from the nearest source or from that of the lowest loss; differences are in points, with their 95%
+interval, over the targets that count.
 
 """
 MPT = "mpt_plain"
