@@ -16,10 +16,7 @@ TARGETS = ("cr", "tweet_irony", "rte", "snips", "mrpc")
 MAIN = ("head", "prompt", "mpt_plain", "mpt_named", "peft_mpt", "full")
 BUDGET = Budget(
     sources=SOURCES,
-    # Short texts, which a few rows teach: what they score tells rates apart.
-    pseudo_targets=("trec",),
-    # All others but qqp, whose pairs would take much of the time.
-    tuning_sources=("sst2", "subj", "ag_news", "qnli", "mnli", "cola"),
+    pseudo_targets=("trec", "qqp"),
     source_steps=400,
     tuning_steps=100,
     teacher_epochs=4,
@@ -30,7 +27,6 @@ QUICK = dataclasses.replace(
     BUDGET,
     sources=("sst2", "trec"),
     pseudo_targets=(),
-    tuning_sources=None,
     source_steps=30,
     tuning_steps=10,
     source_rows=320,

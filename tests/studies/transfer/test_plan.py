@@ -5,14 +5,11 @@ import dataclasses
 import pytest
 
 from studies.transfer import plan
-from studies.transfer.heads import part as heads
 from studies.transfer.heads.methods import METHODS
 from studies.transfer.heads.methods.mpt import SAME_CLASSES
-from studies.transfer.heads.part import SOURCES, TARGETS
+from studies.transfer.heads.part import BUDGET, SOURCES, TARGETS
 from studies.transfer.parts import PARTS
 
-# Of two pseudo-targets, and all others to choose the sources' rate on.
-BUDGET = dataclasses.replace(heads.BUDGET, pseudo_targets=("trec", "qqp"), tuning_sources=None)
 SHARED = {"virtual_tokens": 16, "batch": 32, "test_rows": 500}
 
 
