@@ -27,14 +27,14 @@ interval, over the targets that count.
 
 """
 MPT = "mpt_plain"
+# The same from sources with more steps; a line where they have runs.
+_MORE, _MORE_TOLD = "_sources_3", ", 3 × the source steps"
+_LOWEST, _LOWEST_TOLD = "_lowest", "from the source of the lowest loss"
 STARTS = {
     MPT: "MPT",
     "mpt_nearest": "MPT from the nearest source",
-    "mpt_lowest": "MPT from the source of the lowest loss",
+    "mpt_lowest": f"MPT {_LOWEST_TOLD}",
 }
-# The same from sources with more steps; a line where they have runs.
-_MORE, _MORE_TOLD = "_sources_3", ", 3 × the source steps"
-_LOWEST, _LOWEST_TOLD = "_lowest", ", from the source of the lowest loss"
 _NO_GOAL = "(no goal)"
 
 
@@ -43,7 +43,7 @@ def goals(part: Part, entries: Sequence[Entry], runs: Runs) -> str:
     kinds = [(name + more, label + told) for more, told in (("", ""), (_MORE, _MORE_TOLD))
              for name, label in STARTS.items()]  # fmt: skip
     frozen = [(f"mpt_frozen_{r}{more}", f"P frozen, R = {r}{told}")
-              for more, told in (("", ""), (_LOWEST, _LOWEST_TOLD), (_MORE, _MORE_TOLD))
+              for more, told in (("", ""), (_LOWEST, f", {_LOWEST_TOLD}"), (_MORE, _MORE_TOLD))
               for r in (1, 4)]  # fmt: skip
     found: list[tuple[str, Found]] = [
         *((f"k = 16: {told} at least 5 points over prompt tuning, the interval above zero",
