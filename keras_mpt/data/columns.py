@@ -95,7 +95,8 @@ def is_for_all(name: str, value: Any) -> bool:
         name: string. The input's name.
         value: what was given for it.
     """
-    return value is None or (name == "task_ids" and (isinstance(value, str) or not np.ndim(value)))
+    is_one = isinstance(value, str) or (not isinstance(value, Iterator) and np.ndim(value) == 0)
+    return value is None or (name == "task_ids" and is_one)
 
 
 def _settled_column(column: Any) -> Any:

@@ -28,6 +28,9 @@ def test_columns_that_are_read_once():
         np.testing.assert_array_equal(y, expected[1])
     x, _ = keras_mpt.few_shot({"prompts": iter(TEXTS)}, LABELS, 1)
     assert x == {"prompts": expected[0]}
+    given = {"prompts": iter(TEXTS), "task_ids": iter("abab")}
+    x, _ = keras_mpt.few_shot(given, LABELS, 1)
+    assert x["task_ids"] == ["abab"[TEXTS.index(text)] for text in x["prompts"]]
     first, second = keras_mpt.few_shot((iter(TEXTS), iter(TEXTS)), LABELS, 1)[0]
     assert first == second == expected[0]
 
