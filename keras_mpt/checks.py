@@ -126,24 +126,28 @@ def check_dense(values: Mapping[str, Any]) -> None:
             )
 
 
-def check_utf8(name: str, text: str) -> str:
+def check_utf8(name: str, text: str | bytes, where: str = "") -> str:
     """A text that a tokenizer can read.
 
     Args:
         name: string. The argument, for the message.
         text: the text.
+        where: string. Where it stands, for the message. Defaults to `""`.
 
     Raises:
-        ValueError: half of a surrogate pair, which is what became of bytes that were read wrongly.
+        ValueError: bytes that are no UTF-8, or half of a surrogate pair, which is what became of
+            bytes that were read wrongly.
     """
     try:
+        if isinstance(text, bytes):
+            return text.decode()
         text.isascii() or text.encode()
     except UnicodeError:
         raise ValueError(
             f"`{name}` should have text in UTF-8: decode it with the encoding that it is in. "
-            f"Received: {text!r}"
+            f"Received: {text!r}{where}"
         ) from None
-    return text
+    return str(text)
 
 
 def check_integers(name: str, values: np.ndarray, kinds: str = "iuf") -> None:

@@ -150,10 +150,4 @@ def _is_na(value: Any) -> bool:
 
 
 def _string(text: str | bytes, row: int) -> str:
-    try:
-        return check_utf8("x", text.decode() if isinstance(text, bytes) else str(text))
-    except ValueError:
-        raise ValueError(
-            "`x` should have text in UTF-8: decode it with the encoding that it is in. Received: "
-            f"{text!r} in row {row}"
-        ) from None
+    return check_utf8("x", text, f" in row {row}")

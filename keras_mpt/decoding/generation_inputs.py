@@ -122,14 +122,24 @@ def checked_stops(
     return tuple(int(stop) for stop in stops) or None
 
 
+def room(splice: Splice) -> int | None:
+    """How many tokens the backbone has positions for beside the prompt; `None` for any number.
+
+    Args:
+        splice: where the prompt stands.
+    """
+    limit = splice.max_sequence_length
+    taken = splice.num_virtual_tokens * splice.states_have_prompt
+    return None if limit is None else int(limit - taken)
+
+
 def check_positions(max_length: int, splice: Splice) -> None:
     """Refuses a length that the backbone has no positions for, before room is made for it."""
-    taken = splice.num_virtual_tokens * splice.states_have_prompt
-    limit = splice.max_sequence_length
-    if limit is not None and max_length > limit - taken:
+    limit, left = splice.max_sequence_length, room(splice)
+    if limit is not None and left is not None and max_length > left:
         raise ValueError(
-            f"`max_length` should be at most {limit - taken}: the backbone has {limit} positions "
-            f"and the prompt takes {taken}. Received: max_length={max_length}"
+            f"`max_length` should be at most {left}: the backbone has {limit} positions "
+            f"and the prompt takes {limit - left}. Received: max_length={max_length}"
         )
 
 

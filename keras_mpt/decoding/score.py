@@ -16,6 +16,7 @@ from keras_mpt.decoding.decoding import Decoding
 from keras_mpt.decoding.generation_inputs import (
     Text,
     check_right_padding,
+    room,
     trim,
     without_task_ids,
     without_text_lengths,
@@ -24,7 +25,6 @@ from keras_mpt.decoding.score_inputs import text_tokens, to_score
 from keras_mpt.decoding.scoring import Options, in_batches
 from keras_mpt.decoding.state import Beginnings, Rows
 from keras_mpt.fitting.model_inputs import ModelInputs
-from keras_mpt.splicing.splice import Splice
 from keras_mpt.types import TaskIds, Tensor, Tensors
 
 
@@ -57,17 +57,6 @@ def score(
         found = _scores(decoding, model_inputs, x, lengths, of_free, options)
         scores = free.calibrated(scores, found)
     return scores, chosen
-
-
-def room(splice: Splice) -> int | None:
-    """How many tokens the backbone has positions for beside the prompt; `None` for any number.
-
-    Args:
-        splice: where the prompt stands.
-    """
-    limit = splice.max_sequence_length
-    taken = splice.num_virtual_tokens * splice.states_have_prompt
-    return None if limit is None else int(limit - taken)
 
 
 def _scores(

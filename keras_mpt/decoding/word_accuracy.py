@@ -12,7 +12,8 @@ import numpy as np
 from keras_mpt.arrays import to_numpy
 from keras_mpt.checks import received
 from keras_mpt.decoding.decoding import Decoding
-from keras_mpt.decoding.score import room, score
+from keras_mpt.decoding.generation_inputs import room
+from keras_mpt.decoding.score import score
 from keras_mpt.decoding.scoring import Options
 from keras_mpt.fitting.among_words import (
     first_tokens,
@@ -62,9 +63,9 @@ def exact_accuracies(
     is_data = isinstance(data[0], dict) and data[2] is not None
     if not is_data or objective is None or not has_label_words(inputs):
         return {}
-    sizes, by_first = inputs.label_words.sizes, is_among_words(inputs, objective)
+    by_first = is_among_words(inputs, objective)
     # The first token is all that there is of some words.
-    wanted = sizes.max(axis=1, initial=0) > (1 if by_first else 0)
+    wanted = inputs.label_words.longest_of_tasks > (1 if by_first else 0)
     asked = [own for own in objective.asked if is_accuracy(own.metric)]
     unweighted = {(metric_name(own.metric), own.task) for own in asked if not own.weighted}
     tasks = to_numpy(data[0]["task_ids"]) if inputs.has_tasks else np.zeros(len(data[1]), "int32")
@@ -140,7 +141,7 @@ class _Rows:
         right = np.zeros(len(self.tasks))
         given = {n: to_numpy(v) for n, v in x.items() if n != TARGET_POSITIONS}
         mask = str(inputs.splice.token_inputs[-1].mask_name)
-        longest = inputs.label_words.sizes.max(axis=1, initial=0)
+        longest = inputs.label_words.longest_of_tasks
         # A task's long words leave another one's rows no less room.
         for size in np.unique(longest[self.whole]):
             alike = [k for k in self.whole if longest[k] == size]
@@ -194,8 +195,7 @@ def _can_be_read(inputs: ModelInputs, x: Any, tasks: np.ndarray, place: np.ndarr
         found[:] = False
     most = room(inputs.splice)
     if most is not None:
-        longest = inputs.label_words.sizes.max(axis=1, initial=0)
-        found &= place + 1 + longest[tasks] <= most
+        found &= place + 1 + inputs.label_words.longest_of_tasks[tasks] <= most
     return found
 
 

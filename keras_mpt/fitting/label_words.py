@@ -46,6 +46,11 @@ class LabelWords:
         """N, the tokens of the longest word; 0 where there are none."""
         return int(self.token_ids.shape[2])
 
+    @property
+    def longest_of_tasks(self) -> np.ndarray:
+        """The tokens of each task's longest word, int (T,); 0 where it has none."""
+        return np.asarray(self.sizes.max(axis=1, initial=0))
+
     def tokens(self, task: int, label: int) -> np.ndarray:
         """The tokens of one word, int32 (n,).
 

@@ -161,24 +161,19 @@ class Method:
     def with_more_sources(self, times: int) -> Method:
         """The same from sources with more steps and rows, at the same rates."""
         trained = self.source_method
-        more = dataclasses.replace(
-            trained,
-            name=f"{trained.name}_sources_{times}",
-            label=f"{trained.label}, {times} × the source steps",
-            about=f"{trained.label}, the sources with {times} times as many steps and rows",
-            source_tuned_as=trained,
-            tuned_as=trained.tuned_method,
-            source_times=times,
-        )
-        if trained is self:
-            return more
+        if trained is not self:
+            sources = trained.with_more_sources(times)
+            return self._from_more(times, sources_of=sources)
+        return self._from_more(times, source_tuned_as=self, source_times=times)
+
+    def _from_more(self, times: int, **changes: Any) -> Method:
         return dataclasses.replace(
             self,
             name=f"{self.name}_sources_{times}",
             label=f"{self.label}, {times} × the source steps",
-            about=f"{self.label}, from the sources with {times} times as many steps and rows",
-            sources_of=more,
+            about=f"{self.label}, the sources with {times} times as many steps and rows",
             tuned_as=self.tuned_method,
+            **changes,
         )
 
 
